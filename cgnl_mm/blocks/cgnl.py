@@ -1,0 +1,230 @@
+"""The Compact Generalized Non-local block.
+
+Paper: Yue et al., "Compact Generalized Non-local Network", NeurIPS 2018,
+arXiv 1810.13125. Reference code: github.com/KaiyuYue/cgnl-network.pytorch.
+"""
+
+from typing import Optional, Union
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ..ops import KERNELS, cgnl_attention, taylor_coefficients
+from .norm import build_norm, norm_in_float32
+
+MODES = (*KERNELS, 'learnable')
+
+
+class _CGNLNd(BaseModule):
+    r"""Compact Generalized Non-local block (paper, Eq. 12 and 13).
+
+    ::
+
+        x (B, C, *S) -+-> theta (1x1, C -> C') ---------------------+
+                      +-> phi   (1x1, C -> C') -+                   |
+                      +-> g     (1x1, C -> C') -+-> <phi^p, g> -> sum_p
+                      |       per sample, group and power p         |
+                      |            W_z (1x1, groups, C' -> C) <-----+
+                      |                        norm
+                      +------------------------> + --> out (B, C, *S)
+
+    No affinity is formed: cost is linear in C' * S. The last norm starts at
+    zero, so a fresh block is the identity.
+
+    With the default norm (GroupNorm of the same groups, as in the author's
+    code) and the dot product, the output depends on the attention of a group
+    through little more than its sign; see ``cgnl_mm/ops/README.md`` before
+    you tune it.
+
+    Args:
+        in_channels (int): Channels C of the input.
+        groups (int): Channel groups G of the attention, of W_z and of the
+            default norm. Must divide C and C'. Defaults to 8.
+        reduction (int): C / C'. Defaults to 2.
+        mode (str): Kernel: 'dot_product', 'embedded_gaussian',
+            'gaussian_rbf' (all by their Taylor series) or 'learnable'
+            (``order + 1`` trained coefficients, starting from the dot
+            product). Defaults to 'dot_product'.
+        order (int): Highest power P of the series; the dot product needs and
+            takes none. Defaults to 3.
+        gamma (float): Inverse squared width of the RBF kernel.
+            Defaults to 1e-4.
+        use_scale (bool): Whether to divide the inner products by
+            sqrt(C' / G * S). The author found False slightly better.
+            Defaults to False.
+        norm_cfg (dict | bool, optional): Norm after W_z. None: GroupNorm
+            with ``groups`` groups (the author's code);
+            ``dict(type='GN', num_groups=1)``; ``dict(type='BN')``,
+            ``dict(type='SyncBN')`` (the paper's text); False: no norm, W_z
+            starts at zero instead. Defaults to None.
+        zero_init (bool): Whether to start as the identity. Defaults to True.
+        init_std (float): Standard deviation of the normal initialisation of
+            the convolutions. Defaults to 0.01.
+        init_cfg (dict | list[dict], optional): Initialisation that replaces
+            the block's own. Defaults to None.
+
+    Raises:
+        ValueError: If a number is out of range, groups does not divide C or
+            C', or the mode is unknown.
+    """
+
+    rank: int
+    _abbr_ = 'cgnl'  # mmcv's name for a plugin: layer3.cgnl_4
+
+    def __init__(
+        self,
+        in_channels: int,
+        groups: int = 8,
+        reduction: int = 2,
+        mode: str = 'dot_product',
+        order: int = 3,
+        gamma: float = 1e-4,
+        use_scale: bool = False,
+        norm_cfg: Union[dict, bool, None] = None,
+        zero_init: bool = True,
+        init_std: float = 0.01,
+        init_cfg: Optional[Union[dict, list]] = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        for name, value in (
+            ('in_channels', in_channels),
+            ('groups', groups),
+            ('reduction', reduction),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f'{name} must be an integer, got {value!r}')
+            if value < 1:
+                raise ValueError(f'{name} must be at least 1, got {value}')
+        if mode not in MODES:
+            raise ValueError(
+                f'mode must be one of {", ".join(MODES)}, got {mode!r}'
+            )
+        if in_channels % reduction or (in_channels // reduction) % groups:
+            raise ValueError(
+                f'groups={groups} must divide in_channels={in_channels} and '
+                f'in_channels / reduction = {in_channels / reduction:g}'
+            )
+        self.in_channels = in_channels
+        self.inter_channels = in_channels // reduction
+        self.groups = groups
+        self.reduction = reduction
+        self.mode = mode
+        self.order = order
+        self.gamma = gamma
+        self.use_scale = use_scale
+        self.norm_cfg = norm_cfg
+        self.zero_init = zero_init
+        self.init_std = init_std
+
+        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.rank - 1]
+        inter = self.inter_channels
+        self.theta = conv(in_channels, inter, 1, bias=False)
+        self.phi = conv(in_channels, inter, 1, bias=False)
+        self.g = conv(in_channels, inter, 1, bias=False)
+        self.conv_out = conv(inter, in_channels, 1, groups=groups, bias=False)
+        self.norm = build_norm(norm_cfg, in_channels, groups, self.rank)
+
+        if mode == 'learnable':
+            start = taylor_coefficients('dot_product', order)
+            self.coefficients = nn.Parameter(torch.tensor(start))
+        elif mode == 'dot_product':
+            self.coefficients = taylor_coefficients(mode, 1)
+        else:
+            self.coefficients = taylor_coefficients(mode, order, gamma)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the author's initial state: N(0, init_std), norm at zero."""
+        for conv in (self.theta, self.phi, self.g, self.conv_out):
+            nn.init.normal_(conv.weight, std=self.init_std)
+        if isinstance(self.norm, nn.Identity):
+            if self.zero_init:
+                nn.init.zeros_(self.conv_out.weight)
+        else:
+            nn.init.constant_(self.norm.weight, 0.0 if self.zero_init else 1.0)
+            nn.init.zeros_(self.norm.bias)
+        if isinstance(self.coefficients, nn.Parameter):
+            with torch.no_grad():
+                self.coefficients.copy_(
+                    torch.tensor(
+                        taylor_coefficients('dot_product', self.order)
+                    )
+                )
+
+    def init_weights(self) -> None:
+        """Return to the initial state, whatever a backbone's init did."""
+        if not self.is_init:
+            self.reset_parameters()
+        super().init_weights()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend within each channel group, over all positions.
+
+        Args:
+            x (Tensor): (B, C, W), (B, C, H, W) or (B, C, T, H, W).
+
+        Returns:
+            Tensor: Same shape and dtype.
+
+        Raises:
+            ValueError: If x has another rank or number of channels.
+        """
+        if x.dim() != self.rank + 2 or x.shape[1] != self.in_channels:
+            axes = 'THW'[3 - self.rank :]
+            raise ValueError(
+                f'{type(self).__name__} expects (B, {self.in_channels}, '
+                f'{", ".join(axes)}), got shape {tuple(x.shape)}'
+            )
+        theta, phi, g = self.theta(x), self.phi(x), self.g(x)
+        scale = 1.0
+        if self.use_scale:
+            positions = theta[0, 0].numel()
+            scale = (self.inter_channels // self.groups * positions) ** -0.5
+        if theta.dtype != torch.float16:
+            y = cgnl_attention(
+                theta, phi, g, self.coefficients, self.groups, scale
+            )
+            return x + self.norm(self.conv_out(y)).to(x.dtype)
+
+        # A group's sum leaves float16's range; the norm brings it back.
+        y = cgnl_attention(
+            theta,
+            phi,
+            g,
+            self.coefficients,
+            self.groups,
+            scale,
+            dtype=torch.float32,
+        )
+        with torch.autocast(x.device.type, enabled=False):
+            conv = (F.conv1d, F.conv2d, F.conv3d)[self.rank - 1]
+            u = conv(y, self.conv_out.weight.float(), groups=self.groups)
+            return x + norm_in_float32(self.norm, u).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """The settings that the children do not show."""
+        return (
+            f'mode={self.mode!r}, groups={self.groups}, '
+            f'use_scale={self.use_scale}'
+        )
+
+
+@MODELS.register_module()
+class CGNL1d(_CGNLNd):
+    __doc__ = _CGNLNd.__doc__
+    rank = 1
+
+
+@MODELS.register_module()
+class CGNL2d(_CGNLNd):
+    __doc__ = _CGNLNd.__doc__
+    rank = 2
+
+
+@MODELS.register_module()
+class CGNL3d(_CGNLNd):
+    __doc__ = _CGNLNd.__doc__
+    rank = 3

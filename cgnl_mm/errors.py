@@ -1,0 +1,17 @@
+"""Errors that the user can put right.
+
+The tools print the message of a :class:`SetupError` alone, without a
+traceback: it names the value that is wrong and what to run instead.
+"""
+
+
+class SetupError(Exception):
+    """Something has to be installed, downloaded or corrected first."""
+
+
+class MissingDataError(SetupError, FileNotFoundError):
+    """A data set is not where the config looks for it."""
+
+
+class MissingHostError(SetupError, ImportError):
+    """An OpenMMLab package that a config needs is not installed."""

@@ -1,0 +1,82 @@
+"""Which hosts are there, and where their registries find our classes."""
+
+import importlib
+import importlib.util
+import warnings
+
+from .errors import MissingHostError
+
+# package to install, and the modules that fill each of its registries
+HOSTS = {
+    'mmpretrain': dict(
+        install="pip install 'cgnl_mm[pretrain]'",
+        MODELS='cgnl_mm.backbones.mmpretrain',
+        DATASETS='cgnl_mm.datasets.mmpretrain',
+    ),
+    'mmaction': dict(
+        install="pip install 'cgnl_mm[action]'",
+        MODELS='cgnl_mm.backbones.mmaction',
+        DATASETS='cgnl_mm.datasets.mmaction',
+        TRANSFORMS='cgnl_mm.datasets.mmaction',
+    ),
+    'mmdet': dict(
+        install="pip install 'cgnl_mm[det]'",
+        MODELS='cgnl_mm.backbones.mmdet',
+        DATASETS='cgnl_mm.datasets.mmdet',
+    ),
+}
+
+
+def require_mmcv() -> None:
+    """Raise MissingHostError, saying what to install, without an mmcv."""
+    if importlib.util.find_spec('mmcv') is None:
+        raise MissingHostError(
+            'mmcv is not installed. Run `pip install mmcv-lite==2.1.0` '
+            '(pure Python: cgnl_mm fills in the operators), or install a '
+            'compiled mmcv 2.1.0; never both, they share one folder'
+        )
+
+
+def require_host(name: str) -> None:
+    """Raise MissingHostError, saying what to install, without host ``name``.
+
+    Args:
+        name (str): Import name and default scope of a host: 'mmpretrain',
+            'mmaction' or 'mmdet'. Other names pass: they are not ours.
+    """
+    if name in HOSTS and importlib.util.find_spec(name) is None:
+        raise MissingHostError(
+            f'{name} is not installed, and this config needs it. Run '
+            f'`{HOSTS[name]["install"]}`'
+        )
+
+
+def register_hosts() -> None:
+    """Tell each installed host's registries where our classes are.
+
+    A host imports them with its own models, on first use: importing
+    ``cgnl_mm`` does not import three frameworks.
+    """
+    for host, info in HOSTS.items():
+        if importlib.util.find_spec(host) is None:
+            continue
+        try:
+            registries = importlib.import_module(f'{host}.registry')
+        except Exception as error:  # a broken host must not break the others
+            warnings.warn(
+                f'{host} is installed but does not import, so cgnl_mm '
+                f'leaves it out: {type(error).__name__}: {error}',
+                stacklevel=2,
+            )
+            continue
+        for name, module in info.items():
+            if name != 'install':
+                _add_location(getattr(registries, name), module)
+
+
+def _add_location(registry, module: str) -> None:
+    """Let ``registry`` import ``module`` on its first look-up."""
+    if registry._imported:
+        importlib.import_module(module)
+    elif module not in registry._locations:
+        registry._locations.append(module)

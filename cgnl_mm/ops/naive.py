@@ -1,0 +1,78 @@
+"""The literal generalized non-local operator: the truth of every test.
+
+It forms the affinity between every position of every channel and every
+other, (C/G * S)^2 numbers a group, so it serves small inputs only.
+"""
+
+from typing import Sequence, Union
+
+import torch
+from torch import Tensor
+
+from .shapes import split_groups
+from .taylor import check_kernel
+
+# 1 GiB of float32: beyond it somebody meant cgnl_attention.
+MAX_AFFINITY_ELEMENTS = 2**28
+
+
+def generalized_nonlocal(
+    theta: Tensor,
+    phi: Tensor,
+    g: Tensor,
+    kernel: Union[str, Sequence[float]] = 'embedded_gaussian',
+    groups: int = 8,
+    gamma: float = 1e-4,
+    scale: float = 1.0,
+) -> Tensor:
+    r"""Generalized non-local operator, exact (paper, Eq. 8).
+
+    In each channel group, :math:`y = f(\mathrm{vec}\,\theta,
+    \mathrm{vec}\,\phi)\,\mathrm{vec}\,g`, where f acts on two numbers and
+    the affinity is not normalised.
+
+    Args:
+        theta (Tensor): Queries (B, C, \*spatial), any number of spatial axes.
+        phi (Tensor): Keys, same shape.
+        g (Tensor): Values, same shape.
+        kernel (str | Sequence[float]): ``'dot_product'`` (ab),
+            ``'embedded_gaussian'`` (:math:`e^{ab}`) or ``'gaussian_rbf'``
+            (:math:`e^{-\gamma(a-b)^2}`, with its full beta); or Taylor
+            coefficients, for the literal affinity :math:`\sum_p c_p (ab)^p`
+            that :func:`cgnl_attention` never forms.
+            Defaults to 'embedded_gaussian'.
+        groups (int): Number of channel groups G; 1 is the ungrouped
+            operator. Defaults to 8.
+        gamma (float): Inverse squared width of the RBF. Defaults to 1e-4.
+        scale (float): Factor on the result. Defaults to 1.
+
+    Returns:
+        Tensor: (B, C, \*spatial), theta's dtype.
+
+    Raises:
+        ValueError: If shapes differ, groups does not divide C, the kernel is
+            unknown, or the affinity exceeds 2^28 elements.
+    """
+    rows = split_groups(groups, theta=theta, phi=phi, g=g)
+    batch, _, size = rows[0].shape
+    if batch * groups * size**2 > MAX_AFFINITY_ELEMENTS:
+        raise ValueError(
+            f'the affinity would hold {batch} x {groups} x {size} x {size} '
+            f'elements, more than {MAX_AFFINITY_ELEMENTS}: use '
+            'cgnl_attention, which never forms it, or a smaller input'
+        )
+    a, b, values = rows[0].unsqueeze(-1), rows[1].unsqueeze(-2), rows[2]
+    if not isinstance(kernel, str):
+        affinity = torch.zeros_like(a * b)
+        for power, coefficient in enumerate(kernel):
+            affinity = affinity + coefficient * (a * b) ** power
+    else:
+        check_kernel(kernel)
+        if kernel == 'dot_product':
+            affinity = a * b
+        elif kernel == 'embedded_gaussian':
+            affinity = torch.exp(a * b)
+        else:
+            affinity = torch.exp(-gamma * (a - b) ** 2)
+    y = scale * (affinity @ values.unsqueeze(-1))
+    return y.reshape(theta.shape)

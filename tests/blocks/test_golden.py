@@ -1,0 +1,99 @@
+"""The author's code, computed once, against ours: forward and gradients."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmcv.cnn import NonLocal2d
+
+from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
+from cgnl_mm.convert import convert_block_state_dict
+
+FILE = Path(__file__).parents[1] / 'data' / 'reference_blocks.npz'
+DATA = {k: v for k, v in np.load(FILE).items()}
+CASES = json.loads(DATA['__cases__'].tobytes())
+# Deviation over the largest entry. Where GroupNorm cancels the attention's
+# magnitude, the reference's gradients of phi and g are themselves rounding
+# (1e-6 beside 40): those are held to float32 rounding of the whole block.
+RELATIVE = 1e-4
+ROUNDING = 1e-6
+
+
+def tensors(case, kind):
+    start = f'{case}/{kind}/'
+    return {
+        k[len(start) :]: torch.from_numpy(v)
+        for k, v in DATA.items()
+        if k.startswith(start)
+    }
+
+
+def build(settings, rank=2):
+    channels = settings['in_channels']
+    reduction = channels // settings['inner_channels']
+    if settings['block'] == 'nl':
+        return NonLocal2d(
+            channels,
+            reduction=reduction,
+            use_scale=settings['use_scale'],
+            norm_cfg=dict(type='BN'),
+        )
+    mode = 'dot_product' if settings['block'] == 'cgnl' else 'gaussian_rbf'
+    return (CGNL1d, CGNL2d, CGNL3d)[rank - 1](
+        channels,
+        groups=settings['groups'],
+        reduction=reduction,
+        mode=mode,
+        order=settings['order'] or 3,
+        use_scale=settings['use_scale'],
+    )
+
+
+def deviation(ours, reference):
+    return (ours - reference).abs().max().item()
+
+
+def largest(tensor):
+    return tensor.abs().max().item()
+
+
+@pytest.mark.parametrize('rank', [1, 2, 3])
+@pytest.mark.parametrize('case', sorted(CASES))
+def test_matches_author(case, rank):
+    settings = CASES[case]
+    if settings['block'] == 'nl' and rank != 2:
+        pytest.skip('the author wrote NonLocal in 2D')
+    block = build(settings, rank)
+    params = convert_block_state_dict(tensors(case, 'param'), rank)
+    missing, unexpected = block.load_state_dict(params, strict=False)
+    assert not unexpected
+    # the reference has no running statistics, and nothing else is absent
+    assert all('running' in k or 'num_batches' in k for k in missing)
+
+    if settings['block'] == 'nl':
+        block.eval()  # computed with BatchNorm's fresh running statistics
+
+    x = torch.from_numpy(DATA[f'{case}/x'])
+    shape = {1: (-1,), 2: x.shape[2:], 3: (1, *x.shape[2:])}[rank]
+    x = x.reshape(*x.shape[:2], *shape).requires_grad_()
+    y = block(x)
+    reference = torch.from_numpy(DATA[f'{case}/y']).reshape(y.shape)
+    grad_y = torch.from_numpy(DATA[f'{case}/grad_y']).reshape(y.shape)
+    y.backward(grad_y)
+
+    assert deviation(y, reference) < 1e-6 * largest(reference)
+    grad_x = torch.from_numpy(DATA[f'{case}/grad_x']).reshape(x.shape)
+    assert deviation(x.grad, grad_x) < RELATIVE * largest(grad_x)
+    grads = convert_block_state_dict(tensors(case, 'grad'), rank)
+    ours = dict(block.named_parameters())
+    rounding = ROUNDING * max(map(largest, grads.values()))
+    checked = 0
+    for name, grad in grads.items():
+        if settings['block'] == 'nl' and name.endswith('.conv.bias'):
+            continue  # no such parameter in the author's block
+        allowed = max(RELATIVE * largest(grad), rounding)
+        assert deviation(ours[name].grad, grad) < allowed, name
+        checked += 1
+    assert checked == 6
