@@ -12,7 +12,6 @@ require_mmcv()
 compat.apply()
 
 from .blocks import CGNL1d, CGNL2d, CGNL3d  # noqa: E402
-
 from .version import __version__  # noqa: E402
 
 register_hosts()

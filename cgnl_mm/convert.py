@@ -58,7 +58,7 @@ def convert_block_state_dict(
     converted = {}
     for key, value in state_dict.items():
         module, parameter = key.split('.', 1)
-        if module in 'tpgz':
+        if module in ('t', 'p', 'g', 'z'):
             value = value.reshape(*value.shape[:2], *[1] * rank)
         converted[f'{names[module]}.{parameter}'] = value
     if names is _NON_LOCAL:

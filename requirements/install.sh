@@ -23,13 +23,21 @@ fi
     fail "$VENV has $("$python" --version), but >= 3.10 is needed:" \
         "remove it, or make VENV=another"
 
+# the full set is for 3.11 and later: some of it no longer supports 3.10
+constraints=requirements/constraints.txt
+if "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; then
+    constraints=$VENV/core.txt
+    sed '/^# as resolved/q' requirements/constraints.txt >"$constraints"
+fi
+
+echo "Installing the tested versions into $VENV: several gigabytes, once."
 # mmcv-lite would overwrite a compiled mmcv
 extras=all,lite,test
 if "$python" -m pip show --quiet mmcv 2>/dev/null; then
     extras=all,test
 fi
 "$python" -m pip install --disable-pip-version-check \
-    --constraint requirements/constraints.txt --editable ".[$extras]" ||
+    --constraint "$constraints" --editable ".[$extras]" ||
     fail "the installation did not finish (see above). It can be repeated:" \
         "what was downloaded is kept"
 

@@ -12,38 +12,26 @@ from mmaction.registry import MODELS
 from .plugins import PluginMixin
 
 
-class _PluginMixin3d(PluginMixin):
-    def _loads_state_dict(self, pretrained=None) -> bool:
-        # init_cfg means nothing to ResNet3d; 2D weights hold no 3D block
-        pretrained = pretrained or self.pretrained
-        return isinstance(pretrained, str) and not self.pretrained2d
-
-
 @MODELS.register_module()
 class PluginResNet(PluginMixin, ResNet):
     __doc__ = PluginMixin.__doc__
 
-    def _loads_state_dict(self) -> bool:
-        if isinstance(self.pretrained, str):
-            return not self.torchvision_pretrain
-        return super()._loads_state_dict()
-
 
 @MODELS.register_module()
-class PluginResNet3d(_PluginMixin3d, ResNet3d):
+class PluginResNet3d(PluginMixin, ResNet3d):
     __doc__ = PluginMixin.__doc__
 
 
 @MODELS.register_module()
-class PluginResNet3dSlowOnly(_PluginMixin3d, ResNet3dSlowOnly):
+class PluginResNet3dSlowOnly(PluginMixin, ResNet3dSlowOnly):
     __doc__ = PluginMixin.__doc__
 
 
 @MODELS.register_module()
-class PluginResNet2Plus1d(_PluginMixin3d, ResNet2Plus1d):
+class PluginResNet2Plus1d(PluginMixin, ResNet2Plus1d):
     __doc__ = PluginMixin.__doc__
 
 
 @MODELS.register_module()
-class PluginResNet3dCSN(_PluginMixin3d, ResNet3dCSN):
+class PluginResNet3dCSN(PluginMixin, ResNet3dCSN):
     __doc__ = PluginMixin.__doc__

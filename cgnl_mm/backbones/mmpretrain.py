@@ -28,10 +28,8 @@ class _PluginMixin(PluginMixin):
             tuple[int, int]: Depth and number of layers.
         """
         for path, unit in self.plugin_units.items():
-            stage = path.split('.')[0]
-            param_name = param_name.replace(
-                f'{prefix}{path}.', f'{prefix}{stage}.{unit}.'
-            )
+            if param_name.startswith(f'{prefix}{path}.'):
+                param_name = f'{prefix}{path.split(".")[0]}.{unit}.'
         return super().get_layer_depth(param_name, prefix)
 
 

@@ -5,6 +5,8 @@ A stage of a ResNet is an ``nn.Sequential`` of residual units named '0', '1',
 every key of a pretrained checkpoint stays what it is.
 """
 
+import inspect
+import logging
 import zlib
 from collections import defaultdict
 from contextlib import contextmanager
@@ -13,12 +15,13 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import torch
 from mmcv.cnn import build_plugin_layer
 from mmengine.logging import print_log
+from mmengine.registry import MODELS
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-KEYS = {'cfg', 'after_blocks', 'allow_frozen'}
-HOST_KEYS = {'cfg', 'stages', 'position'}
+KEYS = ('cfg', 'after_blocks', 'allow_frozen')
+HOST_KEYS = ('cfg', 'stages', 'position')
 
 
 class PluginMixin:
@@ -35,8 +38,9 @@ class PluginMixin:
               follows (after their ReLU). ``((), (), (-2,), ())`` is the
               author's position, ``((), (1, 3), (1, 3, 5), ())`` the
               five-block layout of Wang et al. for ResNet-50.
-            - allow_frozen (bool): Accept a stage within ``frozen_stages``,
-              for weights that come trained. Defaults to False.
+            - allow_frozen (bool): Accept a place where the backbone's
+              settings freeze the block, for weights that come trained.
+              Defaults to False.
 
             mmdet's own form (``cfg``, ``stages``, ``position``) is handed to
             mmdet's ResNet.
@@ -57,19 +61,8 @@ class PluginMixin:
 
     def init_weights(self, *args, **kwargs) -> None:
         """Initialise as the host does; the blocks keep their own init."""
-        checkpoint = self._loads_state_dict(*args, **kwargs)
-        with _own_init(self, checkpoint):
+        with _hidden_blocks(self):
             super().init_weights(*args, **kwargs)
-
-    def _loads_state_dict(self) -> bool:
-        """Whether init_weights() will load a checkpoint of this class."""
-        cfgs = self.init_cfg or []
-        cfgs = [cfgs] if isinstance(cfgs, dict) else cfgs
-        return any(
-            getattr(c['type'], '__name__', c['type'])
-            in ('Pretrained', 'PretrainedInit')
-            for c in cfgs
-        )
 
 
 def _split(plugins, owner, host_plugins) -> Tuple[list, list]:
@@ -82,30 +75,32 @@ def _split(plugins, owner, host_plugins) -> Tuple[list, list]:
         )
     for index, plugin in enumerate(plugins or ()):
         where = f'{owner} plugins[{index}]'
-        if not isinstance(plugin, dict) or 'cfg' not in plugin:
+        if not isinstance(plugin, dict):
+            raise ValueError(f'{where} must be a dict, got {plugin!r}')
+        is_theirs = host_plugins and 'position' in plugin
+        allowed = HOST_KEYS if is_theirs else KEYS
+        unknown = sorted(set(plugin) - set(allowed))
+        if unknown:
+            hint = '' if host_plugins else "; 'position' is mmdet's alone"
             raise ValueError(
-                f"{where} must be a dict with 'cfg' and 'after_blocks', got "
-                f'{plugin!r}'
+                f'{where} has unknown keys {unknown}; allowed: '
+                f'{list(allowed)}{hint if "position" in unknown else ""}'
             )
-        allowed = KEYS
-        if 'after_blocks' not in plugin and host_plugins:
-            allowed = HOST_KEYS
-        elif 'after_blocks' not in plugin:
+        if not isinstance(plugin.get('cfg'), dict):
+            raise ValueError(
+                f"{where} needs a 'cfg' with the dict of a block, e.g. "
+                f"cfg=dict(type='CGNL2d'), got {plugin.get('cfg')!r}"
+            )
+        if is_theirs:
+            theirs.append(plugin)
+        elif 'after_blocks' in plugin:
+            ours.append((where, plugin))
+        else:
             raise ValueError(
                 f"{where} has no 'after_blocks': give the residual units of "
                 'each stage that the block follows, e.g. '
                 'after_blocks=((), (), (-2,), ())'
             )
-        unknown = sorted(set(plugin) - allowed)
-        if unknown:
-            raise ValueError(
-                f'{where} has unknown keys {unknown}; allowed: '
-                f'{sorted(allowed)}'
-            )
-        if allowed is KEYS:
-            ours.append((where, plugin))
-        else:
-            theirs.append(plugin)
     return ours, theirs
 
 
@@ -142,7 +137,7 @@ def insert_plugins(
                         "one of the two a 'postfix' in its cfg"
                     )
                 taken[name] = block
-                _warn_norm_eval(backbone, block, spot)
+                _check_batch_norm(backbone, block, plugin, spot)
 
     paths = {}
     for stage_name, per_unit in followers.items():
@@ -221,7 +216,14 @@ def _resolve(backbone, where, plugin) -> Dict[str, List[int]]:
 def _build(stage, stage_name, unit, plugin, spot) -> Tuple[str, nn.Module]:
     """Build one block for its place, without disturbing the random state."""
     cfg = dict(plugin['cfg'])
-    postfix = cfg.pop('postfix', '')
+    cfg['type'] = block_type = _find_type(cfg.get('type'), spot)
+    postfix = str(cfg.pop('postfix', ''))
+    if '.' in postfix:
+        raise ValueError(
+            f'{spot}: postfix {postfix!r} becomes part of a module name and '
+            'cannot hold a dot'
+        )
+    postfix = f'{postfix}_{unit}'
     channels = _out_channels(stage[unit])
     given = cfg.pop('in_channels', channels)
     if given != channels:
@@ -229,30 +231,53 @@ def _build(stage, stage_name, unit, plugin, spot) -> Tuple[str, nn.Module]:
             f'{spot}: in_channels={given}, but the unit has {channels} '
             'output channels; leave in_channels out'
         )
-    name = f'{postfix}_{unit}' if postfix else f'_{unit}'
     try:
-        with _own_random_state(f'{stage_name}.{name}'):
+        with _own_random_state(f'{stage_name}.{postfix}'):
             name, block = build_plugin_layer(
-                cfg, postfix=name, in_channels=channels
+                cfg, postfix=postfix, in_channels=channels
             )
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
-        raise ValueError(f'{spot}: {error}') from error
-    rank, expected = _rank(block), _rank(stage)
-    if rank != expected:
+            if getattr(block, 'init_cfg', None):
+                block.init_weights()
+    except TypeError as error:
+        takes = ', '.join(inspect.signature(block_type).parameters)
         raise ValueError(
-            f'{spot}: {cfg["type"]} works on {rank} spatial axes, the stage '
-            f'on {expected}; take the {expected}d version of the block'
+            f'{spot}: {error}; {block_type.__name__} takes {takes}'
+        ) from error
+    except (AssertionError, ValueError) as error:
+        raise ValueError(
+            f'{spot}: {block_type.__name__} refuses its settings: {error}'
+        ) from error
+    rank, expected = _rank(block), _rank(stage)
+    if rank not in (None, expected):
+        raise ValueError(
+            f'{spot}: {block_type.__name__} works on {rank} spatial axes, '
+            f'the stage on {expected}; take the {expected}d version of the '
+            'block'
         )
-    # Initialised by its constructor: a host must not do it again.
-    block.is_init = True
     return name, block
 
 
+def _find_type(block_type, spot) -> type:
+    """Look a block up as mmcv does, but say what is there to be found."""
+    if inspect.isclass(block_type):
+        return block_type
+    found = None
+    if isinstance(block_type, str):
+        with MODELS.switch_scope_and_registry(None) as registry:
+            found = registry.get(block_type)
+    if found is None:
+        raise ValueError(
+            f'{spot}: no block {block_type!r} is registered; known are, for '
+            'example, CGNL2d, CGNL3d, NonLocal2d, NonLocal3d and '
+            "ContextBlock; a host's own need its prefix ('mmdet.DyReLU')"
+        )
+    return found
+
+
 def _out_channels(unit: nn.Module) -> int:
-    """Output channels of a residual unit of any host."""
-    if hasattr(unit, 'out_channels'):  # mmpretrain
-        return unit.out_channels
-    return unit.planes * unit.expansion
+    """Output channels of a residual unit, basic or bottleneck, of any host."""
+    last = unit.conv3 if hasattr(unit, 'conv3') else unit.conv2
+    return last.out_channels
 
 
 def _rank(module: nn.Module) -> Optional[int]:
@@ -263,15 +288,29 @@ def _rank(module: nn.Module) -> Optional[int]:
     return None
 
 
-def _warn_norm_eval(backbone, block, spot) -> None:
-    has_batch_norm = any(isinstance(m, _BatchNorm) for m in block.modules())
-    if backbone.norm_eval and has_batch_norm:
+def _check_batch_norm(backbone, block, plugin, spot) -> None:
+    """Tell what the backbone's settings do to a BatchNorm of the block."""
+    if not any(isinstance(m, _BatchNorm) for m in block.modules()):
+        return
+    frozen_by = None
+    if getattr(backbone, 'partial_bn', False):  # TSN
+        frozen_by = 'partial_bn'
+    elif backbone.norm_eval and getattr(backbone, 'bn_frozen', False):  # CSN
+        frozen_by = 'bn_frozen'
+    if frozen_by and not plugin.get('allow_frozen'):
+        raise ValueError(
+            f'{spot}: {frozen_by}=True of the backbone also freezes the '
+            'BatchNorm of this block, which would stay the identity; use '
+            f'GroupNorm (norm_cfg=None), {frozen_by}=False, or set '
+            'allow_frozen=True in the plugin if its weights come trained'
+        )
+    if backbone.norm_eval:
         print_log(
             f'{spot}: norm_eval=True of the backbone also stops the BatchNorm '
             'of this block from ever estimating its statistics; use '
             'GroupNorm (norm_cfg=None) or norm_eval=False',
             logger='current',
-            level='WARNING',
+            level=logging.WARNING,
         )
 
 
@@ -290,51 +329,39 @@ def _own_random_state(name: str):
 
 
 @contextmanager
-def _own_init(backbone: nn.Module, checkpoint: bool):
-    """Shield the blocks from the host's initialisation, not from a checkpoint.
+def _hidden_blocks(backbone: nn.Module):
+    """Hide the blocks from the host's initialisation, not from a checkpoint.
 
-    Drawing weights, the host does not see the blocks at all, and its random
-    stream is that of the plain network. Loading a checkpoint, it sees them;
-    what the checkpoint did not hold is restored afterwards, since hosts
-    re-initialise every convolution and norm that they find.
+    Hosts re-initialise every convolution and norm that they find, and draw
+    for each from the random stream. Not seeing the blocks, they do what they
+    do to the plain network; the blocks keep what their constructors drew.
+    They reappear while a checkpoint is loaded, which may hold them.
     """
-    stages = {path.split('.')[0] for path in backbone.plugin_units}
-    if not checkpoint:
-        full = {}
-        for name in stages:
-            stage = getattr(backbone, name)
-            full[name] = dict(stage._modules)
-            for path in backbone.plugin_units:
-                if path.startswith(f'{name}.'):
-                    del stage._modules[path.split('.', 1)[1]]
-        try:
-            yield
-        finally:
-            for name, modules in full.items():
-                stage = getattr(backbone, name)
-                stage._modules.clear()
-                stage._modules.update(modules)
-        return
-
-    loaded, handles, before = defaultdict(set), [], {}
+    complete = {}
     for path in backbone.plugin_units:
-        block = backbone.get_submodule(path)
-        before[path] = {k: v.clone() for k, v in block.state_dict().items()}
+        stage = backbone.get_submodule(path.split('.')[0])
+        complete[stage] = stage._modules
+    names = {path.split('.')[1] for path in backbone.plugin_units}
 
-        def note(module, state_dict, prefix, *_, path=path):
-            loaded[path].update(
-                k[len(prefix) :] for k in state_dict if k.startswith(prefix)
-            )
+    def show(*_):
+        for stage, modules in complete.items():
+            stage._modules = modules
 
-        handles.append(block.register_load_state_dict_pre_hook(note))
+    def hide(*_):
+        for stage, modules in complete.items():
+            stage._modules = {
+                name: m for name, m in modules.items() if name not in names
+            }
+
+    hide()
+    handles = (
+        # public only in torch >= 2.5
+        backbone._register_load_state_dict_pre_hook(show),
+        backbone.register_load_state_dict_post_hook(hide),
+    )
     try:
         yield
     finally:
+        show()
         for handle in handles:
             handle.remove()
-        with torch.no_grad():
-            for path, state in before.items():
-                now = backbone.get_submodule(path).state_dict()
-                for key, value in state.items():
-                    if key not in loaded[path]:
-                        now[key].copy_(value)

@@ -4,16 +4,17 @@ Paper: Yue et al., "Compact Generalized Non-local Network", NeurIPS 2018,
 arXiv 1810.13125. Reference code: github.com/KaiyuYue/cgnl-network.pytorch.
 """
 
+import math
 from typing import Optional, Union
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..ops import KERNELS, cgnl_attention, taylor_coefficients
-from .norm import build_norm, norm_in_float32
+from .norm import build_norm
+from .precision import in_float32
 
 MODES = (*KERNELS, 'learnable')
 
@@ -42,14 +43,14 @@ class _CGNLNd(BaseModule):
     Args:
         in_channels (int): Channels C of the input.
         groups (int): Channel groups G of the attention, of W_z and of the
-            default norm. Must divide C and C'. Defaults to 8.
+            default norm. Must divide C'. Defaults to 8.
         reduction (int): C / C'. Defaults to 2.
         mode (str): Kernel: 'dot_product', 'embedded_gaussian',
             'gaussian_rbf' (all by their Taylor series) or 'learnable'
             (``order + 1`` trained coefficients, starting from the dot
             product). Defaults to 'dot_product'.
-        order (int): Highest power P of the series; the dot product needs and
-            takes none. Defaults to 3.
+        order (int): Highest power P of the series, at least 1; the dot
+            product is exact at any. Defaults to 3.
         gamma (float): Inverse squared width of the RBF kernel.
             Defaults to 1e-4.
         use_scale (bool): Whether to divide the inner products by
@@ -58,17 +59,19 @@ class _CGNLNd(BaseModule):
         norm_cfg (dict | bool, optional): Norm after W_z. None: GroupNorm
             with ``groups`` groups (the author's code);
             ``dict(type='GN', num_groups=1)``; ``dict(type='BN')``,
-            ``dict(type='SyncBN')`` (the paper's text); False: no norm, W_z
-            starts at zero instead. Defaults to None.
+            ``dict(type='SyncBN')`` (the paper's text); any registered norm
+            over channels that has a weight; False: no norm, W_z starts at
+            zero instead. Defaults to None.
         zero_init (bool): Whether to start as the identity. Defaults to True.
         init_std (float): Standard deviation of the normal initialisation of
             the convolutions. Defaults to 0.01.
-        init_cfg (dict | list[dict], optional): Initialisation that replaces
-            the block's own. Defaults to None.
+        init_cfg (dict | list[dict], optional): OpenMMLab initialisation that
+            ``init_weights`` applies over the block's own. Defaults to None.
 
     Raises:
-        ValueError: If a number is out of range, groups does not divide C or
-            C', or the mode is unknown.
+        ValueError: If a number is out of range, reduction does not divide C
+            or groups C', the mode is unknown or the norm does not fit.
+        TypeError: If ``norm_cfg`` is neither a dict, None nor False.
     """
 
     rank: int
@@ -93,6 +96,7 @@ class _CGNLNd(BaseModule):
             ('in_channels', in_channels),
             ('groups', groups),
             ('reduction', reduction),
+            ('order', order),
         ):
             if isinstance(value, bool) or not isinstance(value, int):
                 raise ValueError(f'{name} must be an integer, got {value!r}')
@@ -102,13 +106,22 @@ class _CGNLNd(BaseModule):
             raise ValueError(
                 f'mode must be one of {", ".join(MODES)}, got {mode!r}'
             )
-        if in_channels % reduction or (in_channels // reduction) % groups:
+        if in_channels % reduction:
             raise ValueError(
-                f'groups={groups} must divide in_channels={in_channels} and '
-                f'in_channels / reduction = {in_channels / reduction:g}'
+                f'reduction={reduction} does not divide '
+                f'in_channels={in_channels}'
             )
+        inter = in_channels // reduction
+        if inter % groups:
+            allowed = [d for d in range(1, inter + 1) if inter % d == 0]
+            raise ValueError(
+                f'groups={groups} does not divide in_channels / reduction = '
+                f'{inter}; allowed are {", ".join(map(str, allowed))}'
+            )
+        if not init_std >= 0:
+            raise ValueError(f'init_std must not be negative, got {init_std}')
         self.in_channels = in_channels
-        self.inter_channels = in_channels // reduction
+        self.inter_channels = inter
         self.groups = groups
         self.reduction = reduction
         self.mode = mode
@@ -120,7 +133,6 @@ class _CGNLNd(BaseModule):
         self.init_std = init_std
 
         conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.rank - 1]
-        inter = self.inter_channels
         self.theta = conv(in_channels, inter, 1, bias=False)
         self.phi = conv(in_channels, inter, 1, bias=False)
         self.g = conv(in_channels, inter, 1, bias=False)
@@ -128,10 +140,7 @@ class _CGNLNd(BaseModule):
         self.norm = build_norm(norm_cfg, in_channels, groups, self.rank)
 
         if mode == 'learnable':
-            start = taylor_coefficients('dot_product', order)
-            self.coefficients = nn.Parameter(torch.tensor(start))
-        elif mode == 'dot_product':
-            self.coefficients = taylor_coefficients(mode, 1)
+            self.coefficients = nn.Parameter(torch.empty(order + 1))
         else:
             self.coefficients = taylor_coefficients(mode, order, gamma)
         self.reset_parameters()
@@ -145,14 +154,12 @@ class _CGNLNd(BaseModule):
                 nn.init.zeros_(self.conv_out.weight)
         else:
             nn.init.constant_(self.norm.weight, 0.0 if self.zero_init else 1.0)
-            nn.init.zeros_(self.norm.bias)
+            if getattr(self.norm, 'bias', None) is not None:
+                nn.init.zeros_(self.norm.bias)
         if isinstance(self.coefficients, nn.Parameter):
+            start = taylor_coefficients('dot_product', self.order)
             with torch.no_grad():
-                self.coefficients.copy_(
-                    torch.tensor(
-                        taylor_coefficients('dot_product', self.order)
-                    )
-                )
+                self.coefficients.copy_(torch.tensor(start))
 
     def init_weights(self) -> None:
         """Return to the initial state, whatever a backbone's init did."""
@@ -181,8 +188,9 @@ class _CGNLNd(BaseModule):
         theta, phi, g = self.theta(x), self.phi(x), self.g(x)
         scale = 1.0
         if self.use_scale:
-            positions = theta[0, 0].numel()
-            scale = (self.inter_channels // self.groups * positions) ** -0.5
+            # prod, not numel: traced or exported, it stays a function of size
+            size = self.inter_channels // self.groups
+            scale = (size * math.prod(theta.shape[2:])) ** -0.5
         if theta.dtype != torch.float16:
             y = cgnl_attention(
                 theta, phi, g, self.coefficients, self.groups, scale
@@ -199,17 +207,17 @@ class _CGNLNd(BaseModule):
             scale,
             dtype=torch.float32,
         )
-        with torch.autocast(x.device.type, enabled=False):
-            conv = (F.conv1d, F.conv2d, F.conv3d)[self.rank - 1]
-            u = conv(y, self.conv_out.weight.float(), groups=self.groups)
-            return x + norm_in_float32(self.norm, u).to(x.dtype)
+        u = in_float32(self.norm, in_float32(self.conv_out, y))
+        return x + u.to(x.dtype)
 
     def extra_repr(self) -> str:
         """The settings that the children do not show."""
-        return (
-            f'mode={self.mode!r}, groups={self.groups}, '
-            f'use_scale={self.use_scale}'
-        )
+        text = f'mode={self.mode!r}, groups={self.groups}'
+        if self.mode != 'dot_product':
+            text += f', order={self.order}'
+        if self.mode == 'gaussian_rbf':
+            text += f', gamma={self.gamma}'
+        return f'{text}, use_scale={self.use_scale}'
 
 
 @MODELS.register_module()

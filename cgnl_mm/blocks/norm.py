@@ -2,10 +2,8 @@
 
 from typing import Union
 
-import torch
 from mmcv.cnn import build_norm_layer
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
 
 _RANKED = ('BN', 'IN')  # mmcv's 'BN' is BN2d whatever the rank
 
@@ -29,8 +27,9 @@ def build_norm(
 
     Raises:
         TypeError: If ``norm_cfg`` is of another type.
-        ValueError: If the norm is made for another rank, its groups do not
-            divide the channels, or it has no weight.
+        ValueError: If the norm is unknown, made for another rank or for
+            channels in the last axis, its groups do not divide the channels,
+            or it has no weight.
     """
     if norm_cfg is False:
         return nn.Identity()
@@ -54,29 +53,29 @@ def build_norm(
             f'norm_cfg type {kind!r} does not fit a block with {rank} '
             f'spatial axes: use {kind[:-2]!r} or {kind[:-2] + f"{rank}d"!r}'
         )
-    if kind == 'GN':
+    if kind in ('LN', nn.LayerNorm):
+        # it would pass unnoticed where the last axis has C entries
+        raise ValueError(
+            "norm_cfg type 'LN' normalises the last axis, which is not the "
+            "channels: use dict(type='GN', num_groups=1)"
+        )
+    if kind in ('GN', nn.GroupNorm):
         num_groups = cfg.setdefault('num_groups', groups)
-        if channels % num_groups:
+        if num_groups < 1 or channels % num_groups:
             raise ValueError(
                 f'norm_cfg num_groups={num_groups} does not divide the '
                 f'{channels} channels'
             )
-    norm = build_norm_layer(cfg, channels)[1]
+    try:
+        norm = build_norm_layer(cfg, channels)[1]
+    except KeyError as error:  # mmcv's message does not say which
+        raise ValueError(
+            f'norm_cfg type {kind!r} is not registered; known are, for '
+            'example, GN, BN, SyncBN and IN'
+        ) from error
     if getattr(norm, 'weight', None) is None:
         raise ValueError(
             f'norm_cfg {norm_cfg!r} has no weight to start from zero: add '
             'affine=True'
         )
     return norm
-
-
-def norm_in_float32(norm: nn.Module, x: Tensor) -> Tensor:
-    """Apply ``norm`` to float32 ``x``, also where its weights are float16."""
-    state = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
-    if any(t.dtype == torch.float16 for t in state.values()):
-        state = {
-            k: t.to(x.dtype) if t.is_floating_point() else t
-            for k, t in state.items()
-        }
-        return functional_call(norm, state, (x,))
-    return norm(x)

@@ -10,9 +10,26 @@ only those named. What was done::
     python -c "import cgnl_mm; print(cgnl_mm.compat.report())"
 """
 
+from . import (
+    cpu_distributed,
+    mmaction_drn,
+    mmcv_ops,
+    no_pkg_resources,
+    numpy_hue,
+    numpy_names,
+    safe_load,
+)
 from .workaround import Record, Workaround, switched_off
 
-WORKAROUNDS = ()
+WORKAROUNDS = (
+    mmcv_ops.WORKAROUND,
+    mmaction_drn.WORKAROUND,
+    safe_load.WORKAROUND,
+    cpu_distributed.WORKAROUND,
+    numpy_hue.WORKAROUND,
+    numpy_names.WORKAROUND,
+    no_pkg_resources.WORKAROUND,
+)
 
 _records = {}
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .shapes import split_groups
+from .taylor import split_powers
 
 
 def cgnl_attention(
@@ -48,11 +49,14 @@ def cgnl_attention(
     Raises:
         ValueError: If shapes differ, groups does not divide C, or the
             coefficients have a wrong shape.
+        TypeError: If the coefficients are no numbers.
     """
     a, b, values = split_groups(groups, theta=theta, phi=phi, g=g)
     wide = torch.promote_types(a.dtype, torch.float32)
     a, b, values = a.to(wide), b.to(wide), values.to(wide)
-    terms = _per_power(coefficients, groups, wide)
+    if isinstance(coefficients, Tensor):
+        coefficients = coefficients.to(wide)
+    terms = split_powers(coefficients, groups)
 
     # c_p <phi^p, g>, (B, G, 1) each; None where c_p is the number 0
     moments = []
@@ -77,24 +81,3 @@ def cgnl_attention(
     if y is None:
         y = torch.zeros_like(a)
     return y.expand_as(a).reshape(theta.shape).to(dtype or theta.dtype)
-
-
-def _per_power(coefficients, groups, dtype):
-    """Coefficients as one float, or one tensor that broadcasts, a power."""
-    if not isinstance(coefficients, Tensor):
-        terms = [float(c) for c in coefficients]
-        if not terms:
-            raise ValueError('coefficients must not be empty')
-        while len(terms) > 1 and terms[-1] == 0:
-            terms.pop()
-        return terms
-    coefficients = coefficients.to(dtype)
-    shape = tuple(coefficients.shape)
-    if len(shape) == 1 and shape[0]:
-        return list(coefficients.unbind())
-    if len(shape) == 2 and shape[0] == groups and shape[1]:
-        return [c.unsqueeze(-1) for c in coefficients.unbind(-1)]
-    raise ValueError(
-        f'coefficients must have shape (P + 1) or ({groups}, P + 1) for '
-        f'{groups} groups, got {shape}'
-    )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .shapes import split_groups
-from .taylor import check_kernel
+from .taylor import check_kernel, split_powers
 
 # 1 GiB of float32: beyond it somebody meant cgnl_attention.
 MAX_AFFINITY_ELEMENTS = 2**28
@@ -20,7 +20,7 @@ def generalized_nonlocal(
     theta: Tensor,
     phi: Tensor,
     g: Tensor,
-    kernel: Union[str, Sequence[float]] = 'embedded_gaussian',
+    kernel: Union[str, Sequence[float], Tensor] = 'embedded_gaussian',
     groups: int = 8,
     gamma: float = 1e-4,
     scale: float = 1.0,
@@ -35,11 +35,11 @@ def generalized_nonlocal(
         theta (Tensor): Queries (B, C, \*spatial), any number of spatial axes.
         phi (Tensor): Keys, same shape.
         g (Tensor): Values, same shape.
-        kernel (str | Sequence[float]): ``'dot_product'`` (ab),
+        kernel (str | Sequence[float] | Tensor): ``'dot_product'`` (ab),
             ``'embedded_gaussian'`` (:math:`e^{ab}`) or ``'gaussian_rbf'``
             (:math:`e^{-\gamma(a-b)^2}`, with its full beta); or Taylor
-            coefficients, for the literal affinity :math:`\sum_p c_p (ab)^p`
-            that :func:`cgnl_attention` never forms.
+            coefficients as in :func:`cgnl_attention`, for the literal
+            affinity :math:`\sum_p c_p (ab)^p` that it never forms.
             Defaults to 'embedded_gaussian'.
         groups (int): Number of channel groups G; 1 is the ungrouped
             operator. Defaults to 8.
@@ -51,7 +51,8 @@ def generalized_nonlocal(
 
     Raises:
         ValueError: If shapes differ, groups does not divide C, the kernel is
-            unknown, or the affinity exceeds 2^28 elements.
+            unknown, gamma is not positive, the coefficients have a wrong
+            shape, or the affinity exceeds 2^28 elements.
     """
     rows = split_groups(groups, theta=theta, phi=phi, g=g)
     batch, _, size = rows[0].shape
@@ -64,15 +65,18 @@ def generalized_nonlocal(
     a, b, values = rows[0].unsqueeze(-1), rows[1].unsqueeze(-2), rows[2]
     if not isinstance(kernel, str):
         affinity = torch.zeros_like(a * b)
-        for power, coefficient in enumerate(kernel):
+        for power, coefficient in enumerate(split_powers(kernel, groups)):
+            if isinstance(coefficient, Tensor):
+                coefficient = coefficient.unsqueeze(-1)
             affinity = affinity + coefficient * (a * b) ** power
     else:
-        check_kernel(kernel)
+        check_kernel(kernel, gamma)
         if kernel == 'dot_product':
             affinity = a * b
         elif kernel == 'embedded_gaussian':
             affinity = torch.exp(a * b)
         else:
             affinity = torch.exp(-gamma * (a - b) ** 2)
-    y = scale * (affinity @ values.unsqueeze(-1))
+    with torch.autocast(theta.device.type, enabled=False):
+        y = scale * (affinity @ values.unsqueeze(-1))
     return y.reshape(theta.shape)

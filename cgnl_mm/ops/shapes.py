@@ -18,12 +18,13 @@ def split_groups(groups: int, **maps: Tensor):
             divide C.
     """
     shapes = {name: tuple(x.shape) for name, x in maps.items()}
-    if len(set(shapes.values())) > 1:
+    shape = next(iter(shapes.values()))
+    # not as a set: under torch.jit.trace sizes are tensors
+    if any(other != shape for other in shapes.values()):
         raise ValueError(
             'expected maps of one shape (B, C, *spatial), got '
             + ', '.join(f'{name} {shape}' for name, shape in shapes.items())
         )
-    shape = next(iter(shapes.values()))
     if len(shape) < 2:
         raise ValueError(
             f'expected maps of shape (B, C, *spatial), got {shape}'

@@ -1,0 +1,29 @@
+"""Float32 islands in a half-precision network."""
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+def in_float32(module: nn.Module, x: Tensor) -> Tensor:
+    """Call ``module`` on float32 ``x``, also where its weights are float16.
+
+    Args:
+        module (nn.Module): A layer; its parameters stay what they are.
+        x (Tensor): Float32 input.
+
+    Returns:
+        Tensor: Float32 output.
+    """
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    wide = {
+        k: t.float() if t.dtype == torch.float16 else t for k, t in own.items()
+    }
+    with torch.autocast(x.device.type, enabled=False):
+        y = functional_call(module, wide, (x,))
+    with torch.no_grad():
+        # running statistics were written to the copies
+        for name, buffer in module.named_buffers():
+            if wide[name] is not buffer:
+                buffer.copy_(wide[name])
+    return y

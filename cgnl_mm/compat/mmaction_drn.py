@@ -1,0 +1,52 @@
+"""The module that is missing from the mmaction2 wheel.
+
+Symptom: ``import mmaction.models`` ends with ``ModuleNotFoundError: No
+module named 'mmaction.models.localizers.drn'``; through a registry it is
+only a warning, and then every model "is not in the registry".
+
+Versions: mmaction2 1.2.0, the wheel. A checkout has the module.
+
+Upstream: https://github.com/open-mmlab/mmaction2/issues/2714 (the folder
+has no ``__init__.py``, so that packaging leaves it out)
+
+Cure: ``stand_ins/drn`` is importable as ``mmaction.models.localizers.drn``.
+Its DRN cannot be built, and says so.
+
+Delete when: an mmaction2 wheel with the module is the oldest supported one.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Optional
+
+from .finder import STAND_INS, provide
+from .workaround import Workaround
+
+
+def not_needed() -> Optional[str]:
+    spec = importlib.util.find_spec('mmaction')
+    if spec is None:
+        return 'mmaction2 is not installed'
+    for folder in spec.submodule_search_locations or ():
+        localizers = Path(folder) / 'models' / 'localizers'
+        init = localizers / '__init__.py'
+        if (
+            init.is_file()
+            and 'from .drn' in init.read_text(encoding='utf-8')
+            and not (localizers / 'drn' / 'drn.py').is_file()
+        ):
+            return None
+    return 'this mmaction2 has the module'
+
+
+WORKAROUND = Workaround(
+    name='mmaction_drn',
+    symptom="No module named 'mmaction.models.localizers.drn'",
+    versions='mmaction2 1.2.0, the wheel',
+    upstream='https://github.com/open-mmlab/mmaction2/issues/2714',
+    not_needed=not_needed,
+    apply=lambda: provide(
+        'mmaction.models.localizers.drn',
+        STAND_INS / 'drn' / '__init__.py',
+    ),
+)

@@ -1,0 +1,49 @@
+"""mmcv without compiled operators: torchvision's take their place.
+
+Symptom: with mmcv-lite, ``import mmcv.ops``, ``mmdet.models`` and
+``mmdet.datasets`` end with ``ModuleNotFoundError: No module named
+'mmcv._ext'``.
+
+Versions: every mmcv-lite. The compiled mmcv is on PyPI as source only, and
+no wheel of it exists for torch >= 2.2.
+
+Upstream: https://github.com/open-mmlab/mmcv/issues/2059,
+https://github.com/open-mmlab/mmdetection/issues/11475
+
+Cure: ``stand_ins/mmcv_ext.py`` is importable as ``mmcv._ext``. A compiled
+mmcv always wins. It acts from ``import cgnl_mm`` on: a script that imports
+``mmdet.models`` before it reads the config, as mmdet's own ``tools/test.py``
+does (not its ``tools/train.py``), still fails; ours does not.
+
+Delete when: OpenMMLab publishes mmcv wheels for the torch in
+``requirements/constraints.txt``, or its hosts take torchvision's operators.
+"""
+
+import importlib.util
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Optional
+
+from .finder import STAND_INS, provide
+from .workaround import Workaround
+
+
+def not_needed() -> Optional[str]:
+    spec = importlib.util.find_spec('mmcv')
+    if spec is None:
+        return 'mmcv is not installed'
+    for folder in spec.submodule_search_locations or ():
+        for suffix in EXTENSION_SUFFIXES:
+            if (Path(folder) / f'_ext{suffix}').is_file():
+                return 'this mmcv is compiled'
+    return None
+
+
+WORKAROUND = Workaround(
+    name='mmcv_ops',
+    symptom="ModuleNotFoundError: No module named 'mmcv._ext'",
+    versions='mmcv-lite, all',
+    upstream='https://github.com/open-mmlab/mmcv/issues/2059',
+    not_needed=not_needed,
+    apply=lambda: provide('mmcv._ext', STAND_INS / 'mmcv_ext.py'),
+)

@@ -1,0 +1,92 @@
+"""mmengine without pkg_resources.
+
+Symptom: ``ModuleNotFoundError: No module named 'pkg_resources'`` from any
+config with ``_base_ = 'mmdet::...'`` (or another host).
+
+Versions: mmengine <= 0.10.7 with setuptools >= 82, or without setuptools,
+as in a new virtual environment of Python >= 3.12.
+
+Upstream: https://setuptools.pypa.io/en/stable/history.html (82.0.0);
+mmengine never declared setuptools.
+
+Cure: mmengine's two questions, whether a package is installed and where,
+are answered by ``importlib.metadata`` and ``importlib.util``.
+
+Delete when: mmengine does so itself.
+"""
+
+import importlib.metadata
+import importlib.util
+import os.path
+import sys
+from types import ModuleType
+from typing import Optional
+
+from .after_import import after_import
+from .workaround import Workaround
+
+
+def not_needed() -> Optional[str]:
+    if importlib.util.find_spec('pkg_resources') is not None:
+        return 'pkg_resources is there'
+    return None
+
+
+def _find(package: str) -> Optional[str]:
+    """Folder of a distribution ('mmaction2') or module ('mmaction')."""
+    names = [package]
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    else:
+        names += (distribution.read_text('top_level.txt') or '').split()
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        # a namespace package has no origin: a folder that happens to be
+        # in the current directory
+        if spec is not None and spec.origin is not None:
+            return os.path.dirname(spec.origin)
+    return None
+
+
+def is_installed(package: str) -> bool:
+    """Whether a distribution or module of that name is installed."""
+    return _find(package) is not None
+
+
+def get_installed_path(package: str) -> str:
+    """Folder of a package.
+
+    Args:
+        package (str): Name of a distribution or module.
+
+    Raises:
+        PackageNotFoundError: There is none.
+    """
+    path = _find(package)
+    if path is None:
+        raise importlib.metadata.PackageNotFoundError(package)
+    return path
+
+
+def _mend(package_utils: ModuleType) -> None:
+    """Replace both functions wherever mmengine has put them."""
+    for new in (is_installed, get_installed_path):
+        old = getattr(package_utils, new.__name__)
+        for name, module in list(sys.modules.items()):
+            if (
+                name.split('.')[0] == 'mmengine'
+                and vars(module).get(new.__name__) is old
+            ):
+                setattr(module, new.__name__, new)
+
+
+WORKAROUND = Workaround(
+    name='no_pkg_resources',
+    symptom="ModuleNotFoundError: No module named 'pkg_resources'",
+    versions='mmengine <= 0.10.7 with setuptools >= 82, or without it',
+    upstream='https://setuptools.pypa.io/en/stable/history.html',
+    not_needed=not_needed,
+    apply=lambda: after_import('mmengine.utils.package_utils', _mend),
+)

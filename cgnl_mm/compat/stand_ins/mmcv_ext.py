@@ -1,0 +1,446 @@
+"""``mmcv._ext`` over torchvision's operators, for CPU and GPU.
+
+The functions have the names and arguments that ``mmcv/ops/*.py`` calls,
+and write their results into the tensors given. float16 and bfloat16 are
+computed in float32 and rounded once.
+
+What mmcv has and torchvision has not raises NotImplementedError when it is
+called, not when it is imported.
+"""
+
+import importlib.metadata
+
+import torch
+from torch import Tensor
+
+try:
+    import torchvision
+    from torchvision.extension import _has_ops
+except (ImportError, RuntimeError) as error:
+    raise ImportError(
+        "mmcv's operators run on torchvision's here, and torchvision does "
+        f'not import ({error}). Install the torchvision that belongs to '
+        f'torch {torch.__version__}'
+    ) from error
+if not _has_ops():
+    raise ImportError(
+        f'torchvision {torchvision.__version__} cannot load its operators '
+        f'with torch {torch.__version__}: install a matched pair of one '
+        'source (both from PyPI, or both from the same PyTorch index)'
+    )
+
+_ops = torch.ops.torchvision
+_REDUCED = (torch.float16, torch.bfloat16)
+
+
+def get_compiler_version() -> str:
+    """Answer for ``mmcv.ops.get_compiler_version``."""
+    return 'none (cgnl_mm: torchvision operators)'
+
+
+def get_compiling_cuda_version() -> str:
+    """Answer for ``mmcv.ops.get_compiling_cuda_version``."""
+    return 'not available'
+
+
+def _full(tensor: Tensor) -> Tensor:
+    """Return at least float32, contiguous, outside of any graph."""
+    tensor = tensor.detach().contiguous()
+    return tensor.float() if tensor.dtype in _REDUCED else tensor
+
+
+def nms(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int
+) -> Tensor:
+    """Non-maximum suppression.
+
+    Args:
+        boxes (Tensor): (N, 4), x1, y1, x2, y2.
+        scores (Tensor): (N,).
+        iou_threshold (float): A box goes when its IoU with a better one is
+            larger.
+        offset (int): 0, or 1 for boxes whose width is x2 - x1 + 1.
+
+    Returns:
+        Tensor: (K,) int64, indices of the boxes kept, best first.
+    """
+    boxes, scores = _full(boxes), _full(scores).to(boxes.device)
+    if offset:
+        # IoU only knows widths, heights and overlaps: all grow by offset
+        boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
+    return _ops.nms(boxes, scores.to(boxes.dtype), iou_threshold)
+
+
+def _only_average(pool_mode: int) -> None:
+    if pool_mode != 1:
+        raise _missing(
+            "roi_align with pool_mode='max'", "use pool_mode='avg', or "
+        )
+
+
+def roi_align_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """RoIAlign of input (B, C, H, W) and rois (K, 5) into output."""
+    _only_average(pool_mode)
+    input = _full(input)
+    output.copy_(
+        _ops.roi_align(
+            input,
+            _full(rois).to(input.dtype),
+            spatial_scale,
+            aligned_height,
+            aligned_width,
+            sampling_ratio,
+            aligned,
+        )
+    )
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Gradient of :func:`roi_align_forward` into grad_input."""
+    _only_average(pool_mode)
+    grad_output = _full(grad_output)
+    grad_input.copy_(
+        _ops._roi_align_backward(
+            grad_output,
+            _full(rois).to(grad_output.dtype),
+            spatial_scale,
+            aligned_height,
+            aligned_width,
+            *grad_input.shape,
+            sampling_ratio,
+            aligned,
+        )
+    )
+
+
+def roi_pool_forward(*args, **kwargs) -> None:
+    """Raise: torchvision's rounds boxes to whole cells, mmcv's does not."""
+    raise _missing(
+        'roi_pool (torchvision has one, with another rounding of the boxes)',
+        'use RoIAlign, or ',
+    )
+
+
+roi_pool_backward = roi_pool_forward
+
+
+def _deform_args(
+    kW, kH, dW, dH, padW, padH, dilationW, dilationH, group, deformable_group
+):
+    """mmcv's x-before-y settings in torchvision's order."""
+    return dH, dW, padH, padW, dilationH, dilationW, group, deformable_group
+
+
+def _no_mask_no_bias(input: Tensor, weight: Tensor):
+    """What torchvision takes for "none" in these two places."""
+    return input.new_zeros(input.size(0), 1), input.new_zeros(weight.size(0))
+
+
+def deform_conv_forward(
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    im2col_step: int,
+    **sizes,
+) -> None:
+    """Deformable convolution (v1) into output.
+
+    Args:
+        input (Tensor): (B, C, H, W).
+        weight (Tensor): (C_out, C / groups, kH, kW).
+        offset (Tensor): (B, 2 * deform_groups * kH * kW, H_out, W_out), y
+            before x.
+        output (Tensor): (B, C_out, H_out, W_out), written.
+        columns, ones (Tensor): mmcv's buffers, unused.
+        im2col_step (int): Batch of mmcv's buffers, unused.
+        **sizes: mmcv's kW, kH, dW (stride), dH, padW, padH, dilationW,
+            dilationH, group, deformable_group.
+    """
+    input, weight, offset = _full(input), _full(weight), _full(offset)
+    mask, bias = _no_mask_no_bias(input, weight)
+    output.copy_(
+        _ops.deform_conv2d(
+            input, weight, offset, mask, bias, *_deform_args(**sizes), False
+        )
+    )
+
+
+def _deform_conv_backward(input, offset, grad_output, weight, sizes):
+    input, weight, offset = _full(input), _full(weight), _full(offset)
+    mask, bias = _no_mask_no_bias(input, weight)
+    return _ops._deform_conv2d_backward(
+        _full(grad_output),
+        input,
+        weight,
+        offset,
+        mask,
+        bias,
+        *_deform_args(**sizes),
+        False,
+    )
+
+
+def deform_conv_backward_input(
+    input: Tensor,
+    offset: Tensor,
+    grad_output: Tensor,
+    grad_input: Tensor,
+    grad_offset: Tensor,
+    weight: Tensor,
+    columns: Tensor,
+    im2col_step: int,
+    **sizes,
+) -> None:
+    """Gradients of :func:`deform_conv_forward` by input and by offset."""
+    grads = _deform_conv_backward(input, offset, grad_output, weight, sizes)
+    grad_input.copy_(grads[0])
+    grad_offset.copy_(grads[2])
+
+
+def deform_conv_backward_parameters(
+    input: Tensor,
+    offset: Tensor,
+    grad_output: Tensor,
+    grad_weight: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    scale: float,
+    im2col_step: int,
+    **sizes,
+) -> None:
+    """Gradient of :func:`deform_conv_forward` by weight."""
+    # torchvision needs the weight's shape here, not its values
+    grads = _deform_conv_backward(
+        input, offset, grad_output, torch.zeros_like(grad_weight), sizes
+    )
+    grad_weight.copy_(grads[1] * scale)
+
+
+def _modulated_args(
+    kernel_h,
+    kernel_w,
+    stride_h,
+    stride_w,
+    pad_h,
+    pad_w,
+    dilation_h,
+    dilation_w,
+    group,
+    deformable_group,
+):
+    """The settings of mmcv's modulated convolution in torchvision's order."""
+    return (
+        stride_h,
+        stride_w,
+        pad_h,
+        pad_w,
+        dilation_h,
+        dilation_w,
+        group,
+        deformable_group,
+    )
+
+
+def modulated_deform_conv_forward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    with_bias: bool,
+    **sizes,
+) -> None:
+    """Deformable convolution v2, :func:`deform_conv_forward` with a mask.
+
+    Args:
+        input, weight, offset, output (Tensor): As in
+            :func:`deform_conv_forward`.
+        bias (Tensor): (C_out,), or empty.
+        mask (Tensor): (B, deform_groups * kH * kW, H_out, W_out).
+        ones, columns (Tensor): mmcv's buffers, unused.
+        with_bias (bool): Whether there is a bias.
+        **sizes: mmcv's kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w,
+            dilation_h, dilation_w, group, deformable_group.
+    """
+    input, weight = _full(input), _full(weight)
+    bias = _full(bias) if with_bias else input.new_zeros(weight.size(0))
+    output.copy_(
+        _ops.deform_conv2d(
+            input,
+            weight,
+            _full(offset),
+            _full(mask),
+            bias,
+            *_modulated_args(**sizes),
+            True,
+        )
+    )
+
+
+def modulated_deform_conv_backward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    columns: Tensor,
+    grad_input: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    grad_offset: Tensor,
+    grad_mask: Tensor,
+    grad_output: Tensor,
+    with_bias: bool,
+    **sizes,
+) -> None:
+    """Gradients of :func:`modulated_deform_conv_forward`."""
+    input, weight = _full(input), _full(weight)
+    grads = _ops._deform_conv2d_backward(
+        _full(grad_output),
+        input,
+        weight,
+        _full(offset),
+        _full(mask),
+        _full(bias) if with_bias else input.new_zeros(weight.size(0)),
+        *_modulated_args(**sizes),
+        True,
+    )
+    for target, grad in zip(
+        (grad_input, grad_weight, grad_offset, grad_mask), grads[:4]
+    ):
+        target.copy_(grad)
+    if with_bias:
+        grad_bias.copy_(grads[4])
+
+
+def _focal(input: Tensor, target: Tensor, weight: Tensor):
+    """What both directions of the sigmoid focal loss start from.
+
+    Returns:
+        tuple[Tensor]: (N, C) each: probability p and its complement q, both
+            with their logarithms, whether the class is the target, and the
+            (N, 1) class weight or 1.
+    """
+    p = _full(input).sigmoid()
+    q = 1 - p
+    tiny = torch.finfo(torch.float32).tiny
+    classes = torch.arange(input.size(1), device=input.device)
+    factor = _full(weight)[target][:, None] if weight.numel() else 1
+    return (
+        p,
+        p.clamp(min=tiny).log(),
+        q,
+        q.clamp(min=tiny).log(),
+        target[:, None] == classes,
+        factor,
+    )
+
+
+def sigmoid_focal_loss_forward(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    output: Tensor,
+    gamma: float,
+    alpha: float,
+) -> None:
+    """Focal loss of each entry into output.
+
+    Args:
+        input (Tensor): (N, C) logits.
+        target (Tensor): (N,) int64 class; C and above are background.
+        weight (Tensor): (C,) class weights, or empty.
+        output (Tensor): (N, C), written.
+        gamma (float): Exponent of the modulating factor.
+        alpha (float): Weight of the positive entries.
+    """
+    p, log_p, q, log_q, positive, factor = _focal(input, target, weight)
+    loss = torch.where(
+        positive,
+        -alpha * q**gamma * log_p,
+        -(1 - alpha) * p**gamma * log_q,
+    )
+    output.copy_(loss * factor)
+
+
+def sigmoid_focal_loss_backward(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    grad_input: Tensor,
+    gamma: float,
+    alpha: float,
+) -> None:
+    """Derivative of :func:`sigmoid_focal_loss_forward` into grad_input."""
+    p, log_p, q, log_q, positive, factor = _focal(input, target, weight)
+    grad = torch.where(
+        positive,
+        -alpha * q**gamma * (q - gamma * p * log_p),
+        -(1 - alpha) * p**gamma * (gamma * q * log_q - p),
+    )
+    grad_input.copy_(grad * factor)
+
+
+def _missing(operator: str, instead: str = '') -> NotImplementedError:
+    """Error that tells how to get a compiled mmcv."""
+    try:
+        version = importlib.metadata.version('mmcv-lite')
+    except importlib.metadata.PackageNotFoundError:
+        import mmcv
+
+        version = mmcv.__version__
+    return NotImplementedError(
+        f"mmcv's operator {operator} is compiled code, and the installed "
+        'mmcv has none; cgnl_mm only brings those that torchvision has. '
+        f'To get it, {instead}compile mmcv (about half an hour on 2 cores; '
+        'the GPU operators need the CUDA toolkit):\n'
+        '    pip uninstall -y mmcv-lite\n'
+        "    pip install 'setuptools<81' wheel ninja psutil\n"
+        f'    pip install --no-build-isolation mmcv=={version}'
+    )
+
+
+def __getattr__(name: str):
+    """Give every other operator of mmcv: it raises when it is called.
+
+    mmcv asks for all of its operators' names when ``mmcv.ops`` is imported.
+    """
+    if name.startswith('_'):
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+    def operator(*args, **kwargs):
+        raise _missing(name)
+
+    operator.__name__ = operator.__qualname__ = name
+    return operator

@@ -1,0 +1,1 @@
+"""Data sets. Nothing is imported here: the host classes need their host."""

@@ -1,0 +1,129 @@
+"""Data sets and transforms of mmaction2."""
+
+import os.path as osp
+from importlib.util import find_spec
+from typing import Callable, List, Union
+
+from mmaction.datasets import VideoDataset
+from mmaction.registry import DATASETS, TRANSFORMS
+from mmcv.transforms import BaseTransform
+
+from ..errors import SetupError
+from .moving_digits import CLASSES, prepare_moving_digits
+
+_DECODERS = {'decord': 'Decord', 'av': 'PyAV'}
+
+
+def _decoder() -> str:
+    """Prefix of mmaction2's transforms for the decoder that is installed."""
+    for package, prefix in _DECODERS.items():
+        if find_spec(package) is not None:
+            return prefix
+    raise SetupError(
+        'no video decoder is installed: run `pip install decord`, or '
+        '`pip install av` where decord has no wheel'
+    )
+
+
+@TRANSFORMS.register_module()
+class VideoInit(BaseTransform):
+    """Open a video with decord, or with PyAV where decord is missing.
+
+    Required keys: ``filename``. Added keys: ``video_reader``,
+    ``total_frames``.
+
+    Args:
+        io_backend (str): Storage backend of the files. Defaults to 'disk'.
+        num_threads (int): Decoding threads (decord only). Defaults to 1.
+
+    Raises:
+        SetupError: If neither decoder is installed.
+    """
+
+    def __init__(self, io_backend: str = 'disk', num_threads: int = 1):
+        prefix = _decoder()
+        cfg = dict(type=f'mmaction.{prefix}Init', io_backend=io_backend)
+        if prefix == 'Decord':
+            cfg['num_threads'] = num_threads
+        self.init = TRANSFORMS.build(cfg)
+
+    def transform(self, results: dict) -> dict:
+        return self.init(results)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.init!r})'
+
+
+@TRANSFORMS.register_module()
+class VideoDecode(BaseTransform):
+    """Decode the frames ``frame_inds`` of what :class:`VideoInit` opened.
+
+    Required keys: ``video_reader``, ``frame_inds``. Added keys: ``imgs``
+    (list of (H, W, 3) RGB, uint8), ``img_shape``, ``original_shape``.
+    """
+
+    def __init__(self):
+        self.decode = TRANSFORMS.build(
+            dict(type=f'mmaction.{_decoder()}Decode')
+        )
+
+    def transform(self, results: dict) -> dict:
+        return self.decode(results)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.decode!r})'
+
+
+@DATASETS.register_module()
+class MovingDigits(VideoDataset):
+    """Two moving digits, 9 classes; generated where it does not exist.
+
+    See :mod:`cgnl_mm.datasets.moving_digits` for what the classes are.
+
+    Args:
+        pipeline (list): Transforms. A flip would change no class, time
+            reversal would.
+        split (str): 'train' or 'test'. Defaults to 'train'.
+        data_root (str): Folder of the data set, made on first use.
+            Defaults to 'data/movingdigits'.
+        num_train (int): Number of training clips. Defaults to 1200.
+        num_test (int): Number of test clips. Defaults to 300.
+        size (int): Height and width in pixels. Defaults to 56.
+        num_frames (int): Frames of a clip. Defaults to 16.
+        seed (int): Of the generation. Defaults to 0.
+        test_mode (bool): As in VideoDataset. Defaults to False.
+
+    Raises:
+        SetupError: If ``data_root`` holds something else, or PyAV is missing.
+    """
+
+    METAINFO = dict(classes=CLASSES)
+
+    def __init__(
+        self,
+        pipeline: List[Union[dict, Callable]],
+        split: str = 'train',
+        data_root: str = 'data/movingdigits',
+        num_train: int = 1200,
+        num_test: int = 300,
+        size: int = 56,
+        num_frames: int = 16,
+        seed: int = 0,
+        test_mode: bool = False,
+    ) -> None:
+        if split not in ('train', 'test'):
+            raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+        prepare_moving_digits(
+            data_root,
+            num_train=num_train,
+            num_test=num_test,
+            size=size,
+            num_frames=num_frames,
+            seed=seed,
+        )
+        super().__init__(
+            ann_file=osp.join(data_root, f'{split}.txt'),
+            pipeline=pipeline,
+            data_prefix=dict(video=data_root),
+            test_mode=test_mode,
+        )

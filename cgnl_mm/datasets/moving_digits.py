@@ -1,0 +1,214 @@
+"""movingdigits: real mp4 files of two digits whose *relation* is the class.
+
+Two different digits walk over a canvas whose edges are joined (what leaves
+at the right comes in at the left). At each end of the clip they stand in one
+of three relations: beside each other (half a canvas apart along x), above
+each other (half a canvas apart along y), or diagonally (both). The class is
+the ordered pair of the relation at the start and the one at the end: 3 x 3 =
+9 classes.
+
+What does not tell the class:
+
+- one digit. Where it starts and ends is uniform on the canvas, its path is
+  drawn with no regard to the other digit: a single digit gives exactly chance,
+  1/9.
+- one end of the clip. It shows one of the two relations: at most 1/3.
+- a single frame between. Both digits wander off the straight line, so the
+  relation there tells little about either end.
+- which digits they are, their brightness, the background: drawn independently
+  of the class.
+
+So a network has to relate two places half a canvas apart, at two times a clip
+apart.
+"""
+
+from pathlib import Path
+from typing import Tuple
+
+import numpy as np
+
+from .generate import load_split, write_once
+
+RELATIONS = ('beside', 'above', 'diagonal')
+CLASSES = tuple(f'{a}-{b}' for a in RELATIONS for b in RELATIONS)
+DIGIT = 16  # pixels, twice scikit-learn's size
+
+
+def prepare_moving_digits(
+    root: str,
+    num_train: int = 1200,
+    num_test: int = 300,
+    size: int = 56,
+    num_frames: int = 16,
+    seed: int = 0,
+) -> None:
+    """Write the data set to ``root``, once.
+
+    ``{train,test}.txt`` list ``videos/NAME.mp4 LABEL``, ``classes.txt`` the
+    class names in order, ``{train,test}.npz`` the true positions.
+
+    Args:
+        root (str): Folder to write.
+        num_train (int): Number of training clips. Defaults to 1200.
+        num_test (int): Number of test clips. Defaults to 300.
+        size (int): Height and width in pixels, even, 32 to 64, but not 48,
+            a width that decord 0.6.0 fails to read. Defaults to 56.
+        num_frames (int): Frames of a clip, at least 2. Defaults to 16.
+        seed (int): Of all that is random. Defaults to 0.
+
+    Raises:
+        ValueError: If the size is out of range.
+        SetupError: If ``root`` holds something else.
+    """
+    if size % 2 or not 32 <= size <= 64 or size == 48:
+        raise ValueError(
+            f'size must be even, 32 to 64 and not 48, got {size}'
+        )
+    if num_frames < 2:
+        raise ValueError(f'num_frames must be at least 2, got {num_frames}')
+    options = dict(
+        dataset='movingdigits',
+        num_train=num_train,
+        num_test=num_test,
+        size=size,
+        num_frames=num_frames,
+        seed=seed,
+    )
+
+    def build(folder: Path) -> None:
+        (folder / 'videos').mkdir()
+        (folder / 'classes.txt').write_text('\n'.join(CLASSES) + '\n')
+        splits = (('train', num_train), ('test', num_test))
+        for index, (split, number) in enumerate(splits):
+            rng = np.random.default_rng([seed, index])
+            _write_split(folder, split, number, size, num_frames, rng)
+
+    write_once(root, options, build)
+
+
+def sample_paths(
+    rng: np.random.Generator, label: int, size: int, num_frames: int
+) -> np.ndarray:
+    """Draw the paths of the two digits of one clip.
+
+    Args:
+        rng (Generator): Source of randomness.
+        label (int): Index into :data:`CLASSES`.
+        size (int): Side of the canvas in pixels.
+        num_frames (int): Number of frames T.
+
+    Returns:
+        ndarray: Centres (2, T, 2) as x, y in pixels, 0 <= value < size.
+    """
+    half = size / 2
+    offsets = ((half, 0), (0, half), (half, half))
+    ends = np.empty((2, 2, 2))  # digit, start or end, x and y
+    for end, relation in enumerate(divmod(label, len(RELATIONS))):
+        ends[0, end] = rng.uniform(0, size, 2)
+        ends[1, end] = ends[0, end] + offsets[relation]
+        ends[1, end] += rng.normal(0, size / 56, 2)
+    # along the shorter way round, at a pace of its own, with a detour
+    time = np.linspace(0, 1, num_frames)[None, :, None]
+    time = time ** np.exp(rng.uniform(-0.4, 0.4, (2, 1, 1)))
+    way = (ends[:, 1:] - ends[:, :1] + half) % size - half
+    detour = rng.uniform(-half / 2, half / 2, (2, 1, 2))
+    paths = ends[:, :1] + time * way + np.sin(np.pi * time) * detour
+    return paths % size
+
+
+def render(
+    paths: np.ndarray,
+    stamps: np.ndarray,
+    size: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw a clip.
+
+    Args:
+        paths (ndarray): Centres (2, T, 2) as x, y in pixels.
+        stamps (ndarray): The two digits (2, h, w), 0 to 255.
+        size (int): Side of the canvas in pixels.
+        rng (Generator): Source of the brightness and the background.
+
+    Returns:
+        ndarray: Frames (T, size, size), uint8.
+    """
+    height, width = stamps.shape[1:]
+    level = rng.uniform(0.7, 1.0, 2)
+    ground = rng.uniform(0, 40) + rng.normal(0, 8, (size, size))
+    frames = np.repeat(ground[None], paths.shape[1], axis=0)
+    for stamp, path, bright in zip(stamps, paths, level):
+        for frame, (x, y) in zip(frames, path):
+            rows = (round(y) - height // 2 + np.arange(height)) % size
+            columns = (round(x) - width // 2 + np.arange(width)) % size
+            place = np.ix_(rows, columns)
+            frame[place] = np.maximum(frame[place], bright * stamp)
+    return np.clip(np.round(frames), 0, 255).astype(np.uint8)
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int = 8) -> None:
+    """Encode grey frames (T, H, W), uint8, as an H.264 mp4 file.
+
+    Raises:
+        SetupError: If PyAV is not installed.
+    """
+    av = _import_av()
+    with av.open(str(path), 'w') as container:
+        # one thread: the same bytes on every machine
+        stream = container.add_stream(
+            'libx264', rate=fps, options={'crf': '12', 'threads': '1'}
+        )
+        stream.height, stream.width = frames.shape[1:]
+        stream.pix_fmt = 'yuv420p'
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame, format='gray')
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+def _import_av():
+    try:
+        import av
+    except ImportError as error:
+        from ..errors import SetupError
+
+        raise SetupError(
+            'movingdigits writes its videos with PyAV: run `pip install av`'
+        ) from error
+    return av
+
+
+def _write_split(
+    folder: Path,
+    split: str,
+    number: int,
+    size: int,
+    num_frames: int,
+    rng: np.random.Generator,
+) -> None:
+    """Write the clips, the list and the true positions of one split."""
+    images, digits = load_split(split)
+    images = images.repeat(DIGIT // 8, 1).repeat(DIGIT // 8, 2)
+    labels = rng.permutation(np.arange(number) % len(CLASSES))
+    lines, all_paths = [], []
+    for index, label in enumerate(labels):
+        first, second = _two_digits(digits, rng)
+        paths = sample_paths(rng, int(label), size, num_frames)
+        frames = render(paths, images[[first, second]], size, rng)
+        name = f'videos/{split}_{index:05d}.mp4'
+        write_video(folder / name, frames)
+        lines.append(f'{name} {label}\n')
+        all_paths.append(paths)
+    (folder / f'{split}.txt').write_text(''.join(lines))
+    np.savez_compressed(
+        folder / f'{split}.npz', paths=np.stack(all_paths), labels=labels
+    )
+
+
+def _two_digits(
+    digits: np.ndarray, rng: np.random.Generator
+) -> Tuple[int, int]:
+    """Indices of two images that show different digits."""
+    first = int(rng.integers(len(digits)))
+    others = np.flatnonzero(digits != digits[first])
+    return first, int(rng.choice(others))

@@ -1,0 +1,65 @@
+"""Packaging. The tested versions are in requirements/constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r"__version__ = '(.+)'", (ROOT / 'cgnl_mm/version.py').read_text()
+).group(1)
+
+# Needed beside each host: torchvision is imported by all three without being
+# declared; scikit-learn holds the handwritten digits of the demo data.
+BESIDE_HOST = ['torchvision>=0.16', 'scikit-learn>=1.2']
+EXTRAS = {
+    'pretrain': ['mmpretrain>=1.2.0,<1.3', *BESIDE_HOST],
+    # PyAV writes the demo's videos, and reads them where decord cannot
+    'action': ['mmaction2>=1.2.0,<1.3', 'av>=10', *BESIDE_HOST],
+    'det': ['mmdet>=3.3.0,<3.4', *BESIDE_HOST],
+    'test': ['pytest>=7.4', 'pytest-xdist>=3.3', 'ruff>=0.5'],
+}
+EXTRAS['all'] = sorted({
+    requirement
+    for host in ('pretrain', 'action', 'det')
+    for requirement in EXTRAS[host]
+})
+# mmcv-lite and mmcv install into one folder and pip writes either over the
+# other without a word. So mmcv-lite is apart, in none of the other extras:
+# who has a compiled mmcv leaves `lite` out and keeps it.
+EXTRAS['lite'] = ['mmcv-lite>=2.1.0,<2.2.0', 'torchvision>=0.16']
+
+setup(
+    name='cgnl_mm',
+    version=VERSION,
+    description='Compact Generalized Non-local blocks for OpenMMLab',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    keywords='non-local attention action recognition detection OpenMMLab',
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    packages=find_packages(include=['cgnl_mm', 'cgnl_mm.*']),
+    python_requires='>=3.10',
+    install_requires=[
+        'matplotlib>=3.6',
+        'mmengine>=0.10.4,<1.0.0',
+        'numpy>=1.24',
+        # mmengine imports pkg_resources without declaring it, and
+        # setuptools 82 removed it
+        'setuptools<81',
+        'torch>=2.1',
+    ],
+    extras_require=EXTRAS,
+    zip_safe=False,
+)

@@ -1,0 +1,77 @@
+import sys
+
+import pytest
+
+from cgnl_mm import compat
+
+NAMES = [item.name for item in compat.WORKAROUNDS]
+
+
+def test_report_prints_every_workaround():
+    report = compat.report()
+    assert [record.name for record in report] == NAMES
+    for record in report:
+        assert f'{record.name}: {record.status}' in str(report)
+        assert record.symptom in str(report)
+        # who is told that nothing was done is told why
+        assert (record.reason == '') == (record.status == 'applied')
+
+
+def test_apply_twice_patches_once():
+    compat.apply()
+    before = list(sys.meta_path)
+    safe = len(compat_safe_globals())
+    first = compat.report()
+    compat.apply()
+    assert sys.meta_path == before
+    assert len(compat_safe_globals()) == safe
+    assert compat.report() == first
+
+
+def compat_safe_globals():
+    import torch
+
+    return torch.serialization.get_safe_globals()
+
+
+@pytest.mark.parametrize(
+    'value, off',
+    [
+        ('0', set(NAMES)),
+        ('1', set()),
+        ('', set()),
+        ('-mmcv_ops', {'mmcv_ops'}),
+        ('-mmcv_ops, -safe_load', {'mmcv_ops', 'safe_load'}),
+    ],
+)
+def test_switch(monkeypatch, value, off):
+    monkeypatch.setenv('CGNL_MM_COMPAT', value)
+    assert compat.switched_off(NAMES) == off
+
+
+@pytest.mark.parametrize('value', ['mmcv_ops', '-mmcv_op', 'no', '2'])
+def test_switch_misspelt(monkeypatch, value):
+    monkeypatch.setenv('CGNL_MM_COMPAT', value)
+    with pytest.raises(ValueError, match='-mmcv_ops') as error:
+        compat.switched_off(NAMES)
+    assert repr(value) in str(error.value)
+
+
+def test_applying_imports_no_host_and_zero_switches_all_off(python):
+    code = (
+        'import importlib.util, sys, types\n'
+        'package = types.ModuleType("cgnl_mm")\n'
+        'spec = importlib.util.find_spec("cgnl_mm")\n'
+        'package.__path__ = spec.submodule_search_locations\n'
+        'sys.modules["cgnl_mm"] = package\n'
+        'from cgnl_mm import compat\n'
+        'print(compat.report())\n'
+        'hosts = "mmcv mmdet mmaction mmpretrain".split()\n'
+        'print("imported", [host for host in hosts if host in sys.modules])\n'
+    )
+    on = python('-c', code)
+    assert 'imported []' in on.stdout, on.stdout
+    assert 'switched off' not in on.stdout
+    off = python('-c', code, off='0')
+    assert 'imported []' in off.stdout, off.stdout
+    assert off.stdout.count('switched off (by CGNL_MM_COMPAT)') == len(NAMES)

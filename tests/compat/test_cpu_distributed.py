@@ -1,0 +1,52 @@
+"""Two processes train and evaluate on a machine without a GPU."""
+
+import importlib.util
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).with_name('host_run.py')
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        return sock.getsockname()[1]
+
+
+def test_two_processes(python, needs, tmp_path):
+    """The config says nccl and SyncBN; nothing in it knows of the CPU."""
+    needs('cpu_distributed')
+    host = 'mmpretrain'
+    if importlib.util.find_spec(host) is None:
+        pytest.skip(f'{host} is not installed')
+    # one process writes the data
+    python(RUN, host, tmp_path, '--dump', tmp_path / 'config.py')
+
+    def launch(**kwargs):
+        return python(
+            '-m',
+            'torch.distributed.run',
+            '--nproc_per_node=2',
+            f'--master_port={free_port()}',
+            RUN,
+            host,
+            tmp_path,
+            '--launcher=pytorch',
+            **kwargs,
+        )
+
+    off = launch(off='-cpu_distributed')
+    assert off.returncode != 0
+    assert 'set_device' in off.stdout
+
+    on = launch()
+    assert on.returncode == 0, on.stdout
+    (log,) = tmp_path.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    # 8 images, 2 a batch, 2 processes
+    assert sum('loss' in line for line in lines) == 2
+    assert 'Epoch(val) [1][2/2]' in on.stdout
+    assert 'each process normalises over its own samples' in on.stdout

@@ -1,0 +1,322 @@
+"""mmcv.ops through the stand-in: against torchvision and plain references."""
+
+import importlib.util
+import itertools
+import math
+import pkgutil
+
+import pytest
+import torch
+import torchvision
+from torch.testing import assert_close
+
+from cgnl_mm import compat
+
+compat.apply()
+ops = pytest.importorskip('mmcv.ops')
+
+DEVICES = ['cpu'] + (['cuda'] if torch.cuda.is_available() else [])
+
+
+def make_boxes(n, device='cpu'):
+    corner = torch.rand(n, 2) * 50
+    size = torch.rand(n, 2) * 30 + 1
+    return torch.cat([corner, corner + size], 1).to(device)
+
+
+def brute_force_nms(boxes, scores, threshold, offset):
+    """Greedy suppression by the definition, box by box, in float64."""
+    boxes = boxes.double().tolist()
+
+    def iou(a, b):
+        w = min(a[2], b[2]) - max(a[0], b[0]) + offset
+        h = min(a[3], b[3]) - max(a[1], b[1]) + offset
+        overlap = max(w, 0) * max(h, 0)
+        areas = [
+            (x2 - x1 + offset) * (y2 - y1 + offset)
+            for x1, y1, x2, y2 in (a, b)
+        ]
+        return overlap / (sum(areas) - overlap)
+
+    kept = []
+    for i in scores.argsort(descending=True).tolist():
+        if all(iou(boxes[i], boxes[j]) <= threshold for j in kept):
+            kept.append(i)
+    return kept
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('offset', [0, 1])
+@pytest.mark.parametrize('threshold', [0.1, 0.5, 0.8])
+def test_nms(device, offset, threshold):
+    torch.manual_seed(0)
+    boxes, scores = make_boxes(60, device), torch.rand(60, device=device)
+    if offset:
+        # small boxes, whose IoU depends most on the offset
+        boxes = boxes / 8
+    dets, index = ops.nms(boxes, scores, threshold, offset=offset)
+    assert index.tolist() == brute_force_nms(boxes, scores, threshold, offset)
+    assert_close(dets, torch.cat([boxes, scores[:, None]], 1)[index])
+    if offset == 0:
+        same = torchvision.ops.nms(boxes, scores, threshold)
+        assert index.tolist() == same.tolist()
+
+
+def test_nms_offset_changes_what_is_kept():
+    # IoU 0.45 without, 0.52 with the offset
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 4.5, 10]])
+    scores = torch.tensor([0.9, 0.8])
+    assert len(ops.nms(boxes, scores, 0.48, offset=0)[1]) == 2
+    assert len(ops.nms(boxes, scores, 0.48, offset=1)[1]) == 1
+
+
+def test_nms_of_nothing_and_of_half():
+    empty = ops.nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
+    assert empty[0].shape == (0, 5) and empty[1].dtype == torch.int64
+    torch.manual_seed(0)
+    boxes, scores = make_boxes(40).half(), torch.rand(40).half()
+    _, index = ops.nms(boxes, scores, 0.5)
+    wanted = ops.nms(boxes.float(), scores.float(), 0.5)[1]
+    assert index.tolist() == wanted.tolist()
+
+
+def bilinear(image, y, x):
+    """Value of image (H, W) at a point, as RoIAlign defines it."""
+    height, width = image.shape
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return 0.0
+    y, x = max(y, 0.0), max(x, 0.0)
+    y0, x0 = min(int(y), height - 1), min(int(x), width - 1)
+    y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
+    fy = y - y0 if y0 < height - 1 else 0.0
+    fx = x - x0 if x0 < width - 1 else 0.0
+    top = image[y0, x0] * (1 - fx) + image[y0, x1] * fx
+    low = image[y1, x0] * (1 - fx) + image[y1, x1] * fx
+    return float(top * (1 - fy) + low * fy)
+
+
+def plain_roi_align(image, box, size, scale, ratio, aligned):
+    """RoIAlign of one channel and one box, sample by sample."""
+    shift = 0.5 if aligned else 0.0
+    x1, y1, x2, y2 = (value * scale - shift for value in box)
+    w, h = x2 - x1, y2 - y1
+    if not aligned:
+        w, h = max(w, 1.0), max(h, 1.0)
+    rows, columns = size
+    ny = ratio or math.ceil(h / rows)
+    nx = ratio or math.ceil(w / columns)
+    out = torch.zeros(size, dtype=torch.float64)
+    for r, c, iy, ix in itertools.product(
+        range(rows), range(columns), range(ny), range(nx)
+    ):
+        y = y1 + (r + (iy + 0.5) / ny) * h / rows
+        x = x1 + (c + (ix + 0.5) / nx) * w / columns
+        out[r, c] += bilinear(image, y, x) / max(ny * nx, 1)
+    return out
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('aligned', [True, False])
+@pytest.mark.parametrize('ratio', [0, 2])
+@pytest.mark.parametrize('scale', [1.0, 0.5])
+def test_roi_align(device, aligned, ratio, scale):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 9, 11, device=device, requires_grad=True)
+    rois = torch.tensor(
+        [
+            [0, 1.3, 2.2, 7.1, 8.8],
+            [1, -3.0, -2.0, 5.5, 20.0],
+            [1, 4.0, 4.0, 4.2, 4.2],
+        ],
+        device=device,
+    )
+    y = ops.roi_align(x, rois, (3, 2), scale, ratio, 'avg', aligned)
+    for n, c in itertools.product(range(3), range(3)):
+        image = x[int(rois[n, 0]), c].detach().cpu().double()
+        box = rois[n, 1:].tolist()
+        wanted = plain_roi_align(image, box, (3, 2), scale, ratio, aligned)
+        assert_close(y[n, c].cpu().double(), wanted, rtol=1e-5, atol=1e-5)
+
+    grad = torch.randn_like(y)
+    (mine,) = torch.autograd.grad(y, x, grad)
+    same = torchvision.ops.roi_align(x, rois, (3, 2), scale, ratio, aligned)
+    (wanted,) = torch.autograd.grad(same, x, grad)
+    assert torch.equal(y, same)
+    assert_close(mine, wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_roi_align_gradcheck():
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
+    rois = torch.tensor([[0, 0.7, 1.1, 4.2, 4.9]], dtype=torch.float64)
+    torch.autograd.gradcheck(
+        lambda x: ops.roi_align(x, rois, (2, 3), 1.0, 2, 'avg', True), x
+    )
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_roi_align_reduced_precision(dtype):
+    """As mmdet calls it under autocast: rounded once, both ways."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 8, 8).to(dtype).requires_grad_()
+    rois = torch.tensor([[0, 1.0, 1.0, 6.5, 6.0]], dtype=dtype)
+    with torch.autocast('cpu', torch.bfloat16):
+        y = ops.roi_align(x, rois, 3, 1.0, 2)
+    grad = torch.randn(y.shape).to(dtype)
+    y.backward(grad)
+
+    full = x.detach().float().requires_grad_()
+    wanted = torchvision.ops.roi_align(full, rois.float(), 3, 1.0, 2, True)
+    wanted.backward(grad.float())
+    assert torch.equal(y, wanted.to(dtype))
+    assert torch.equal(x.grad, full.grad.to(dtype))
+
+
+def deform_inputs(dtype=torch.float64, groups=2):
+    torch.manual_seed(0)
+    shapes = dict(
+        x=(2, 4, 6, 5),
+        offset=(2, 2 * 2 * 6, 3, 3),
+        mask=(2, 2 * 6, 3, 3),
+        weight=(6, 4 // groups, 3, 2),
+        bias=(6,),
+    )
+    return {
+        name: torch.randn(shape, dtype=dtype).requires_grad_()
+        for name, shape in shapes.items()
+    }
+
+
+# stride, padding, dilation: all asymmetric, so that none can be exchanged
+SIZES = (2, 1), (1, 0), (1, 2)
+
+
+def test_deform_conv():
+    t = deform_inputs()
+
+    def mine(x, offset, weight):
+        return ops.deform_conv2d(x, offset, weight, *SIZES, 2, 2)
+
+    args = t['x'], t['offset'], t['weight']
+    wanted = torchvision.ops.deform_conv2d(*args, None, *SIZES)
+    assert_close(mine(*args), wanted)
+    torch.autograd.gradcheck(mine, args)
+
+
+def test_deform_conv_without_offsets_is_a_convolution():
+    t = deform_inputs()
+    zero = torch.zeros_like(t['offset'])
+    y = ops.deform_conv2d(t['x'], zero, t['weight'], *SIZES, 2, 2)
+    wanted = torch.nn.functional.conv2d(t['x'], t['weight'], None, *SIZES, 2)
+    assert_close(y, wanted)
+
+
+@pytest.mark.parametrize('with_bias', [True, False])
+def test_modulated_deform_conv(with_bias):
+    t = deform_inputs()
+    bias = (t['bias'],) if with_bias else ()
+
+    def mine(x, offset, mask, weight, *bias):
+        bias = bias[0] if bias else None
+        return ops.modulated_deform_conv2d(
+            x, offset, mask, weight, bias, *SIZES, 2, 2
+        )
+
+    args = (t['x'], t['offset'], t['mask'], t['weight'], *bias)
+    wanted = torchvision.ops.deform_conv2d(
+        t['x'],
+        t['offset'],
+        t['weight'],
+        bias[0] if bias else None,
+        *SIZES,
+        mask=t['mask'],
+    )
+    assert_close(mine(*args), wanted)
+    torch.autograd.gradcheck(mine, args)
+
+
+@pytest.mark.parametrize('weighted', [False, True])
+def test_sigmoid_focal_loss(weighted):
+    if compat.mmcv_ops.not_needed() and not torch.cuda.is_available():
+        pytest.skip('a compiled mmcv has this operator for the GPU only')
+    torch.manual_seed(0)
+    logits = (torch.randn(9, 4, dtype=torch.float64) * 4).requires_grad_()
+    target = torch.randint(0, 4 if weighted else 5, (9,))
+    weight = torch.rand(4, dtype=torch.float64) if weighted else None
+    loss = ops.sigmoid_focal_loss(logits, target, 2.0, 0.25, weight, 'none')
+
+    one_hot = torch.nn.functional.one_hot(target, 5)[:, :4].double()
+    wanted = torchvision.ops.sigmoid_focal_loss(logits, one_hot, 0.25, 2.0)
+    if weighted:
+        wanted = wanted * weight[target][:, None]
+    assert_close(loss, wanted)
+    torch.autograd.gradcheck(
+        lambda x: ops.sigmoid_focal_loss(x, target, 1.5, 0.3, weight, 'mean'),
+        logits,
+    )
+
+
+def test_missing_operator_tells_how_to_get_it(needs):
+    needs('mmcv_ops')
+    boxes, scores = make_boxes(3), torch.rand(3)
+    with pytest.raises(NotImplementedError, match='softnms') as error:
+        ops.soft_nms(boxes, scores)
+    assert '--no-build-isolation mmcv==2.' in str(error.value)
+    assert 'setuptools<81' in str(error.value)
+    rois = torch.tensor([[0, 0.0, 0, 3, 3]])
+    with pytest.raises(NotImplementedError, match="pool_mode='max'"):
+        ops.roi_align(torch.rand(1, 1, 4, 4), rois, 2, 1.0, 0, 'max')
+    with pytest.raises(NotImplementedError, match='roi_pool'):
+        ops.roi_pool(torch.rand(1, 1, 4, 4), rois, 2)
+
+
+def test_module_is_found_as_any_other():
+    import mmcv
+    from mmengine.utils.dl_utils import mmcv_full_available
+
+    spec = importlib.util.find_spec('mmcv._ext')
+    assert spec.name == 'mmcv._ext' == mmcv._ext.__name__
+    assert spec.loader is not None and mmcv._ext.__spec__ is not None
+    if hasattr(pkgutil, 'find_loader'):
+        assert pkgutil.find_loader('mmcv._ext') is not None
+        assert mmcv_full_available()
+    assert isinstance(ops.get_compiler_version(), str)
+    assert isinstance(ops.get_compiling_cuda_version(), str)
+
+
+def test_mmdet_needs_it(python, needs):
+    needs('mmcv_ops')
+    code = 'import cgnl_mm.compat, mmdet.models, mmdet.datasets'
+    off = python('-c', code, off='-mmcv_ops')
+    assert "No module named 'mmcv._ext'" in off.stdout
+    on = python('-c', code)
+    assert on.returncode == 0, on.stdout
+
+
+def test_a_compiled_module_wins(python, tmp_path):
+    """A real ``_ext`` beside mmcv's files is the one that is loaded."""
+    package = tmp_path / 'mmcv'
+    package.mkdir()
+    (package / '__init__.py').write_text('')
+    suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
+    (package / f'_ext{suffix}').write_bytes(b'')
+    code = (
+        'import importlib.util\n'
+        'from cgnl_mm.compat import mmcv_ops\n'
+        'print(mmcv_ops.not_needed())\n'
+        'mmcv_ops.WORKAROUND.apply()\n'
+        'print(importlib.util.find_spec("mmcv._ext").origin)\n'
+    )
+    # -S would lose torch: the folder goes first on the path instead
+    done = python('-c', STUB + code, path=str(tmp_path))
+    assert 'this mmcv is compiled' in done.stdout, done.stdout
+    assert str(package) in done.stdout
+
+
+# cgnl_mm without its __init__, which would import the stubbed mmcv
+STUB = (
+    'import sys, types, importlib.util as u\n'
+    'p = types.ModuleType("cgnl_mm")\n'
+    'p.__path__ = u.find_spec("cgnl_mm").submodule_search_locations\n'
+    'sys.modules["cgnl_mm"] = p\n'
+)

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from cgnl_mm import compat
+
+compat.apply()
+
+
+def test_mmaction_recall_curve():
+    """np.trapz, in the average recall of temporal localisation."""
+    accuracy = pytest.importorskip('mmaction.evaluation.functional.accuracy')
+    truth = {'a': np.array([[0.0, 1.0], [4.0, 6.0]])}
+    perfect = {'a': np.array([[0.0, 1.0, 0.9], [4.0, 6.0, 0.8]])}
+    *_, area = accuracy.average_recall_at_avg_proposals(truth, perfect, 2)
+    missed = {'a': np.array([[8.0, 9.0, 0.9], [9.0, 10.0, 0.8]])}
+    *_, nothing = accuracy.average_recall_at_avg_proposals(truth, missed, 2)
+    assert area > 0.5 and nothing == 0
+
+
+def test_mmpretrain_retrieval():
+    """np.in1d, in RetrievalAveragePrecision."""
+    retrieval = pytest.importorskip('mmpretrain.evaluation.metrics.retrieval')
+    # relevant at ranks 1 and 3 of 3: (1/1 + 2/3) / 2
+    score = retrieval.RetrievalAveragePrecision.calculate(
+        [[0, 1, 2]], [[0, 2]], 3, True, True
+    )
+    assert float(score) == pytest.approx(100 * (1 + 2 / 3) / 2)
+
+
+def test_numpy_itself_is_untouched(python, needs):
+    needs('numpy_names')
+    code = (
+        'import numpy as np\n'
+        'before = set(dir(np))\n'
+        'import cgnl_mm.compat\n'
+        'from mmaction.evaluation.functional import accuracy\n'
+        'print(set(dir(np)) - before, accuracy.np.trapz([1, 1], [0, 2]))\n'
+    )
+    on = python('-c', code)
+    assert on.stdout.splitlines()[-1] == 'set() 2.0', on.stdout
+    off = python('-c', code, off='-numpy_names')
+    assert "no attribute 'trapz'" in off.stdout

@@ -1,0 +1,104 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+
+from cgnl_mm import compat
+
+compat.apply()
+
+
+def message_hub():
+    hub = MessageHub.get_instance('test_safe_load')
+    for value in (1.0, 3.0):
+        hub.update_scalar('train/loss', value)
+    hub.update_scalar('train/count', np.int64(7))
+    hub.update_info('eta', np.float64(2.5))
+    hub.update_info('seen', np.arange(3, dtype=np.int32))
+    return hub.state_dict()
+
+
+def test_message_hub_round_trip(tmp_path):
+    path = tmp_path / 'hub.pth'
+    torch.save(message_hub(), path)
+    state = torch.load(path, weights_only=True)
+    loss = state['log_scalars']['train/loss']
+    assert isinstance(loss, HistoryBuffer)
+    assert loss.mean() == 2.0 and loss.statistics('max') == 3.0
+    assert state['runtime_info']['eta'] == 2.5
+    assert state['runtime_info']['seen'].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize('names', ['numpy.core', 'numpy._core'])
+def test_names_of_either_numpy(tmp_path, names):
+    """A checkpoint written with numpy 1 loads with 2, and the reverse."""
+    path = tmp_path / 'array.pth'
+    # protocol 2, which torch.save uses, has module names in plain text
+    data = pickle.dumps([np.arange(4.0), np.float64(3)], 2)
+    written = b'numpy._core' if b'numpy._core' in data else b'numpy.core'
+    data = data.replace(written, names.encode())
+    torch.save([np.arange(4.0), np.float64(3)], path)
+    _replace_pickle(path, data)
+    array, scalar = torch.load(path, weights_only=True)
+    assert array.tolist() == [0, 1, 2, 3] and scalar == 3
+
+
+def _replace_pickle(path, data):
+    import zipfile
+
+    with zipfile.ZipFile(path) as old:
+        files = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, 'w') as new:
+        for name, content in files.items():
+            new.writestr(
+                name, data if name.endswith('data.pkl') else content
+            )
+
+
+class Evil:
+    """Asks for an attribute that is not a statistic of HistoryBuffer."""
+
+    def __init__(self, owner, name):
+        self.args = owner, name
+
+    def __reduce__(self):
+        return getattr, self.args
+
+
+@pytest.mark.parametrize(
+    'owner, name',
+    [
+        (HistoryBuffer, '__init__'),
+        (HistoryBuffer, 'register_statistics'),
+        (np.ndarray, 'tofile'),
+    ],
+)
+def test_getattr_stays_shut(tmp_path, owner, name):
+    path = tmp_path / 'evil.pth'
+    torch.save(Evil(owner, name), path)
+    with pytest.raises(pickle.UnpicklingError, match='getattr'):
+        torch.load(path, weights_only=True)
+
+
+def test_other_types_stay_shut(tmp_path):
+    path = tmp_path / 'other.pth'
+    torch.save(MessageHub, path)
+    with pytest.raises(pickle.UnpicklingError, match='MessageHub'):
+        torch.load(path)
+
+
+def test_symptom(python, needs, tmp_path):
+    needs('safe_load')
+    path = tmp_path / 'hub.pth'
+    torch.save(message_hub(), path)
+    code = (
+        'import cgnl_mm.compat, torch\n'
+        f'print(list(torch.load({str(path)!r})["runtime_info"]))\n'
+    )
+    off = python('-c', code, off='-safe_load')
+    assert 'Weights only load failed' in off.stdout
+    assert 'HistoryBuffer' in off.stdout or 'numpy' in off.stdout
+    on = python('-c', code)
+    assert "['eta', 'seen']" in on.stdout, on.stdout

@@ -1,0 +1,91 @@
+"""The coefficients, and that their series approach the true kernels."""
+
+import math
+
+import pytest
+import torch
+
+from cgnl_mm.ops import (
+    cgnl_attention,
+    generalized_nonlocal,
+    taylor_coefficients,
+)
+
+
+def test_coefficients_by_hand():
+    assert taylor_coefficients('dot_product', 3) == (0.0, 1.0, 0.0, 0.0)
+    assert taylor_coefficients('embedded_gaussian', 4) == pytest.approx(
+        (1, 1, 1 / 2, 1 / 6, 1 / 24)
+    )
+    beta = math.exp(-0.5)
+    assert taylor_coefficients('gaussian_rbf', 2, 0.25) == pytest.approx(
+        (beta, beta / 2, beta / 8)
+    )
+    # the author's settings
+    assert taylor_coefficients('gaussian_rbf') == pytest.approx(
+        [math.exp(-2e-4) * c for c in (1, 2e-4, 2e-8, 8e-12 / 6)]
+    )
+
+
+def maps(shape=(2, 6, 3, 5)):
+    return [torch.rand(shape, dtype=torch.float64) * 2 - 1 for _ in range(3)]
+
+
+def errors(truth, series):
+    return [(series(order) - truth).abs().max().item() for order in range(9)]
+
+
+def assert_falls(errors):
+    assert all(b < a / 1.5 for a, b in zip(errors, errors[1:])), errors
+    assert errors[-1] < 1e-4 * errors[0], errors
+
+
+def test_embedded_gaussian_error_falls_with_order():
+    theta, phi, g = maps()
+
+    def series(order):
+        c = taylor_coefficients('embedded_gaussian', order)
+        return cgnl_attention(theta, phi, g, c, groups=2)
+
+    truth = generalized_nonlocal(theta, phi, g, 'embedded_gaussian', groups=2)
+    assert_falls(errors(truth, series))
+
+
+def test_rbf_error_falls_with_order():
+    """With the true beta, which the coefficients replace by its value at 1.
+
+    exp(-gamma (a - b)^2) = exp(-gamma a^2) exp(2 gamma a b) exp(-gamma b^2):
+    the outer factors belong to the positions of y and of g.
+    """
+    gamma = 0.4
+    theta, phi, g = maps()
+
+    def series(order):
+        c = taylor_coefficients('gaussian_rbf', order, gamma)
+        weighted = g * torch.exp(-gamma * phi**2)
+        y = cgnl_attention(
+            theta, phi, weighted, c, groups=3, scale=math.exp(2 * gamma)
+        )
+        return y * torch.exp(-gamma * theta**2)
+
+    truth = generalized_nonlocal(
+        theta, phi, g, 'gaussian_rbf', groups=3, gamma=gamma
+    )
+    assert_falls(errors(truth, series))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('softmax',), "one of dot_product, .*, got 'softmax'"),
+        (('embedded_gaussian', -1), 'integer >= 0, got -1'),
+        (('gaussian_rbf', 2.0), 'integer >= 0, got 2.0'),
+        (('gaussian_rbf', True), 'got True'),
+        (('dot_product', 0), 'dot_product must be an integer >= 1, got 0'),
+        (('gaussian_rbf', 3, 0.0), 'gamma must be positive, got 0.0'),
+        (('gaussian_rbf', 3, float('nan')), 'gamma must be positive, got nan'),
+    ],
+)
+def test_errors_name_the_value(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        taylor_coefficients(*arguments)

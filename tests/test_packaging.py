@@ -1,0 +1,222 @@
+"""setup.py, constraints and Makefile agree with each other."""
+
+import email
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+COPIED = ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'cgnl_mm')
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    """A wheel built from a copy of the sources."""
+    source = tmp_path_factory.mktemp('source')
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(
+                ROOT / name,
+                source / name,
+                ignore=shutil.ignore_patterns('__pycache__', '.mim'),
+            )
+        else:
+            shutil.copy(ROOT / name, source)
+    out = tmp_path_factory.mktemp('wheel')
+    done = subprocess.run(
+        [sys.executable, '-m', 'pip', 'wheel', '--no-deps',
+         '--no-build-isolation', '--no-index', '-w', out, source],
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = out.glob('cgnl_mm-*-py3-none-any.whl')
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+@pytest.fixture(scope='module')
+def requirements(wheel):
+    """{extra or '': its requirements}"""
+    (name,) = [x for x in wheel.namelist() if x.endswith('METADATA')]
+    metadata = email.message_from_bytes(wheel.read(name))
+    found = {extra: [] for extra in metadata.get_all('Provides-Extra')}
+    found[''] = []
+    for text in metadata.get_all('Requires-Dist'):
+        requirement = Requirement(text)
+        for extra in found:
+            marker = requirement.marker
+            if (marker is None) == (extra == '') and (
+                marker is None or marker.evaluate({'extra': extra})
+            ):
+                found[extra].append(requirement)
+    return found
+
+
+def constraints():
+    """{canonical name: pinned version}"""
+    lines = (ROOT / 'requirements/constraints.txt').read_text().splitlines()
+    pins = dict(
+        line.split('==') for line in lines if line and line[0] != '#'
+    )
+    return {name.lower().replace('_', '-'): v for name, v in pins.items()}
+
+
+def test_wheel_holds_every_module_and_nothing_else(wheel):
+    modules = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / 'cgnl_mm').rglob('*.py')
+        if '.mim' not in file.parts
+    }
+    packed = {x for x in wheel.namelist() if x.endswith('.py')}
+    assert packed == modules
+    assert any(x.endswith('LICENSE') for x in wheel.namelist())
+
+
+def test_mmcv_is_never_pulled_in(requirements):
+    """pip would write it over the user's compiled mmcv, or the reverse."""
+    for extra, found in requirements.items():
+        names = {requirement.name for requirement in found}
+        assert 'mmcv' not in names
+        assert ('mmcv-lite' in names) == (extra == 'lite')
+
+
+def test_all_is_the_three_hosts(requirements):
+    union = {
+        str(requirement.name)
+        for extra in ('pretrain', 'action', 'det')
+        for requirement in requirements[extra]
+    }
+    assert union == {x.name for x in requirements['all']}
+    assert {'mmpretrain', 'mmaction2', 'mmdet'} <= union
+
+
+def test_ranges_admit_the_tested_set(requirements):
+    pins = constraints()
+    for found in requirements.values():
+        for requirement in found:
+            assert pins[requirement.name] in requirement.specifier
+
+
+def test_tested_set_is_the_agreed_one():
+    pins = constraints()
+    assert {
+        'torch': '2.14.1',
+        'torchvision': '0.29.1',
+        'mmengine': '0.10.7',
+        'mmcv-lite': '2.1.0',
+        'mmpretrain': '1.2.0',
+        'mmdet': '3.3.0',
+        'mmaction2': '1.2.0',
+    }.items() <= pins.items()
+    assert int(pins['setuptools'].split('.')[0]) < 81
+    # both land in one folder
+    assert pins['opencv-python'] == pins['opencv-contrib-python']
+
+
+# ---- make
+
+
+def make(*args):
+    """Run make in the repository, in an environment of its own."""
+    if shutil.which('make') is None:
+        pytest.skip('needs make')
+    env = {k: v for k, v in os.environ.items() if k != 'MAKEFLAGS'}
+    return subprocess.run(
+        ['make', *map(str, args)],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def interpreter(tmp_path):
+    """Write a program that answers as some Python would."""
+
+    def write(script):
+        path = tmp_path / 'python3'
+        path.write_text('#!/bin/sh\n' + script)
+        path.chmod(0o755)
+        return path
+
+    return write
+
+
+def test_help_names_every_command():
+    done = make('help')
+    assert done.returncode == 0
+    for command in ('demo', 'test', 'lint', 'clean'):
+        assert f'make {command}' in done.stdout
+
+
+def test_old_python_is_refused(tmp_path, interpreter):
+    old = interpreter(
+        'case $1 in --version) echo Python 3.8.2;; *) exit 1;; esac\n'
+    )
+    done = make('lint', f'PYTHON={old}', f'VENV={tmp_path}/venv')
+    assert done.returncode != 0
+    assert 'error: Python 3.8.2 is too old' in done.stderr
+
+
+def test_python_without_venv_says_what_to_install(tmp_path, interpreter):
+    """As on Debian without python3-venv."""
+    bare = interpreter(
+        f'[ "$2" = venv ] && exit 1\nexec {sys.executable} "$@"\n'
+    )
+    done = make('lint', f'PYTHON={bare}', f'VENV={tmp_path}/venv')
+    assert done.returncode != 0
+    assert 'apt install python3-venv' in done.stderr
+
+
+def test_missing_python(tmp_path):
+    done = make('lint', 'PYTHON=python9', f'VENV={tmp_path}/venv')
+    assert done.returncode != 0
+    assert 'error: python9 not found' in done.stderr
+
+
+@pytest.mark.parametrize(
+    'compiled, extras', [(True, 'all,test'), (False, 'all,lite,test')]
+)
+def test_compiled_mmcv_is_kept(tmp_path, compiled, extras):
+    """An environment with mmcv gets no mmcv-lite over it.
+
+    Its Python notes what pip is asked to install, and has mmcv or not; pip
+    itself would take minutes.
+    """
+    python = tmp_path / 'bin/python'
+    python.parent.mkdir()
+    python.write_text(
+        '#!/bin/sh\n'
+        'case "$*" in\n'
+        f'*"pip show"*" mmcv") exit {0 if compiled else 1};;\n'
+        f'*"pip install"*) echo "$@" >{tmp_path}/asked;;\n'
+        f'*) exec {sys.executable} "$@";;\n'
+        'esac\n'
+    )
+    python.chmod(0o755)
+    make('lint', f'VENV={tmp_path}')
+    asked = (tmp_path / 'asked').read_text()
+    assert f'--editable .[{extras}]' in asked
+    assert '--constraint requirements/constraints.txt' in asked
+
+
+def test_installed_once(tmp_path):
+    """With the stamp there, no target calls pip, online or not."""
+    plan = make('-n', 'test', f'VENV={tmp_path}').stdout
+    assert 'install.sh' in plan
+    (stamp,) = [
+        line.split()[-1] for line in plan.splitlines() if 'touch' in line
+    ]
+    Path(stamp).touch()
+    for target in ('demo', 'test', 'lint'):
+        plan = make('-n', target, f'VENV={tmp_path}').stdout
+        assert 'install.sh' not in plan
+        assert f'{tmp_path}/bin/python' in plan

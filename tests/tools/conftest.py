@@ -1,0 +1,114 @@
+"""A small real project: images in folders, a ResNet-18, the tools on it."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+CONFIG = """
+custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='ResNet', depth=18, stem_channels=8, base_channels=8,
+        out_indices=(3, )),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=2, in_channels=64, topk=(1, )))
+data_preprocessor = dict(num_classes=2, mean=[127] * 3, std=[60] * 3)
+pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+train_dataloader = dict(
+    batch_size=8,
+    dataset=dict(
+        type='CustomDataset', data_root='data/train', pipeline=pipeline),
+    sampler=dict(type='DefaultSampler', shuffle=True))
+val_dataloader = dict(
+    batch_size=8,
+    dataset=dict(
+        type='CustomDataset', data_root='data/val', pipeline=pipeline),
+    sampler=dict(type='DefaultSampler', shuffle=False))
+val_evaluator = dict(type='Accuracy', topk=(1, ))
+test_dataloader, test_evaluator = val_dataloader, val_evaluator
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
+param_scheduler = dict(type='MultiStepLR', milestones=[1])
+train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+randomness = dict(seed=1)
+default_hooks = dict(
+    logger=dict(type='LoggerHook', interval=2),
+    checkpoint=dict(type='CheckpointHook', interval=1))
+"""
+
+
+def write_images(folder, per_class, seed):
+    """Noise, brighter on the left (class a) or on the right (class b).
+
+    Half of the labels are wrong, so that no network reaches 0 or 100 %.
+    """
+    rng = np.random.default_rng(seed)
+    for side, name in enumerate('ab'):
+        (folder / name).mkdir(parents=True)
+        for index in range(per_class):
+            image = rng.integers(0, 156, (32, 32, 3), dtype=np.uint8)
+            bright = side if index % 2 else rng.integers(2)
+            image[:, bright * 16:bright * 16 + 16] += 100
+            Image.fromarray(image).save(folder / name / f'{index}.png')
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        return sock.getsockname()[1]
+
+
+@pytest.fixture(scope='session')
+def project(tmp_path_factory):
+    """A folder with ``tiny.py`` and its data, outside of the repository."""
+    folder = tmp_path_factory.mktemp('project')
+    write_images(folder / 'data/train', per_class=12, seed=0)
+    write_images(folder / 'data/val', per_class=12, seed=1)
+    (folder / 'tiny.py').write_text(CONFIG)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def run_tool():
+    """Start a tool as a user does.
+
+    ``run_tool('train.py', 'tiny.py', cwd=..., python=..., status=0)``
+    returns the finished process, output decoded, after its status was
+    checked.
+    """
+
+    def start(tool, *args, cwd, python=sys.executable, status=0):
+        command = [python, ROOT / 'tools' / tool]
+        if tool.endswith('.sh'):
+            command = ['bash', ROOT / 'tools' / tool]
+        # the repository has to be found without help
+        env = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in ('PYTHONPATH', 'LOCAL_RANK')
+        }
+        # for dist_train.sh; other tests may hold the default port
+        env.update(PYTHON=str(python), PORT=str(free_port()))
+        done = subprocess.run(
+            [*map(str, command), *map(str, args)],
+            cwd=cwd,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
+    return start

@@ -1,0 +1,269 @@
+"""What the user can put right ends a tool in one line and status 2."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from cgnl_mm.errors import MissingDataError, MissingHostError, SetupError
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(
+        f'tools_{name}', TOOLS / f'{name}.py'
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def tools_on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    # the tools set it for MMEngine
+    monkeypatch.setenv('LOCAL_RANK', '0')
+
+
+def message_of(tool, *args, capsys, monkeypatch):
+    """Run a tool here, expect status 2, return the error it prints."""
+    module = load_tool(tool)
+    monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
+    with pytest.raises(SystemExit) as end:
+        module.run(module.main)
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert 'Traceback' not in error
+    (line,) = [x for x in error.splitlines() if x.startswith('error: ')]
+    return line
+
+
+@pytest.mark.parametrize(
+    'options, expected',
+    [
+        (['--resume', 'no.pth'], "--resume: no file 'no.pth'"),
+        (['--auto-scale-lr'], 'base_batch_size'),
+        (
+            ['--amp', '--cfg-options', 'optim_wrapper.type=ApexOptimWrapper'],
+            "optim_wrapper.type='ApexOptimWrapper'",
+        ),
+        (
+            ['--cfg-options', 'pipeline.7.type=Resize'],
+            'Index 7 exceeds the length',
+        ),
+    ],
+)
+def test_options_of_train(project, options, expected, capsys, monkeypatch):
+    line = message_of(
+        'train',
+        project / 'tiny.py',
+        *options,
+        capsys=capsys,
+        monkeypatch=monkeypatch,
+    )
+    assert expected in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='needs no GPU')
+def test_amp_without_a_gpu(project, capsys, monkeypatch):
+    line = message_of(
+        'train',
+        project / 'tiny.py',
+        '--amp',
+        capsys=capsys,
+        monkeypatch=monkeypatch,
+    )
+    assert '--amp needs a GPU' in line
+
+
+def test_missing_checkpoint(project, capsys, monkeypatch):
+    line = message_of(
+        'test',
+        project / 'tiny.py',
+        'none.pth',
+        capsys=capsys,
+        monkeypatch=monkeypatch,
+    )
+    assert "checkpoint: no file 'none.pth'" in line
+
+
+def test_wrong_config_path_suggests_the_right_one(capsys, monkeypatch):
+    line = message_of(
+        'train',
+        'configs/i3d_r18_cgnl_movingdigit.py',
+        capsys=capsys,
+        monkeypatch=monkeypatch,
+    )
+    assert "no config 'configs/i3d_r18_cgnl_movingdigit.py'" in line
+    assert 'i3d_r18_cgnl_movingdigits.py' in line.split('Did you mean')[1]
+
+
+def test_run_without_logs(tmp_path, capsys, monkeypatch):
+    line = message_of(
+        'plot_curves', tmp_path, capsys=capsys, monkeypatch=monkeypatch
+    )
+    assert f'no logged curves in {str(tmp_path)!r}' in line
+
+
+def test_new_keys_in_cfg_options_are_noted(project, capsys, monkeypatch):
+    message_of(
+        'train',
+        project / 'tiny.py',
+        *('--resume', 'no.pth'),
+        *('--cfg-options', 'train_cfg.max_epoch=1', 'val_cfg.fp16=False'),
+        'optim_wrapper.optimizer.lr=1',
+        capsys=capsys,
+        monkeypatch=monkeypatch,
+    )
+    # message_of has read the first output: once more, for the note
+    module = load_tool('train')
+    with pytest.raises(SetupError):
+        module.main()
+    assert (
+        'adds train_cfg.max_epoch, val_cfg.fp16: the config had no such key'
+        in capsys.readouterr().err
+    )
+
+
+def caught(function, *args):
+    with pytest.raises(Exception) as error:
+        function(*args)
+    return load_tool('_common').setup_message(error.value)
+
+
+def test_message_survives_the_registry():
+    @DATASETS.register_module(name='LostData', force=True)
+    class LostData:
+        def __init__(self):
+            raise MissingDataError('no data/lost: run this')
+
+    try:
+        assert (
+            caught(DATASETS.build, dict(type='LostData'))
+            == 'no data/lost: run this'
+        )
+    finally:
+        DATASETS._module_dict.pop('LostData')
+
+
+def test_message_survives_custom_imports(tmp_path, monkeypatch):
+    """MMEngine raises two ImportErrors over the one of the module."""
+    (tmp_path / 'needs_a_host.py').write_text(
+        'from cgnl_mm.errors import MissingHostError\n'
+        "raise MissingHostError('install that')\n"
+    )
+    (tmp_path / 'c.py').write_text(
+        "custom_imports = dict(imports=['needs_a_host'])\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert caught(Config.fromfile, tmp_path / 'c.py') == 'install that'
+
+
+class Unreadable(torch.utils.data.Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        raise MissingHostError('no decoder: install one')
+
+
+def test_message_survives_a_dataloader_worker():
+    loader = torch.utils.data.DataLoader(Unreadable(), num_workers=1)
+    assert caught(list, loader) == 'no decoder: install one'
+
+
+def fault_after_setup_error():
+    try:
+        raise SetupError('first way is closed')
+    except SetupError:
+        return {}['second way']
+
+
+@pytest.mark.parametrize(
+    'fault', [fault_after_setup_error, lambda: 1 / 0, lambda: open('/no')]
+)
+def test_faults_keep_their_traceback(fault):
+    assert caught(fault) is None
+
+
+# ---- installations that lack a package: real ones, without it
+
+
+@pytest.fixture(scope='module')
+def python_without(tmp_path_factory):
+    """Return the interpreter of an environment that lacks some packages.
+
+    Its site-packages is this one's, link by link, but for those packages.
+    """
+    import venv
+
+    import mmengine
+
+    here = Path(mmengine.__file__).parents[1]
+
+    def create(*missing):
+        folder = tmp_path_factory.mktemp('env')
+        venv.create(folder, symlinks=True)
+        (site,) = folder.glob('lib/python*/site-packages')
+        for entry in here.iterdir():
+            package = entry.name.split('-')[0].split('.')[0]
+            if package not in missing and 'cgnl_mm' not in entry.name:
+                (site / entry.name).symlink_to(entry)
+        return folder / 'bin/python'
+
+    return create
+
+
+def end_of(done):
+    assert 'Traceback' not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def test_missing_hosts(python_without, run_tool, tmp_path):
+    python = python_without('mmaction', 'mmaction2', 'mmdet')
+    (tmp_path / 'base.py').write_text(
+        "_base_ = 'mmaction::_base_/default_runtime.py'\n"
+    )
+    (tmp_path / 'over.py').write_text("_base_ = './base.py'\n")
+    (tmp_path / 'scope.py').write_text("default_scope = 'mmdet'\n")
+    for config, host, extra in (
+        ('over.py', 'mmaction', 'cgnl_mm[action]'),
+        ('scope.py', 'mmdet', 'cgnl_mm[det]'),
+    ):
+        done = run_tool(
+            'train.py', config, cwd=tmp_path, python=python, status=2
+        )
+        line = end_of(done)
+        assert line.startswith(f'error: {host} is not installed')
+        assert extra in line
+
+
+def test_missing_mmcv(python_without, run_tool, project):
+    python = python_without('mmcv', 'mmcv_lite')
+    done = run_tool(
+        'train.py', 'tiny.py', cwd=project, python=python, status=2
+    )
+    line = end_of(done)
+    assert line.startswith('error: mmcv is not installed')
+    assert 'mmcv-lite==2.1.0' in line
+
+
+def test_missing_mmengine(python_without, run_tool, project):
+    python = python_without('mmengine')
+    done = run_tool(
+        'train.py', 'tiny.py', cwd=project, python=python, status=2
+    )
+    assert end_of(done).startswith('error: mmengine is not installed')
+
+
+def test_tools_do_not_need_the_installed_package():
+    """So that the environments above are honest about cgnl_mm."""
+    assert os.path.samefile(
+        load_tool('_common').ROOT, Path(__file__).parents[2]
+    )

@@ -1,0 +1,268 @@
+"""What train.py and test.py share: options, config, errors.
+
+Importing it puts the repository on ``sys.path``, so that the tools run from
+a checkout that was never installed.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a tool; what the user can put right ends it in one line.
+
+    A :class:`cgnl_mm.errors.SetupError` is printed without a traceback, and
+    the process exits with status 2, as after a wrong option. Every other
+    exception is a fault and keeps its traceback.
+
+    Args:
+        main (Callable): The tool.
+    """
+    try:
+        main()
+    except Exception as error:
+        message = setup_message(error)
+        if message is None:
+            raise
+        print(f'error: {message}', file=sys.stderr)
+        sys.exit(2)
+
+
+def setup_message(error: BaseException) -> str | None:
+    """Find what the user has to put right behind ``error``.
+
+    MMEngine raises an ImportError of its own over the one of a module that a
+    config names, and the DataLoader pastes a worker's traceback into a new
+    exception of the same type: both hide the message.
+
+    Args:
+        error (BaseException): What ended the tool.
+
+    Returns:
+        str | None: The message; None when ``error`` is a fault.
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name in (
+        'mmengine',
+        'numpy',
+        'pkg_resources',
+        'torch',
+    ):
+        return (
+            f'{error.name} is not installed. Run `make demo`, or '
+            "`pip install -e '.[all,lite]' -c requirements/constraints.txt`"
+        )
+    # not imported by name: it is the import of cgnl_mm that may have failed
+    errors = sys.modules.get('cgnl_mm.errors')
+    while errors is not None and error is not None:
+        if isinstance(error, errors.SetupError):
+            kind = f'{type(error).__module__}.{type(error).__qualname__}: '
+            return str(error).rpartition(kind)[2].strip()
+        # an error while handling another one is a fault, unless it is the
+        # ImportError over an ImportError
+        wraps = isinstance(error, ImportError)
+        error = error.__cause__ or (error.__context__ if wraps else None)
+    return None
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that the hosts' train.py and test.py have in common."""
+    from mmengine.config import DictAction
+
+    parser.add_argument(
+        '--work-dir',
+        help="folder for logs and checkpoints; default: the config's, "
+        'or work_dirs/<name of the config>',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='automatic mixed precision'
+    )
+    parser.add_argument(
+        '--no-pin-memory',
+        action='store_true',
+        help='switch pin_memory of the data loaders off',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='change settings of the config: a.b=1 c="[x,y]" d="[(1,2)]" '
+        '(quotes around lists, no white space inside)',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    # torchrun sets the variable; older launchers pass the option
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0,
+        help=argparse.SUPPRESS,
+    )
+
+
+def load_config(args: argparse.Namespace):
+    """Read the config, check that its host is there, merge the options.
+
+    Args:
+        args (Namespace): With ``config`` and :func:`add_common_options`.
+
+    Returns:
+        Config: The config, with ``launcher`` and ``work_dir`` set.
+
+    Raises:
+        SetupError: The config does not exist or cannot be merged.
+        MissingHostError: mmcv or the config's host is not installed.
+    """
+    from mmengine.config import Config
+
+    import cgnl_mm  # noqa: F401  repairs the hosts before they are imported
+    from cgnl_mm.errors import SetupError
+    from cgnl_mm.hosts import require_host
+
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    path = find_config(args.config)
+    try:
+        cfg = Config.fromfile(path)
+    except ModuleNotFoundError as error:
+        # `_base_ = 'mmaction::...'` without mmaction
+        for scope in _external_scopes(path):
+            require_host(scope)
+        raise error
+    scope = cfg.get('default_scope')
+    if scope is not None:
+        require_host(scope)
+    cfg.launcher = args.launcher
+    _set_loader_defaults(cfg, pin_memory=not args.no_pin_memory)
+    if scope == 'mmdet':
+        from mmdet.utils import setup_cache_size_limit_of_dynamo
+
+        setup_cache_size_limit_of_dynamo()
+
+    options = args.cfg_options or {}
+    new = [key for key in options if not _has_key(cfg, key)]
+    if new:
+        print(
+            f'note: --cfg-options adds {", ".join(new)}: the config had no '
+            'such key',
+            file=sys.stderr,
+        )
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError) as error:
+        raise SetupError(f'--cfg-options: {error.args[0]}') from error
+
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = os.path.join('work_dirs', Path(path).stem)
+    return cfg
+
+
+def find_config(path: str) -> str:
+    """Return ``path`` if it is a file; else suggest one that is.
+
+    Raises:
+        SetupError: There is no such file.
+    """
+    from cgnl_mm.errors import SetupError
+
+    if os.path.isfile(path):
+        return path
+    known = {
+        file.stem: os.path.relpath(file)
+        for file in sorted((ROOT / 'configs').glob('*.py'))
+    }
+    near = difflib.get_close_matches(Path(path).stem, known, n=3)
+    hint = ', '.join(known[name] for name in near) or 'a file of configs/'
+    raise SetupError(
+        f'no config {path!r} in {os.getcwd()}. Did you mean {hint}?'
+    )
+
+
+def require_file(path: str, option: str) -> None:
+    """Raise SetupError unless ``path``, given as ``option``, can be read.
+
+    Args:
+        path (str): A file; a URL (``https://...``, ``s3://...``) passes.
+        option (str): What the user calls it.
+    """
+    from cgnl_mm.errors import SetupError
+
+    if '://' not in path and not os.path.isfile(path):
+        raise SetupError(f'{option}: no file {path!r} in {os.getcwd()}')
+
+
+def build_runner(cfg):
+    """Build the Runner, or the one that ``runner_type`` names.
+
+    Args:
+        cfg (Config): What :func:`load_config` returned.
+
+    Returns:
+        Runner: Ready for ``train()`` or ``test()``.
+    """
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def _external_scopes(path: str) -> list[str]:
+    """Names X of all 'X::...' in a config and in its local bases."""
+    import re
+
+    text = Path(path).read_text(encoding='utf-8')
+    scopes = re.findall(r"""['"](\w+)::""", text)
+    for base in re.findall(r"""['"]([^'":]+\.py)['"]""", text):
+        file = Path(path).parent / base
+        if file.is_file():
+            scopes += _external_scopes(str(file))
+    return scopes
+
+
+def _has_key(cfg, key: str) -> bool:
+    """Whether the dotted ``key`` ('a.b.0.c') leads to something in cfg."""
+    for part in key.split('.'):
+        if isinstance(cfg, (list, tuple)):
+            if not part.isdigit() or int(part) >= len(cfg):
+                return False
+            cfg = cfg[int(part)]
+        elif hasattr(cfg, 'keys') and part in cfg.keys():
+            cfg = cfg[part]
+        else:
+            return False
+    return True
+
+
+def _set_loader_defaults(cfg, pin_memory: bool) -> None:
+    """Complete the data loaders as mmpretrain's own tools do.
+
+    mmpretrain's models take collated batches, MMEngine's default for the
+    others is a list, and only mmpretrain's tools set the former.
+    """
+    import torch
+
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if loader is None:
+            continue
+        if cfg.get('default_scope') == 'mmpretrain':
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+            loader.setdefault('pin_memory', torch.cuda.is_available())
+            # the DataLoader refuses True without workers
+            loader.setdefault(
+                'persistent_workers', loader.get('num_workers', 0) > 0
+            )
+        if not pin_memory:
+            loader.pin_memory = False
