@@ -1,0 +1,67 @@
+"""Data sets of mmdet."""
+
+from typing import Callable, List, Optional, Union
+
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS
+
+from .digit_scenes import prepare_digit_scenes
+from .digits import CLASSES
+
+
+@DATASETS.register_module()
+class DigitScenes(CocoDataset):
+    """Scenes of several digits with boxes and masks, 10 classes.
+
+    See :mod:`cgnl_mm.datasets.digit_scenes`; written where it does not exist.
+
+    Args:
+        pipeline (list): Transforms.
+        split (str): 'train' or 'test'. Defaults to 'train'.
+        data_root (str): Folder of the data set, made on first use.
+            Defaults to 'data/digitscenes'.
+        num_train (int): Number of training scenes. Defaults to 300.
+        num_test (int): Number of test scenes. Defaults to 60.
+        size (int): Height and width in pixels. Defaults to 128.
+        max_digits (int): Most digits in a scene. Defaults to 6.
+        seed (int): Of the generation. Defaults to 0.
+        test_mode (bool): As in CocoDataset. Defaults to False.
+        backend_args (dict, optional): As in CocoDataset. Defaults to None.
+
+    Raises:
+        SetupError: If ``data_root`` holds something else.
+    """
+
+    METAINFO = dict(classes=CLASSES)
+
+    def __init__(
+        self,
+        pipeline: List[Union[dict, Callable]],
+        split: str = 'train',
+        data_root: str = 'data/digitscenes',
+        num_train: int = 300,
+        num_test: int = 60,
+        size: int = 128,
+        max_digits: int = 6,
+        seed: int = 0,
+        test_mode: bool = False,
+        backend_args: Optional[dict] = None,
+    ) -> None:
+        if split not in ('train', 'test'):
+            raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+        prepare_digit_scenes(
+            data_root,
+            num_train=num_train,
+            num_test=num_test,
+            size=size,
+            max_digits=max_digits,
+            seed=seed,
+        )
+        super().__init__(
+            data_root=data_root,
+            ann_file=f'{split}.json',
+            data_prefix=dict(img=f'{split}/'),
+            pipeline=pipeline,
+            test_mode=test_mode,
+            backend_args=backend_args,
+        )

@@ -1,0 +1,46 @@
+"""Data sets of mmpretrain."""
+
+from typing import Callable, List, Union
+
+from mmpretrain.datasets import CustomDataset
+from mmpretrain.registry import DATASETS
+
+from .digits import CLASSES, prepare_digits
+
+
+@DATASETS.register_module()
+class Digits(CustomDataset):
+    """Handwritten digits, 10 classes; written where they do not exist.
+
+    Args:
+        pipeline (list): Transforms.
+        split (str): 'train' (1,347 images) or 'test' (450, by other
+            writers). Defaults to 'train'.
+        data_root (str): Folder of the data set, made on first use.
+            Defaults to 'data/digits'.
+        size (int): Height and width in pixels. Defaults to 32.
+        test_mode (bool): As in CustomDataset. Defaults to False.
+
+    Raises:
+        SetupError: If ``data_root`` holds something else.
+    """
+
+    METAINFO = dict(classes=CLASSES)
+
+    def __init__(
+        self,
+        pipeline: List[Union[dict, Callable]],
+        split: str = 'train',
+        data_root: str = 'data/digits',
+        size: int = 32,
+        test_mode: bool = False,
+    ) -> None:
+        if split not in ('train', 'test'):
+            raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+        prepare_digits(data_root, size=size)
+        super().__init__(
+            data_root=data_root,
+            data_prefix=split,
+            pipeline=pipeline,
+            test_mode=test_mode,
+        )
