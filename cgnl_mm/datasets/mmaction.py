@@ -9,7 +9,10 @@ from mmaction.registry import DATASETS, TRANSFORMS
 from mmcv.transforms import BaseTransform
 
 from ..errors import SetupError
+from .mini_kinetics import MiniKinetics
 from .moving_digits import CLASSES, prepare_moving_digits
+
+__all__ = ['MiniKinetics', 'MovingDigits', 'VideoDecode', 'VideoInit']
 
 _DECODERS = {'decord': 'Decord', 'av': 'PyAV'}
 
@@ -88,8 +91,10 @@ class MovingDigits(VideoDataset):
             Defaults to 'data/movingdigits'.
         num_train (int): Number of training clips. Defaults to 1200.
         num_test (int): Number of test clips. Defaults to 300.
-        size (int): Height and width in pixels. Defaults to 56.
+        size (int): Height and width in pixels, 32 or 64. Defaults to 64.
         num_frames (int): Frames of a clip. Defaults to 16.
+        stand (float): Share of the clip that the digits stand at each end;
+            the smaller, the harder. Defaults to 0.125.
         seed (int): Of the generation. Defaults to 0.
         test_mode (bool): As in VideoDataset. Defaults to False.
 
@@ -106,8 +111,9 @@ class MovingDigits(VideoDataset):
         data_root: str = 'data/movingdigits',
         num_train: int = 1200,
         num_test: int = 300,
-        size: int = 56,
+        size: int = 64,
         num_frames: int = 16,
+        stand: float = 0.125,
         seed: int = 0,
         test_mode: bool = False,
     ) -> None:
@@ -119,6 +125,7 @@ class MovingDigits(VideoDataset):
             num_test=num_test,
             size=size,
             num_frames=num_frames,
+            stand=stand,
             seed=seed,
         )
         super().__init__(

@@ -1,11 +1,11 @@
 """movingdigits: real mp4 files of two digits whose *relation* is the class.
 
-Two different digits walk over a canvas whose edges are joined (what leaves
-at the right comes in at the left). At each end of the clip they stand in one
-of three relations: beside each other (half a canvas apart along x), above
-each other (half a canvas apart along y), or diagonally (both). The class is
-the ordered pair of the relation at the start and the one at the end: 3 x 3 =
-9 classes.
+Two different digits stand, walk and stand again, on a canvas whose edges are
+joined (what leaves at the right comes in at the left). At each end of the clip
+they stand in one of three relations: beside each other (half a canvas apart
+along x), above each other (half a canvas apart along y), or diagonally (both).
+The class is the ordered pair of the relation at the start and the one at the
+end: 3 x 3 = 9 classes.
 
 What does not tell the class:
 
@@ -38,8 +38,9 @@ def prepare_moving_digits(
     root: str,
     num_train: int = 1200,
     num_test: int = 300,
-    size: int = 56,
+    size: int = 64,
     num_frames: int = 16,
+    stand: float = 0.125,
     seed: int = 0,
 ) -> None:
     """Write the data set to ``root``, once.
@@ -51,18 +52,23 @@ def prepare_moving_digits(
         root (str): Folder to write.
         num_train (int): Number of training clips. Defaults to 1200.
         num_test (int): Number of test clips. Defaults to 300.
-        size (int): Height and width in pixels, even, 32 to 64, but not 48,
-            a width that decord 0.6.0 fails to read. Defaults to 56.
+        size (int): Height and width in pixels, 32 or 64 (of the sizes
+            between, decord 0.6.0 cannot read 48). Defaults to 64.
         num_frames (int): Frames of a clip, at least 2. Defaults to 16.
+        stand (float): Share of the clip, below 0.5, that the digits stand at
+            each end before and after they walk; the smaller, the harder.
+            Defaults to 0.125.
         seed (int): Of all that is random. Defaults to 0.
 
     Raises:
         ValueError: If the size is out of range.
         SetupError: If ``root`` holds something else.
     """
-    if size % 2 or not 32 <= size <= 64 or size == 48:
+    if size not in (32, 64):
+        raise ValueError(f'size must be 32 or 64, got {size}')
+    if not 0 <= stand < 0.5:
         raise ValueError(
-            f'size must be even, 32 to 64 and not 48, got {size}'
+            f'stand must be at least 0 and below 0.5, got {stand}'
         )
     if num_frames < 2:
         raise ValueError(f'num_frames must be at least 2, got {num_frames}')
@@ -72,6 +78,7 @@ def prepare_moving_digits(
         num_test=num_test,
         size=size,
         num_frames=num_frames,
+        stand=stand,
         seed=seed,
     )
 
@@ -81,13 +88,17 @@ def prepare_moving_digits(
         splits = (('train', num_train), ('test', num_test))
         for index, (split, number) in enumerate(splits):
             rng = np.random.default_rng([seed, index])
-            _write_split(folder, split, number, size, num_frames, rng)
+            _write_split(folder, split, number, size, num_frames, stand, rng)
 
     write_once(root, options, build)
 
 
 def sample_paths(
-    rng: np.random.Generator, label: int, size: int, num_frames: int
+    rng: np.random.Generator,
+    label: int,
+    size: int,
+    num_frames: int,
+    stand: float,
 ) -> np.ndarray:
     """Draw the paths of the two digits of one clip.
 
@@ -96,6 +107,7 @@ def sample_paths(
         label (int): Index into :data:`CLASSES`.
         size (int): Side of the canvas in pixels.
         num_frames (int): Number of frames T.
+        stand (float): Share of the clip that they stand at each end.
 
     Returns:
         ndarray: Centres (2, T, 2) as x, y in pixels, 0 <= value < size.
@@ -106,9 +118,10 @@ def sample_paths(
     for end, relation in enumerate(divmod(label, len(RELATIONS))):
         ends[0, end] = rng.uniform(0, size, 2)
         ends[1, end] = ends[0, end] + offsets[relation]
-        ends[1, end] += rng.normal(0, size / 56, 2)
-    # along the shorter way round, at a pace of its own, with a detour
+        ends[1, end] += rng.normal(0, size / 64, 2)
+    # stand, walk the shorter way round at a pace of its own, stand
     time = np.linspace(0, 1, num_frames)[None, :, None]
+    time = np.clip((time - stand) / (1 - 2 * stand), 0, 1)
     time = time ** np.exp(rng.uniform(-0.4, 0.4, (2, 1, 1)))
     way = (ends[:, 1:] - ends[:, :1] + half) % size - half
     detour = rng.uniform(-half / 2, half / 2, (2, 1, 2))
@@ -154,16 +167,27 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 8) -> None:
     """
     av = _import_av()
     with av.open(str(path), 'w') as container:
-        # one thread: the same bytes on every machine
+        # One thread, no rate control: the same bytes every time. With crf,
+        # one clip in some hundreds differed.
         stream = container.add_stream(
-            'libx264', rate=fps, options={'crf': '12', 'threads': '1'}
+            'libx264', rate=fps, options={'qp': '12', 'threads': '1'}
         )
         stream.height, stream.width = frames.shape[1:]
         stream.pix_fmt = 'yuv420p'
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(frame, format='gray')
+        for planes in _to_yuv420p(frames):
+            picture = av.VideoFrame.from_ndarray(planes, format='yuv420p')
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
+
+
+def _to_yuv420p(frames: np.ndarray) -> np.ndarray:
+    """Grey frames (T, H, W) as stacked planes (T, H * 3 / 2, W), uint8.
+
+    Done here, so that the bytes do not depend on the version of a converter.
+    """
+    luma = np.round(16 + frames * (219 / 255))
+    chroma = np.full((len(frames), frames.shape[1] // 2, frames.shape[2]), 128)
+    return np.concatenate([luma, chroma], 1).astype(np.uint8)
 
 
 def _import_av():
@@ -184,6 +208,7 @@ def _write_split(
     number: int,
     size: int,
     num_frames: int,
+    stand: float,
     rng: np.random.Generator,
 ) -> None:
     """Write the clips, the list and the true positions of one split."""
@@ -193,7 +218,7 @@ def _write_split(
     lines, all_paths = [], []
     for index, label in enumerate(labels):
         first, second = _two_digits(digits, rng)
-        paths = sample_paths(rng, int(label), size, num_frames)
+        paths = sample_paths(rng, int(label), size, num_frames, stand)
         frames = render(paths, images[[first, second]], size, rng)
         name = f'videos/{split}_{index:05d}.mp4'
         write_video(folder / name, frames)

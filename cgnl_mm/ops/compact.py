@@ -71,7 +71,7 @@ def cgnl_attention(
                 scale * coefficient * product.sum(-1, keepdim=True)
             )
 
-    # Horner in theta: no power of it is ever stored beside another.
+    # Horner in theta: one running map instead of P powers.
     y = None
     for moment in reversed(moments):
         if y is not None:

@@ -65,7 +65,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='AccMetric')
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=8, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -75,7 +75,8 @@ param_scheduler = [
     dict(
         type='OneCycleLR',
         eta_max=2e-3,
-        total_steps=12,
+        total_steps=8,
+        pct_start=0.2,
         by_epoch=True,
         convert_to_iter_based=True)
 ]

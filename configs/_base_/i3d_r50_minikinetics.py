@@ -1,0 +1,86 @@
+# Recipe: I3D-R50 32x2 on Mini-Kinetics-200, inflated from ImageNet.
+# Sampling and test (10 clips x 3 crops) are those of Wang et al. 2018, the
+# schedule is mmaction2's for I3D. The paper does not give its own.
+_base_ = [
+    'mmaction::_base_/models/i3d_r50.py',
+    'mmaction::_base_/schedules/sgd_100e.py',
+    'mmaction::_base_/default_runtime.py',
+]
+custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
+
+# 30 views of one clip go through the network in portions of 10
+model = dict(
+    backbone=dict(type='PluginResNet3d'),
+    cls_head=dict(num_classes=200),
+    test_cfg=dict(max_testing_views=10))
+
+train_pipeline = [
+    dict(type='VideoInit'),
+    dict(type='SampleFrames', clip_len=32, frame_interval=2, num_clips=1),
+    dict(type='VideoDecode'),
+    dict(type='RandomRescale', scale_range=(256, 320)),
+    dict(type='RandomCrop', size=224),
+    dict(type='Flip', flip_ratio=0.5),
+    dict(type='FormatShape', input_format='NCTHW'),
+    dict(type='PackActionInputs'),
+]
+val_pipeline = [
+    dict(type='VideoInit'),
+    dict(
+        type='SampleFrames',
+        clip_len=32,
+        frame_interval=2,
+        num_clips=1,
+        test_mode=True),
+    dict(type='VideoDecode'),
+    dict(type='Resize', scale=(-1, 256)),
+    dict(type='CenterCrop', crop_size=224),
+    dict(type='FormatShape', input_format='NCTHW'),
+    dict(type='PackActionInputs'),
+]
+test_pipeline = [
+    dict(type='VideoInit'),
+    dict(
+        type='SampleFrames',
+        clip_len=32,
+        frame_interval=2,
+        num_clips=10,
+        test_mode=True),
+    dict(type='VideoDecode'),
+    dict(type='Resize', scale=(-1, 256)),
+    dict(type='ThreeCrop', crop_size=256),
+    dict(type='FormatShape', input_format='NCTHW'),
+    dict(type='PackActionInputs'),
+]
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='MiniKinetics', split='train', pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='MiniKinetics',
+        split='val',
+        pipeline=val_pipeline,
+        test_mode=True))
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='MiniKinetics',
+        split='val',
+        pipeline=test_pipeline,
+        test_mode=True))
+val_evaluator = dict(type='AccMetric')
+test_evaluator = val_evaluator
+
+default_hooks = dict(checkpoint=dict(interval=5, max_keep_ckpts=5))
+# 8 GPUs x 8 clips; on fewer, pass --auto-scale-lr
+auto_scale_lr = dict(enable=False, base_batch_size=64)

@@ -1,0 +1,10 @@
+# python tools/train.py configs/i3d_r50_nl_minikinetics.py
+# bash tools/dist_train.sh configs/i3d_r50_nl_minikinetics.py 8
+_base_ = './_base_/i3d_r50_minikinetics.py'
+model = dict(
+    backbone=dict(
+        plugins=[
+            dict(
+                cfg=dict(type='NonLocal3d', norm_cfg=dict(type='BN3d')),
+                after_blocks=((), (), (-2, ), ()))
+        ]))

@@ -1,0 +1,110 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.registry import init_default_scope
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from cgnl_mm.datasets.digit_scenes import prepare_digit_scenes
+from cgnl_mm.errors import SetupError
+
+SMALL = dict(num_train=12, num_test=6)
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'digitscenes'
+    prepare_digit_scenes(root, **SMALL)
+    return root
+
+
+@pytest.mark.parametrize('kind', ['bbox', 'segm'])
+def test_truth_against_itself_is_perfect(root, kind):
+    truth = COCO(str(root / 'test.json'))
+    results = [
+        {**annotation, 'score': 1.0}
+        for annotation in truth.loadAnns(truth.getAnnIds())
+    ]
+    evaluation = COCOeval(truth, truth.loadRes(results), kind)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1.0)
+
+
+def test_masks_lie_on_the_digits(root):
+    """Ink is brighter than ground; masks of one scene do not overlap."""
+    content = json.loads((root / 'train.json').read_text())
+    assert [c['name'] for c in content['categories']] == list('0123456789')
+    for scene in content['images']:
+        image = cv2.imread(str(root / 'train' / scene['file_name']))
+        masks = []
+        for annotation in content['annotations']:
+            if annotation['image_id'] != scene['id']:
+                continue
+            mask = coco_mask.decode(annotation['segmentation']).astype(bool)
+            x, y, w, h = map(int, annotation['bbox'])
+            rows, columns = np.nonzero(mask)
+            assert (columns.min(), rows.min()) == (x, y)
+            assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == (w, h)
+            assert annotation['area'] == mask.sum()
+            masks.append(mask)
+        assert 1 <= len(masks) <= 6
+        assert np.stack(masks).sum(0).max() == 1
+        ground = image[~np.stack(masks).any(0)].astype(int).mean()
+        for mask in masks:
+            assert image[mask].astype(int).mean() > ground + 20
+
+
+def test_same_options_same_scenes(tmp_path, root):
+    prepare_digit_scenes(tmp_path / 'd', **SMALL)
+    for name in ('train.json', 'test.json', 'train/00003.png'):
+        first, again = root / name, tmp_path / 'd' / name
+        assert first.read_bytes() == again.read_bytes()
+    assert (root / 'train/00000.png').read_bytes() != (
+        root / 'test/00000.png'
+    ).read_bytes()
+
+
+def test_mmdet_reads_boxes_labels_and_masks(root):
+    from mmdet.registry import DATASETS
+
+    init_default_scope('mmdet')
+    dataset = DATASETS.build(
+        dict(
+            type='DigitScenes',
+            split='test',
+            data_root=str(root),
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            ],
+            **SMALL,
+        )
+    )
+    truth = COCO(str(root / 'test.json'))
+    assert len(dataset) == 6
+    for index in range(6):
+        sample = dataset[index]
+        expected = truth.imgToAnns[sample['img_id']]
+        labels = [a['category_id'] - 1 for a in expected]
+        assert sample['gt_bboxes_labels'].tolist() == labels
+        areas = sample['gt_masks'].areas.tolist()
+        assert areas == [a['area'] for a in expected]
+
+
+@pytest.mark.parametrize(
+    'option', [dict(size=63), dict(max_digits=1)], ids=str
+)
+def test_option_out_of_range(tmp_path, option):
+    (value,) = option.values()
+    with pytest.raises(ValueError, match=f'got {value}'):
+        prepare_digit_scenes(tmp_path / 'd', **option)
+
+
+def test_other_options_are_refused(root):
+    with pytest.raises(SetupError, match='num_test=6.*num_test=7'):
+        prepare_digit_scenes(root, num_train=12, num_test=7)

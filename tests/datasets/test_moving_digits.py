@@ -1,0 +1,180 @@
+import hashlib
+import sys
+
+import numpy as np
+import pytest
+from mmengine.registry import init_default_scope
+from sklearn.ensemble import RandomForestClassifier
+
+from cgnl_mm.datasets.moving_digits import (
+    CLASSES,
+    RELATIONS,
+    prepare_moving_digits,
+    sample_paths,
+)
+from cgnl_mm.errors import SetupError
+
+SIZE = 64
+STAND = 0.125
+NUM_CLASSES = len(CLASSES)
+SMALL = dict(num_train=18, num_test=9, num_frames=8)
+
+
+@pytest.fixture(scope='module')
+def truth():
+    """Paths of many clips as angles on the torus, (N, digit, T, 4)."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(3600) % NUM_CLASSES
+    paths = np.stack([sample_paths(rng, k, SIZE, 16, STAND) for k in labels])
+    return paths, labels
+
+
+def on_circle(positions):
+    angles = positions * (2 * np.pi / SIZE)
+    return np.concatenate([np.cos(angles), np.sin(angles)], -1)
+
+
+def accuracy(features, labels):
+    features = features.reshape(len(features), -1)
+    half = len(features) // 2
+    forest = RandomForestClassifier(60, random_state=0)
+    forest.fit(features[:half], labels[:half])
+    return forest.score(features[half:], labels[half:])
+
+
+def test_both_digits_at_both_ends_tell_the_class(truth):
+    """No two classes coincide: each clip has one label, read off its ends."""
+    paths, labels = truth
+    relative = paths[:, 1] - paths[:, 0]
+    apart = np.abs((relative + SIZE / 2) % SIZE - SIZE / 2) > SIZE / 4
+    codes = {(True, False): 0, (False, True): 1, (True, True): 2}
+    read = [
+        codes[tuple(clip[0])] * len(RELATIONS) + codes[tuple(clip[-1])]
+        for clip in apart
+    ]
+    assert np.array_equal(read, labels)
+
+
+@pytest.mark.parametrize('digit', [0, 1])
+def test_one_digit_tells_nothing(truth, digit):
+    paths, labels = truth
+    assert accuracy(on_circle(paths[:, digit]), labels) < 1 / 9 + 0.03
+
+
+@pytest.mark.parametrize('frame', [0, -1])
+def test_one_end_tells_one_relation(truth, frame):
+    paths, labels = truth
+    relative = on_circle(paths[:, 1, frame] - paths[:, 0, frame])
+    assert 1 / 3 - 0.05 < accuracy(relative, labels) < 1 / 3 + 0.05
+
+
+def test_no_single_frame_tells_more_than_an_end(truth):
+    paths, labels = truth
+    relative = on_circle(paths[:, 1] - paths[:, 0])
+    best = max(accuracy(relative[:, t], labels) for t in range(1, 15, 2))
+    assert best < 1 / 3 + 0.05
+
+
+def digest(folder):
+    files = sorted(p for p in folder.rglob('*') if p.is_file())
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in files
+        if p.suffix != '.npz'  # a zip holds the time of writing
+    }
+
+
+def test_same_options_same_bytes(tmp_path):
+    for name, seed in (('a', 0), ('b', 0), ('c', 1)):
+        prepare_moving_digits(tmp_path / name, seed=seed, **SMALL)
+    first, again, other = (digest(tmp_path / n) for n in 'abc')
+    assert first == again
+    assert len(first) == 18 + 9 + 4
+    video = 'videos/train_00000.mp4'
+    assert first[video] != other[video]
+
+
+@pytest.mark.parametrize(
+    'option',
+    [dict(size=48), dict(num_frames=1), dict(stand=0.5), dict(stand=-0.1)],
+    ids=str,
+)
+def test_option_out_of_range(tmp_path, option):
+    (value,) = option.values()
+    with pytest.raises(ValueError, match=f'got {value}'):
+        prepare_moving_digits(tmp_path / 'd', **option)
+    assert not (tmp_path / 'd').exists()
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'movingdigits'
+    prepare_moving_digits(root, **SMALL)
+    return root
+
+
+def build(root, split='train', **kwargs):
+    from mmaction.registry import DATASETS
+
+    init_default_scope('mmaction')
+    pipeline = [
+        dict(type='VideoInit'),
+        dict(type='SampleFrames', clip_len=8, frame_interval=1, num_clips=1),
+        dict(type='VideoDecode'),
+    ]
+    return DATASETS.build(
+        dict(
+            type='MovingDigits',
+            split=split,
+            data_root=str(root),
+            pipeline=pipeline,
+            **{**SMALL, **kwargs},
+        )
+    )
+
+
+def frames(root, index=0):
+    return np.stack(build(root)[index]['imgs']).astype(int)
+
+
+def test_clips_hold_what_the_truth_says(root):
+    """Where the true positions are, there is ink; elsewhere there is none."""
+    truth = np.load(root / 'train.npz')
+    dataset = build(root)
+    assert len(dataset) == 18 and len(build(root, 'test')) == 9
+    for index in range(18):
+        sample = dataset[index]
+        assert sample['label'] == truth['labels'][index]
+        clip = np.stack(sample['imgs']).astype(int)
+        assert clip.shape == (8, SIZE, SIZE, 3)
+        near = np.zeros(clip.shape[:3], bool)
+        for path in truth['paths'][index]:
+            for t, (x, y) in enumerate(path):
+                rows = (round(y) + np.arange(-9, 9)) % SIZE
+                columns = (round(x) + np.arange(-9, 9)) % SIZE
+                window = np.ix_(rows, columns)
+                assert clip[t][window].max() > 130
+                near[t][window] = True
+        assert clip[~near].max() < 110
+
+
+def test_pyav_reads_what_decord_reads(root, monkeypatch):
+    decord = frames(root)
+    monkeypatch.setitem(sys.modules, 'decord', None)  # Python's way to hide
+    assert 'PyAV' in repr(build(root).pipeline)
+    assert np.abs(frames(root) - decord).max() <= 3  # rounding of yuv to rgb
+
+
+def test_no_decoder_says_what_to_install(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'decord', None)
+    monkeypatch.setitem(sys.modules, 'av', None)
+    with pytest.raises(Exception, match='pip install decord') as caught:
+        build(root)
+    assert isinstance(caught.value, SetupError)
+
+
+def test_other_options_and_splits_are_refused(root):
+    with pytest.raises(SetupError, match=r'num_train=18.*num_train=19'):
+        build(root, num_train=19)
+    with pytest.raises(ValueError, match="got 'val'"):
+        build(root, 'val')
