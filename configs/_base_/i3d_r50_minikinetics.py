@@ -8,11 +8,8 @@ _base_ = [
 ]
 custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 
-# 30 views of one clip go through the network in portions of 10
 model = dict(
-    backbone=dict(type='PluginResNet3d'),
-    cls_head=dict(num_classes=200),
-    test_cfg=dict(max_testing_views=10))
+    backbone=dict(type='PluginResNet3d'), cls_head=dict(num_classes=200))
 
 train_pipeline = [
     dict(type='VideoInit'),
