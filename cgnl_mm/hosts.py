@@ -6,21 +6,21 @@ import warnings
 
 from .errors import MissingHostError
 
-# package to install, and the modules that fill each of its registries
+# what to install (as tested), and the modules that fill each of its registries
 HOSTS = {
     'mmpretrain': dict(
-        install="pip install 'cgnl_mm[pretrain]'",
+        install='pip install mmpretrain==1.2.0',
         MODELS='cgnl_mm.backbones.mmpretrain',
         DATASETS='cgnl_mm.datasets.mmpretrain',
     ),
     'mmaction': dict(
-        install="pip install 'cgnl_mm[action]'",
+        install='pip install mmaction2==1.2.0 av',
         MODELS='cgnl_mm.backbones.mmaction',
         DATASETS='cgnl_mm.datasets.mmaction',
         TRANSFORMS='cgnl_mm.datasets.mmaction',
     ),
     'mmdet': dict(
-        install="pip install 'cgnl_mm[det]'",
+        install='pip install mmdet==3.3.0',
         MODELS='cgnl_mm.backbones.mmdet',
         DATASETS='cgnl_mm.datasets.mmdet',
     ),

@@ -20,6 +20,7 @@ Delete when: OpenMMLab publishes mmcv wheels for the torch in
 """
 
 import importlib.util
+import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Optional
@@ -39,11 +40,26 @@ def not_needed() -> Optional[str]:
     return None
 
 
+def apply() -> None:
+    provide('mmcv._ext', STAND_INS / 'mmcv_ext.py')
+    # Imported before us, it has done without the operator, which mmdet
+    # takes from there.
+    transformer = sys.modules.get('mmcv.cnn.bricks.transformer')
+    if transformer is not None:
+        from mmcv.ops.multi_scale_deform_attn import (
+            MultiScaleDeformableAttention,
+        )
+
+        transformer.MultiScaleDeformableAttention = (
+            MultiScaleDeformableAttention
+        )
+
+
 WORKAROUND = Workaround(
     name='mmcv_ops',
     symptom="ModuleNotFoundError: No module named 'mmcv._ext'",
     versions='mmcv-lite, all',
     upstream='https://github.com/open-mmlab/mmcv/issues/2059',
     not_needed=not_needed,
-    apply=lambda: provide('mmcv._ext', STAND_INS / 'mmcv_ext.py'),
+    apply=apply,
 )

@@ -2,7 +2,8 @@
 
 Symptom: ``--resume`` ends with ``_pickle.UnpicklingError: Weights only load
 failed ... Unsupported global: GLOBAL
-mmengine.logging.history_buffer.HistoryBuffer was not an allowed global``.
+mmengine.logging.history_buffer.HistoryBuffer was not an allowed global``, or
+``... OneCycleParamScheduler ...`` where a config has a one-cycle schedule.
 
 Versions: torch >= 2.6, whose ``torch.load`` reads plain data only, with
 mmengine <= 0.10.7, whose checkpoints hold the log history.
@@ -11,10 +12,11 @@ Upstream: https://github.com/open-mmlab/mmengine/issues/1655 and
 https://github.com/open-mmlab/mmengine/pull/1650 (which gives the safety up)
 
 Cure: what mmengine stores is put on torch's list of allowed names:
-HistoryBuffer, its four statistics, and what numpy pickles its numbers and
-arrays of numbers with, under the names of numpy 1 and of numpy 2. The loader
-stays the safe one. In particular ``getattr``, through which a HistoryBuffer
-names its statistics, is answered for those four only.
+HistoryBuffer, its four statistics, the two curves of the one-cycle schedule,
+and what numpy pickles its numbers and arrays of numbers with, under the names
+of numpy 1 and of numpy 2. The loader stays the safe one. In particular
+``getattr``, through which the functions are named, is answered for those six
+only, and the class of the schedule cannot be called.
 
 Delete when: mmengine allows these types itself, or stores plain data.
 """
@@ -29,6 +31,8 @@ from torch.torch_version import TorchVersion
 from .workaround import Workaround
 
 STATISTICS = ('min', 'max', 'current', 'mean')
+CURVES = ('_annealing_cos', '_annealing_linear')
+ONE_CYCLE = object()  # stands for the class, which is not needed but to name
 
 
 def not_needed() -> Optional[str]:
@@ -37,28 +41,33 @@ def not_needed() -> Optional[str]:
     return None
 
 
-def _statistic(owner: type, name: str) -> Callable:
-    """Stand for ``getattr`` in a checkpoint: HistoryBuffer's own methods.
+def _function(owner: object, name: str) -> Callable:
+    """Stand for ``getattr`` in a checkpoint: the functions mmengine stores.
 
     Args:
-        owner (type): Must be HistoryBuffer.
-        name (str): 'min', 'max', 'current' or 'mean'.
+        owner (object): HistoryBuffer or :data:`ONE_CYCLE`.
+        name (str): One of :data:`STATISTICS` or :data:`CURVES`, respectively.
 
     Raises:
         UnpicklingError: For everything else.
     """
     from mmengine.logging import HistoryBuffer
+    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
-    if owner is not HistoryBuffer or name not in STATISTICS:
-        raise pickle.UnpicklingError(
-            f'the checkpoint asks for getattr({owner!r}, {name!r}), which '
-            f'is not safe; allowed: {STATISTICS} of HistoryBuffer'
-        )
-    return getattr(owner, name)
+    if owner is HistoryBuffer and name in STATISTICS:
+        return getattr(HistoryBuffer, name)
+    if owner is ONE_CYCLE and name in CURVES:
+        return getattr(OneCycleParamScheduler, name)
+    raise pickle.UnpicklingError(
+        f'the checkpoint asks for getattr({owner!r}, {name!r}), which is not '
+        f'safe; allowed: {STATISTICS} of HistoryBuffer, {CURVES} of '
+        'OneCycleParamScheduler'
+    )
 
 
 def apply() -> None:
     from mmengine.logging import HistoryBuffer
+    from mmengine.optim.scheduler import param_scheduler
 
     # private, and renamed between numpy 1 and 2: found through what uses them
     reconstruct = np.zeros(0).__reduce__()[0]
@@ -66,7 +75,8 @@ def apply() -> None:
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
-            (_statistic, 'builtins.getattr'),
+            (ONE_CYCLE, f'{param_scheduler.__name__}.OneCycleParamScheduler'),
+            (_function, 'builtins.getattr'),
             np.ndarray,
             np.dtype,
             *(

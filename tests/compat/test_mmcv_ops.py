@@ -293,6 +293,18 @@ def test_mmdet_needs_it(python, needs):
     assert on.returncode == 0, on.stdout
 
 
+def test_mmcv_imported_before_us(python, needs):
+    """As in a notebook that has used mmpretrain already."""
+    needs('mmcv_ops')
+    code = (
+        'import mmcv.cnn.bricks.transformer, cgnl_mm.compat\n'
+        'cgnl_mm.compat.apply()\n'
+        'import mmdet.models'
+    )
+    done = python('-c', code)
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_compiled_module_wins(python, tmp_path):
     """A real ``_ext`` beside mmcv's files is the one that is loaded."""
     package = tmp_path / 'mmcv'

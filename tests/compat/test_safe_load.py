@@ -31,6 +31,59 @@ def test_message_hub_round_trip(tmp_path):
     assert state['runtime_info']['seen'].tolist() == [0, 1, 2]
 
 
+SCHEDULERS = dict(
+    ConstantLR={},
+    CosineAnnealingLR=dict(T_max=5),
+    CosineRestartLR=dict(periods=[5, 5], eta_min=0),
+    ExponentialLR=dict(gamma=0.9),
+    LinearLR={},
+    MultiStepLR=dict(milestones=[2]),
+    OneCycleLR=dict(eta_max=1.0, total_steps=9),
+    PolyLR={},
+    ReduceOnPlateauLR=dict(monitor='loss'),
+    StepLR=dict(step_size=2),
+)
+
+
+@pytest.mark.parametrize('name', SCHEDULERS)
+def test_schedulers_round_trip(tmp_path, name):
+    from mmengine.optim import scheduler as schedulers
+
+    def build():
+        parameter = torch.nn.Parameter(torch.zeros(1))
+        optimizer = torch.optim.SGD([parameter], lr=0.1)
+        scheduler = getattr(schedulers, name)(optimizer, **SCHEDULERS[name])
+        return optimizer, scheduler
+
+    def rates(optimizer, scheduler):
+        for _ in range(3):
+            optimizer.step()
+            metrics = ({'loss': 1.0},) if 'Plateau' in name else ()
+            scheduler.step(*metrics)
+            yield optimizer.param_groups[0]['lr']
+
+    first, again = build(), build()
+    list(rates(*first))
+    path = tmp_path / 'state.pth'
+    torch.save([part.state_dict() for part in first], path)
+    for part, state in zip(again, torch.load(path, weights_only=True)):
+        part.load_state_dict(state)
+    assert list(rates(*again)) == list(rates(*first))
+
+
+def test_class_of_the_schedule_cannot_be_called(tmp_path):
+    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+    class Call:
+        def __reduce__(self):
+            return OneCycleParamScheduler, ()
+
+    path = tmp_path / 'call.pth'
+    torch.save(Call(), path)
+    with pytest.raises((TypeError, pickle.UnpicklingError)):
+        torch.load(path, weights_only=True)
+
+
 @pytest.mark.parametrize('names', ['numpy.core', 'numpy._core'])
 def test_names_of_either_numpy(tmp_path, names):
     """A checkpoint written with numpy 1 loads with 2, and the reverse."""

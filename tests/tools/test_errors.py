@@ -233,8 +233,8 @@ def test_missing_hosts(python_without, run_tool, tmp_path):
     (tmp_path / 'over.py').write_text("_base_ = './base.py'\n")
     (tmp_path / 'scope.py').write_text("default_scope = 'mmdet'\n")
     for config, host, extra in (
-        ('over.py', 'mmaction', 'cgnl_mm[action]'),
-        ('scope.py', 'mmdet', 'cgnl_mm[det]'),
+        ('over.py', 'mmaction', 'pip install mmaction2==1.2.0'),
+        ('scope.py', 'mmdet', 'pip install mmdet==3.3.0'),
     ):
         done = run_tool(
             'train.py', config, cwd=tmp_path, python=python, status=2
