@@ -15,6 +15,7 @@ today: what is missing is counted and listed, and is no error.
 
 import argparse
 import csv
+import io
 import os
 import re
 import sys
@@ -30,10 +31,26 @@ from cgnl_mm.errors import MissingDataError, SetupError  # noqa: E402
 
 LISTS = dict(train='train_ytid_list.txt', val='val_ytid_list.txt')
 COLUMNS = ('label', 'youtube_id', 'time_start', 'time_end')
+ID_LENGTH = 11
 ID = re.compile(r'[\w-]{11}', re.ASCII)
 CLIP = re.compile(r'(?P<id>[\w-]{11})(?:_(\d{6})_(\d{6}))?', re.ASCII)
 SUFFIXES = {'.mp4', '.mkv', '.webm', '.avi'}
 NUM_CLASSES = 200
+# where the configs look
+VIDEOS, OUT = Path('data/kinetics400'), Path('data/minikinetics')
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8, with or without a byte order mark.
+
+    Raises:
+        SetupError: If it is something else; the line is named.
+    """
+    try:
+        return path.read_bytes().decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        line = error.object.count(b'\n', 0, error.start) + 1
+        raise SetupError(f'{path}, line {line}: not UTF-8') from None
 
 
 def read_ids(path: Path) -> 'tuple[list[str], int]':
@@ -56,7 +73,7 @@ def read_ids(path: Path) -> 'tuple[list[str], int]':
             f'{" and ".join(LISTS.values())}'
         )
     ids = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         if not ID.fullmatch(line.strip()):
@@ -85,9 +102,10 @@ def read_csv(path: Path) -> 'dict[str, tuple[str, int, int]]':
     """
     if not path.is_file():
         raise MissingDataError(f'--csv: {path} does not exist')
-    rows = {}
-    with path.open(newline='', encoding='utf-8') as file:
-        reader = csv.DictReader(file)
+    rows, line = {}, 0
+    file = io.StringIO(read_text(path), newline='')
+    reader = csv.DictReader(file, strict=True)
+    try:
         missing = set(COLUMNS) - set(reader.fieldnames or ())
         if missing:
             raise SetupError(
@@ -95,24 +113,53 @@ def read_csv(path: Path) -> 'dict[str, tuple[str, int, int]]':
                 'csv file of Kinetics-400 with labels?'
             )
         for row in reader:
-            place = f'{path}, line {reader.line_num}'
-            label, clip, start, end = (
-                (row[column] or '').strip() for column in COLUMNS
-            )
-            if not label or not ID.fullmatch(clip) or None in row:
-                raise SetupError(f'{place}: malformed: {list(row.values())}')
-            try:
-                content = (label, round(float(start)), round(float(end)))
-            except ValueError:
-                raise SetupError(
-                    f'{place}: times must be seconds, got {start!r}, {end!r}'
-                ) from None
+            line = reader.line_num
+            clip, content = parse_row(row, f'{path}, line {line}')
             if rows.setdefault(clip, content) != content:
                 raise SetupError(
-                    f'{place}: {clip} is {content} here and {rows[clip]} '
-                    'further up'
+                    f'{path}, line {line}: {clip} is {content} here and '
+                    f'{rows[clip]} further up'
                 )
+    except csv.Error as error:
+        # where the row starts: an open quote swallows the lines after it
+        raise SetupError(
+            f'{path}, line {line + 1}: {error}; is a quote left open?'
+        ) from None
     return rows
+
+
+def parse_row(
+    row: 'dict[str, str]', place: str
+) -> 'tuple[str, tuple[str, int, int]]':
+    """Check one row of a csv file.
+
+    Args:
+        row (dict[str, str]): What csv.DictReader gives.
+        place (str): File and line, for the error.
+
+    Returns:
+        tuple[str, tuple[str, int, int]]: The id, and its label, start and end
+        in seconds.
+
+    Raises:
+        SetupError: If the row is malformed.
+    """
+    label, clip, start, end = (
+        (row[column] or '').strip() for column in COLUMNS
+    )
+    named = label and label.isprintable() and ID.fullmatch(clip)
+    if not named or None in row:
+        raise SetupError(f'{place}: malformed: {list(row.values())}')
+    try:
+        times = round(float(start)), round(float(end))
+    except (ValueError, OverflowError):
+        times = (0, 0)
+    if not 0 <= times[0] < times[1]:
+        raise SetupError(
+            f'{place}: times must be seconds, got {start!r}, {end!r} as '
+            'start and end'
+        )
+    return clip, (label, *times)
 
 
 def find_clips(root: Path) -> 'dict[str, list[Path]]':
@@ -122,23 +169,31 @@ def find_clips(root: Path) -> 'dict[str, list[Path]]':
         root (Path): Any depth below it is searched.
 
     Returns:
-        dict[str, list[Path]]: For each id its files, relative to ``root``, in
-        sorted order.
+        dict[str, list[Path]]: For each id its files, relative to ``root``;
+        those with seconds in their name before those without, then sorted.
 
     Raises:
         MissingDataError: If the folder does not exist.
     """
     if not root.is_dir():
         raise MissingDataError(f'--videos: no folder {root}')
-    clips = defaultdict(list)
-    for folder, _, names in os.walk(root, followlinks=True):
+    clips, seen = defaultdict(list), set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        place = os.stat(folder)
+        if (place.st_dev, place.st_ino) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        folders.sort()
         for name in names:
             stem, suffix = os.path.splitext(name)
             match = CLIP.fullmatch(stem)
             if match and suffix.lower() in SUFFIXES:
                 path = Path(folder, name).relative_to(root)
                 clips[match['id']].append(path)
-    return {clip: sorted(paths) for clip, paths in clips.items()}
+    for paths in clips.values():
+        paths.sort(key=lambda path: (len(path.stem) == ID_LENGTH, path))
+    return clips
 
 
 def choose(
@@ -162,8 +217,12 @@ def choose(
         times = CLIP.fullmatch(path.stem).groups()[1:]
         if times not in ((f'{start:06d}', f'{end:06d}'), (None, None)):
             continue
-        if '\t' in str(path) or '\n' in str(path):
-            reason = 'tab or line break in the path'
+        name = path.as_posix()
+        # a list holds one path a line, in UTF-8; its reader strips the line
+        if not name.isprintable() or name != name.strip():
+            reason = 'path that no list can hold'
+        elif not (root / path).is_file():
+            reason = 'dead link'
         elif (root / path).stat().st_size == 0:
             reason = 'zero bytes'
         else:
@@ -173,7 +232,10 @@ def choose(
 
 def write_all(out: Path, contents: 'dict[str, str]') -> None:
     """Write files whole or not at all; an interrupted run loses nothing."""
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f'--out {out}: {error.strerror}') from None
     with tempfile.TemporaryDirectory(dir=out) as partial:
         for name, text in contents.items():
             Path(partial, name).write_text(text, encoding='utf-8')
@@ -189,9 +251,11 @@ def main(argv: 'list[str] | None' = None) -> None:
     for split, name in LISTS.items():
         lists[split], again = read_ids(args.ids / name)
         repeated += again
-    labelled = {}
+    wanted, labelled = set().union(*lists.values()), {}
     for path in args.csv:
         for clip, content in read_csv(path).items():
+            if clip not in wanted:
+                continue
             if labelled.setdefault(clip, content) != content:
                 raise SetupError(
                     f'{path}: {clip} is {content} here and {labelled[clip]} '
@@ -254,6 +318,9 @@ def main(argv: 'list[str] | None' = None) -> None:
         return
     write_all(args.out, contents)
     print(f'wrote {", ".join(sorted(contents))} to {args.out}')
+    for given, read in ((args.videos, VIDEOS), (args.out, OUT)):
+        if given.resolve() != read.resolve():
+            print(f'the configs read {read}: ln -s {given.resolve()} {read}')
 
 
 def parse_args(argv: 'list[str] | None' = None) -> argparse.Namespace:
@@ -277,13 +344,13 @@ def parse_args(argv: 'list[str] | None' = None) -> argparse.Namespace:
     parser.add_argument(
         '--videos',
         type=Path,
-        default=Path('data/kinetics400'),
+        default=VIDEOS,
         help='folder of the clips (default: %(default)s)',
     )
     parser.add_argument(
         '--out',
         type=Path,
-        default=Path('data/minikinetics'),
+        default=OUT,
         help='folder to write to (default: %(default)s)',
     )
     parser.add_argument(
