@@ -52,6 +52,7 @@ setup(
     packages=find_packages(include=['cgnl_mm', 'cgnl_mm.*']),
     python_requires='>=3.10',
     install_requires=[
+        'filelock',
         'matplotlib>=3.6',
         'mmengine>=0.10.4,<1.0.0',
         'numpy>=1.24',

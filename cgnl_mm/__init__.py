@@ -3,17 +3,25 @@
 ``custom_imports = dict(imports=['cgnl_mm'])`` in a config repairs what the
 installed hosts lack (:mod:`cgnl_mm.compat`) and registers the blocks, the
 plugin backbones and the data sets of every host that is installed.
+
+Without mmcv, :mod:`cgnl_mm.ops` works, and the blocks say what to install.
 """
 
-from . import compat
-from .hosts import register_hosts, require_mmcv
+from . import compat, errors
+from .hosts import has_openmmlab, register_hosts, require_mmcv
+from .version import __version__
 
-require_mmcv()
-compat.apply()
+__all__ = ['CGNL1d', 'CGNL2d', 'CGNL3d', '__version__', 'compat', 'errors']
 
-from .blocks import CGNL1d, CGNL2d, CGNL3d  # noqa: E402
-from .version import __version__  # noqa: E402
+if has_openmmlab():
+    compat.apply()
 
-register_hosts()
+    from .blocks import CGNL1d, CGNL2d, CGNL3d
 
-__all__ = ['CGNL1d', 'CGNL2d', 'CGNL3d', '__version__', 'compat']
+    register_hosts()
+else:
+
+    def __getattr__(name: str):
+        if name in ('CGNL1d', 'CGNL2d', 'CGNL3d'):
+            require_mmcv()
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

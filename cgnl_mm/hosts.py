@@ -27,9 +27,14 @@ HOSTS = {
 }
 
 
+def has_openmmlab() -> bool:
+    """Whether mmengine and an mmcv, which the blocks need, are there."""
+    return all(map(importlib.util.find_spec, ('mmengine', 'mmcv')))
+
+
 def require_mmcv() -> None:
     """Raise MissingHostError, saying what to install, without an mmcv."""
-    if importlib.util.find_spec('mmcv') is None:
+    if not has_openmmlab():
         raise MissingHostError(
             'mmcv is not installed. Run `pip install mmcv-lite==2.1.0` '
             '(pure Python: cgnl_mm fills in the operators), or install a '

@@ -25,6 +25,15 @@ def fixed_seeds():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def no_default_scope():
+    """A test that sets mmengine's default scope leaves none behind."""
+    yield
+    from mmengine.registry import DefaultScope
+
+    DefaultScope._instance_dict.clear()
+
+
 @pytest.fixture
 def poison():
     """Fill ``torch.empty`` and its kin with NaN (integers: the maximum).

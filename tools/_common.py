@@ -131,8 +131,9 @@ def load_config(args: argparse.Namespace):
 
     import cgnl_mm  # noqa: F401  repairs the hosts before they are imported
     from cgnl_mm.errors import SetupError
-    from cgnl_mm.hosts import require_host
+    from cgnl_mm.hosts import require_host, require_mmcv
 
+    require_mmcv()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = find_config(args.config)
     try:

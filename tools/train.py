@@ -1,7 +1,7 @@
 """Train a config of mmpretrain, mmaction2 or mmdet.
 
     python tools/train.py configs/i3d_r18_cgnl_movingdigits.py
-    python tools/train.py CONFIG --resume --cfg-options train_cfg.max_epochs=9
+    python tools/train.py CONFIG --resume --cfg-options randomness.seed=1
 """
 
 import argparse
@@ -70,6 +70,7 @@ def merge_train_options(cfg, args: argparse.Namespace) -> None:
         import torch
 
         kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+        kind = getattr(kind, '__name__', kind)  # a class in a lazy config
         if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
             raise SetupError(
                 f'--amp does not go with optim_wrapper.type={kind!r}: '

@@ -1,4 +1,7 @@
-"""digitscenes: several digits on a canvas, with boxes and masks (COCO)."""
+"""digitscenes: several digits on a canvas, with boxes and masks (COCO).
+
+``python -m cgnl_mm.datasets.digit_scenes ROOT`` writes them by hand.
+"""
 
 import json
 from pathlib import Path
@@ -6,10 +9,16 @@ from typing import List, Tuple
 
 import numpy as np
 
+from ..errors import SetupError
 from .digits import CLASSES, enlarge, write_png
-from .generate import load_split, write_once
+from .generate import (
+    check_numbers,
+    load_split,
+    run_from_shell,
+    write_once,
+)
 
-MIN_VISIBLE = 0.5  # a digit hidden more than that is not placed
+MIN_VISIBLE = 0.5  # share of each digit that the later ones leave
 STROKE = 64  # grey value from which a pixel belongs to the digit
 
 
@@ -23,9 +32,10 @@ def prepare_digit_scenes(
 ) -> None:
     """Write ``{train,test}/*.png`` and ``{train,test}.json`` to ``root``.
 
-    Each scene has 2 to ``max_digits`` digits of 24 to 40 pixels, in colour,
-    on a coloured, noisy ground. Later digits hide earlier ones: masks and
-    boxes cover what is visible.
+    For each scene 2 to ``max_digits`` digits of 24 to 40 pixels are drawn, in
+    colour, on a coloured, noisy ground. Later digits hide earlier ones: masks
+    and boxes cover what is visible, and a digit that would leave less than
+    half of another visible is left out.
 
     Args:
         root (str): Folder to write.
@@ -40,6 +50,7 @@ def prepare_digit_scenes(
         ValueError: If an option is out of range.
         SetupError: If ``root`` holds something else.
     """
+    check_numbers(num_train, num_test)
     if size < 64:
         raise ValueError(f'size must be at least 64, got {size}')
     if max_digits < 2:
@@ -119,7 +130,13 @@ def _write_split(
     rng: np.random.Generator,
 ) -> None:
     """Write the scenes and the COCO json of one split."""
-    from pycocotools import mask as coco_mask
+    try:
+        from pycocotools import mask as coco_mask
+    except ImportError as error:
+        raise SetupError(
+            'digitscenes are written with pycocotools: run '
+            '`pip install pycocotools`'
+        ) from error
 
     (folder / split).mkdir()
     images, labels = load_split(split)
@@ -156,3 +173,7 @@ def _write_split(
         categories=categories,
     )
     (folder / f'{split}.json').write_text(json.dumps(content))
+
+
+if __name__ == '__main__':
+    run_from_shell(prepare_digit_scenes)

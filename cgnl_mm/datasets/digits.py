@@ -1,10 +1,13 @@
-"""digits: image classification, handwritten digits as png files."""
+"""digits: image classification, handwritten digits as png files.
+
+``python -m cgnl_mm.datasets.digits ROOT`` writes them by hand.
+"""
 
 from pathlib import Path
 
 import numpy as np
 
-from .generate import load_split, write_once
+from .generate import load_split, run_from_shell, write_once
 
 CLASSES = tuple('0123456789')
 
@@ -12,8 +15,9 @@ CLASSES = tuple('0123456789')
 def prepare_digits(root: str, size: int = 32) -> None:
     """Write ``{train,test}/LABEL/INDEX.png`` to ``root``, once.
 
-    The images are scikit-learn's 1,797 digits of 8x8, enlarged bilinearly;
-    test is the last quarter, written by other people.
+    The images are scikit-learn's digits of 8x8, enlarged bilinearly: 1,287
+    for training and the last quarter, 450 of other writers' runs, for the
+    test.
 
     Args:
         root (str): Folder to write.
@@ -51,3 +55,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
     if not cv2.imwrite(str(path), image):
         raise OSError(f'could not write {path}')
+
+
+if __name__ == '__main__':
+    run_from_shell(prepare_digits)

@@ -1,7 +1,7 @@
 """Data sets and transforms of mmaction2."""
 
 import os.path as osp
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Callable, List, Union
 
 from mmaction.datasets import VideoDataset
@@ -20,8 +20,11 @@ _DECODERS = {'decord': 'Decord', 'av': 'PyAV'}
 def _decoder() -> str:
     """Prefix of mmaction2's transforms for the decoder that is installed."""
     for package, prefix in _DECODERS.items():
-        if find_spec(package) is not None:
-            return prefix
+        try:
+            import_module(package)
+        except Exception:  # absent, or installed and broken
+            continue
+        return prefix
     raise SetupError(
         'no video decoder is installed: run `pip install decord`, or '
         '`pip install av` where decord has no wheel'

@@ -14,8 +14,8 @@ class Digits(CustomDataset):
 
     Args:
         pipeline (list): Transforms.
-        split (str): 'train' (1,347 images) or 'test' (450, by other
-            writers). Defaults to 'train'.
+        split (str): 'train' (1,287 images) or 'test' (450, by other
+            writers' runs). Defaults to 'train'.
         data_root (str): Folder of the data set, made on first use.
             Defaults to 'data/digits'.
         size (int): Height and width in pixels. Defaults to 32.

@@ -9,9 +9,8 @@ end: 3 x 3 = 9 classes.
 
 What does not tell the class:
 
-- one digit. Where it starts and ends is uniform on the canvas, its path is
-  drawn with no regard to the other digit: a single digit gives exactly chance,
-  1/9.
+- one digit. Where it starts and ends is uniform on the canvas and the way
+  between is drawn alike, whatever the class: by itself it gives chance, 1/9.
 - one end of the clip. It shows one of the two relations: at most 1/3.
 - a single frame between. Both digits wander off the straight line, so the
   relation there tells little about either end.
@@ -20,6 +19,8 @@ What does not tell the class:
 
 So a network has to relate two places half a canvas apart, at two times a clip
 apart.
+
+``python -m cgnl_mm.datasets.moving_digits ROOT`` writes the clips by hand.
 """
 
 from pathlib import Path
@@ -27,7 +28,13 @@ from typing import Tuple
 
 import numpy as np
 
-from .generate import load_split, write_once
+from ..errors import SetupError
+from .generate import (
+    check_numbers,
+    load_split,
+    run_from_shell,
+    write_once,
+)
 
 RELATIONS = ('beside', 'above', 'diagonal')
 CLASSES = tuple(f'{a}-{b}' for a in RELATIONS for b in RELATIONS)
@@ -61,9 +68,11 @@ def prepare_moving_digits(
         seed (int): Of all that is random. Defaults to 0.
 
     Raises:
-        ValueError: If the size is out of range.
-        SetupError: If ``root`` holds something else.
+        ValueError: If an option is out of range.
+        SetupError: If ``root`` holds something else, or PyAV or its H.264
+            encoder is missing.
     """
+    check_numbers(num_train, num_test)
     if size not in (32, 64):
         raise ValueError(f'size must be 32 or 64, got {size}')
     if not 0 <= stand < 0.5:
@@ -163,7 +172,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 8) -> None:
     """Encode grey frames (T, H, W), uint8, as an H.264 mp4 file.
 
     Raises:
-        SetupError: If PyAV is not installed.
+        SetupError: If PyAV or its H.264 encoder is missing.
     """
     av = _import_av()
     with av.open(str(path), 'w') as container:
@@ -194,11 +203,14 @@ def _import_av():
     try:
         import av
     except ImportError as error:
-        from ..errors import SetupError
-
         raise SetupError(
             'movingdigits writes its videos with PyAV: run `pip install av`'
         ) from error
+    if 'libx264' not in av.codecs_available:
+        raise SetupError(
+            f'this PyAV ({av.__version__}) was built without libx264: run '
+            '`pip install --force-reinstall --only-binary av av`'
+        )
     return av
 
 
@@ -237,3 +249,7 @@ def _two_digits(
     first = int(rng.integers(len(digits)))
     others = np.flatnonzero(digits != digits[first])
     return first, int(rng.choice(others))
+
+
+if __name__ == '__main__':
+    run_from_shell(prepare_moving_digits)

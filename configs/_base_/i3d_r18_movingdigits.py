@@ -10,8 +10,7 @@ model = dict(
         pretrained=None,
         base_channels=16,
         conv1_kernel=(3, 5, 5),
-        pool1_stride_s=2,
-        act_cfg=dict(type='ReLU', inplace=True)),
+        pool1_stride_s=2),
     cls_head=dict(
         type='I3DHead',
         num_classes=9,
@@ -71,6 +70,7 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=40, norm_type=2))
+# total_steps must follow max_epochs; a finished run cannot be extended
 param_scheduler = [
     dict(
         type='OneCycleLR',
@@ -83,5 +83,4 @@ param_scheduler = [
 default_hooks = dict(
     checkpoint=dict(interval=1, max_keep_ckpts=1, save_best='auto'),
     logger=dict(interval=25))
-auto_scale_lr = dict(enable=False, base_batch_size=16)
 randomness = dict(seed=0)

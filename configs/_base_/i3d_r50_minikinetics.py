@@ -1,6 +1,6 @@
 # Recipe: I3D-R50 32x2 on Mini-Kinetics-200, inflated from ImageNet.
 # Sampling and test (10 clips x 3 crops) are those of Wang et al. 2018, the
-# schedule is mmaction2's for I3D. The paper does not give its own.
+# schedule is mmaction2's for I3D.
 _base_ = [
     'mmaction::_base_/models/i3d_r50.py',
     'mmaction::_base_/schedules/sgd_100e.py',

@@ -87,6 +87,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=10, norm_type=2))
+# total_steps must follow max_epochs; a finished run cannot be extended
 param_scheduler = [
     dict(
         type='OneCycleLR',
@@ -98,5 +99,4 @@ param_scheduler = [
 default_hooks = dict(
     checkpoint=dict(interval=1, max_keep_ckpts=1, save_best='auto'),
     logger=dict(interval=10))
-auto_scale_lr = dict(enable=False, base_batch_size=8)
 randomness = dict(seed=0)

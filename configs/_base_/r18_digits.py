@@ -52,6 +52,7 @@ val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05))
+# total_steps must follow max_epochs; a finished run cannot be extended
 param_scheduler = dict(
     type='OneCycleLR',
     eta_max=2e-3,
@@ -61,5 +62,4 @@ param_scheduler = dict(
 default_hooks = dict(
     checkpoint=dict(interval=1, max_keep_ckpts=1, save_best='auto'),
     logger=dict(interval=20))
-auto_scale_lr = dict(enable=False, base_batch_size=32)
 randomness = dict(seed=0)

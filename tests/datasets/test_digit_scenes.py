@@ -8,7 +8,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cgnl_mm.datasets.digit_scenes import prepare_digit_scenes
+from cgnl_mm.datasets.digit_scenes import STROKE, prepare_digit_scenes
+from cgnl_mm.datasets.digits import enlarge
+from cgnl_mm.datasets.generate import load_split
 from cgnl_mm.errors import SetupError
 
 SMALL = dict(num_train=12, num_test=6)
@@ -59,6 +61,26 @@ def test_masks_lie_on_the_digits(root):
             assert image[mask].astype(int).mean() > ground + 20
 
 
+def test_category_is_the_digit_in_the_box(root):
+    """Masks look like the digits that their categories name."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    def inside_box(mask):
+        rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+        mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return cv2.resize(mask.astype(np.float32), (12, 12)).ravel()
+
+    images, labels = load_split('train')
+    shapes = [inside_box(enlarge(image, 32) >= STROKE) for image in images]
+    nearest = KNeighborsClassifier(1).fit(shapes, labels)
+    truth = COCO(str(root / 'train.json'))
+    annotations = truth.loadAnns(truth.getAnnIds())
+    names = [truth.cats[a['category_id']]['name'] for a in annotations]
+    masks = [truth.annToMask(a).astype(bool) for a in annotations]
+    found = nearest.predict([inside_box(mask) for mask in masks])
+    assert np.mean(found == np.array(names, int)) > 0.8  # some are half hidden
+
+
 def test_same_options_same_scenes(tmp_path, root):
     prepare_digit_scenes(tmp_path / 'd', **SMALL)
     for name in ('train.json', 'test.json', 'train/00003.png'):
@@ -97,7 +119,9 @@ def test_mmdet_reads_boxes_labels_and_masks(root):
 
 
 @pytest.mark.parametrize(
-    'option', [dict(size=63), dict(max_digits=1)], ids=str
+    'option',
+    [dict(size=63), dict(max_digits=1), dict(num_test=0)],
+    ids=str,
 )
 def test_option_out_of_range(tmp_path, option):
     (value,) = option.values()
