@@ -8,6 +8,7 @@ import argparse
 import difflib
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from pathlib import Path
 # with somebody else, threads that spin while they wait made training 50 times
 # slower (2 cores, one of them taken).
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+# mmengine's and mmcv's, at every start of every process
+warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))

@@ -27,7 +27,7 @@ class MiniKinetics(VideoDataset):
         split (str): 'train' or 'val'. Defaults to 'train'.
         data_root (str): Folder of the lists. Defaults to 'data/minikinetics'.
         video_root (str): Folder of the clips. Defaults to 'data/kinetics400'.
-        test_mode (bool): As in VideoDataset. Defaults to False.
+        **kwargs: Other arguments of VideoDataset (``test_mode``, ...).
 
     Raises:
         MissingDataError: If a list or the folder of clips does not exist.
@@ -39,7 +39,7 @@ class MiniKinetics(VideoDataset):
         split: str = 'train',
         data_root: str = 'data/minikinetics',
         video_root: str = 'data/kinetics400',
-        test_mode: bool = False,
+        **kwargs,
     ) -> None:
         if split not in ('train', 'val'):
             raise ValueError(f"split must be 'train' or 'val', got {split!r}")
@@ -64,5 +64,5 @@ class MiniKinetics(VideoDataset):
             data_prefix=dict(video=video_root),
             metainfo=dict(classes=classes),
             delimiter='\t',  # class folders may have blanks in their names
-            test_mode=test_mode,
+            **kwargs,
         )

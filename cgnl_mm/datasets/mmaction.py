@@ -99,7 +99,7 @@ class MovingDigits(VideoDataset):
         stand (float): Share of the clip that the digits stand at each end;
             the smaller, the harder. Defaults to 0.125.
         seed (int): Of the generation. Defaults to 0.
-        test_mode (bool): As in VideoDataset. Defaults to False.
+        **kwargs: Other arguments of VideoDataset (``test_mode``, ...).
 
     Raises:
         SetupError: If ``data_root`` holds something else, or PyAV is missing.
@@ -118,7 +118,7 @@ class MovingDigits(VideoDataset):
         num_frames: int = 16,
         stand: float = 0.125,
         seed: int = 0,
-        test_mode: bool = False,
+        **kwargs,
     ) -> None:
         if split not in ('train', 'test'):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}")
@@ -135,5 +135,5 @@ class MovingDigits(VideoDataset):
             ann_file=osp.join(data_root, f'{split}.txt'),
             pipeline=pipeline,
             data_prefix=dict(video=data_root),
-            test_mode=test_mode,
+            **kwargs,
         )

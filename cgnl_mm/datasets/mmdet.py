@@ -1,6 +1,6 @@
 """Data sets of mmdet."""
 
-from typing import Callable, List, Optional, Union
+from typing import Callable, List, Union
 
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
@@ -25,8 +25,8 @@ class DigitScenes(CocoDataset):
         size (int): Height and width in pixels. Defaults to 128.
         max_digits (int): Most digits in a scene. Defaults to 6.
         seed (int): Of the generation. Defaults to 0.
-        test_mode (bool): As in CocoDataset. Defaults to False.
-        backend_args (dict, optional): As in CocoDataset. Defaults to None.
+        **kwargs: Other arguments of CocoDataset (``test_mode``,
+            ``filter_cfg``, ...).
 
     Raises:
         SetupError: If ``data_root`` holds something else.
@@ -44,8 +44,7 @@ class DigitScenes(CocoDataset):
         size: int = 128,
         max_digits: int = 6,
         seed: int = 0,
-        test_mode: bool = False,
-        backend_args: Optional[dict] = None,
+        **kwargs,
     ) -> None:
         if split not in ('train', 'test'):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}")
@@ -62,6 +61,5 @@ class DigitScenes(CocoDataset):
             ann_file=f'{split}.json',
             data_prefix=dict(img=f'{split}/'),
             pipeline=pipeline,
-            test_mode=test_mode,
-            backend_args=backend_args,
+            **kwargs,
         )

@@ -19,7 +19,7 @@ class Digits(CustomDataset):
         data_root (str): Folder of the data set, made on first use.
             Defaults to 'data/digits'.
         size (int): Height and width in pixels. Defaults to 32.
-        test_mode (bool): As in CustomDataset. Defaults to False.
+        **kwargs: Other arguments of CustomDataset (``test_mode``, ...).
 
     Raises:
         SetupError: If ``data_root`` holds something else.
@@ -33,7 +33,7 @@ class Digits(CustomDataset):
         split: str = 'train',
         data_root: str = 'data/digits',
         size: int = 32,
-        test_mode: bool = False,
+        **kwargs,
     ) -> None:
         if split not in ('train', 'test'):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}")
@@ -42,5 +42,5 @@ class Digits(CustomDataset):
             data_root=data_root,
             data_prefix=split,
             pipeline=pipeline,
-            test_mode=test_mode,
+            **kwargs,
         )

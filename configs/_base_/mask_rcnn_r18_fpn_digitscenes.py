@@ -42,6 +42,7 @@ model = dict(
     test_cfg=dict(
         rpn=dict(nms_pre=100, max_per_img=100), rcnn=dict(max_per_img=20)))
 
+data_root = 'data/digitscenes'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
@@ -61,7 +62,11 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='DigitScenes', split='train', pipeline=train_pipeline))
+    dataset=dict(
+        type='DigitScenes',
+        split='train',
+        data_root=data_root,
+        pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=8,
     num_workers=1,
@@ -71,12 +76,13 @@ val_dataloader = dict(
     dataset=dict(
         type='DigitScenes',
         split='test',
+        data_root=data_root,
         pipeline=test_pipeline,
         test_mode=True))
 test_dataloader = val_dataloader
 val_evaluator = dict(
     type='CocoMetric',
-    ann_file='data/digitscenes/test.json',
+    ann_file=f'{data_root}/test.json',
     metric=['bbox', 'segm'])
 test_evaluator = val_evaluator
 
