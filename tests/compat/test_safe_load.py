@@ -34,7 +34,7 @@ def test_message_hub_round_trip(tmp_path):
 SCHEDULERS = dict(
     ConstantLR={},
     CosineAnnealingLR=dict(T_max=5),
-    CosineRestartLR=dict(periods=[5, 5], eta_min=0),
+    CosineRestartLR=dict(periods=[9], eta_min=0),
     ExponentialLR=dict(gamma=0.9),
     LinearLR={},
     MultiStepLR=dict(milestones=[2]),
