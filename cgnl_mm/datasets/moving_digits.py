@@ -17,6 +17,9 @@ What does not tell the class:
 - which digits they are, their brightness, the background: drawn independently
   of the class.
 
+On the pixels (ResNet3d-18, 450 iterations, one run): first and last frame
+1.00, first alone 0.31, last alone 0.29, middle alone 0.11.
+
 So a network has to relate two places half a canvas apart, at two times a clip
 apart.
 

@@ -216,8 +216,8 @@ def test_harmless_oddities_change_nothing(source, prepare, harmless):
 def test_says_what_to_link_unless_the_configs_find_it(source, prepare):
     videos, lists = source / 'videos', source / 'out'
     out = prepare()
-    assert f'ln -s {videos} data/kinetics400' in out
-    assert f'ln -s {lists} data/minikinetics' in out
+    assert f'ln -sfn {videos} data/kinetics400' in out
+    assert f'ln -sfn {lists} data/minikinetics' in out
     (source / 'data').mkdir()
     (source / 'data/kinetics400').symlink_to(videos)
     (source / 'data/minikinetics').symlink_to(lists)

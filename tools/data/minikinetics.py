@@ -231,16 +231,16 @@ def choose(
 
 
 def write_all(out: Path, contents: 'dict[str, str]') -> None:
-    """Write files whole or not at all; an interrupted run loses nothing."""
+    """Write each file whole: an interrupted run leaves the old one."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out) as partial:
+            for name, text in contents.items():
+                Path(partial, name).write_text(text, encoding='utf-8')
+            for name in contents:
+                os.replace(Path(partial, name), out / name)
     except OSError as error:
         raise SetupError(f'--out {out}: {error.strerror}') from None
-    with tempfile.TemporaryDirectory(dir=out) as partial:
-        for name, text in contents.items():
-            Path(partial, name).write_text(text, encoding='utf-8')
-        for name in contents:
-            os.replace(Path(partial, name), out / name)
 
 
 def main(argv: 'list[str] | None' = None) -> None:
@@ -320,7 +320,10 @@ def main(argv: 'list[str] | None' = None) -> None:
     print(f'wrote {", ".join(sorted(contents))} to {args.out}')
     for given, read in ((args.videos, VIDEOS), (args.out, OUT)):
         if given.resolve() != read.resolve():
-            print(f'the configs read {read}: ln -s {given.resolve()} {read}')
+            print(
+                f'the configs read {read}: mkdir -p {read.parent} && '
+                f'ln -sfn {given.resolve()} {read}'
+            )
 
 
 def parse_args(argv: 'list[str] | None' = None) -> argparse.Namespace:
