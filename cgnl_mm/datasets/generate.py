@@ -41,17 +41,13 @@ def write_once(
             made with other options or by another version.
     """
     root = Path(root).resolve()  # a link stays: its target is replaced
-    record = root / OPTIONS_FILE
     wanted = json.loads(json.dumps(dict(options, version=VERSION)))
-    if record.is_file():
-        _compare(root, json.loads(record.read_text()), wanted)
+    if _holds(root, wanted):
         return
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f'{root}.lock'):
-            if record.is_file():
-                _compare(root, json.loads(record.read_text()), wanted)
-            else:
+            if not _holds(root, wanted):
                 _write(root, wanted, build)
     except PermissionError as error:
         raise SetupError(
@@ -78,8 +74,12 @@ def _write(root: Path, wanted: Dict, build: Callable[[Path], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _compare(root: Path, found: Dict, wanted: Dict) -> None:
-    """Raise SetupError if ``root`` was made with other options."""
+def _holds(root: Path, wanted: Dict) -> bool:
+    """Whether ``root`` has these data; SetupError for other options."""
+    record = root / OPTIONS_FILE
+    if not record.is_file():
+        return False
+    found = json.loads(record.read_text())
     different = sorted(
         key
         for key in {*found, *wanted}
@@ -93,6 +93,7 @@ def _compare(root: Path, found: Dict, wanted: Dict) -> None:
             + ', '.join(f'{k}={wanted.get(k)!r}' for k in different)
             + '. Choose another data_root, or remove that folder'
         )
+    return True
 
 
 def load_split(split: str) -> 'tuple[np.ndarray, np.ndarray]':
@@ -125,6 +126,12 @@ def load_split(split: str) -> 'tuple[np.ndarray, np.ndarray]':
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     part = {'train': slice(0, RUN), 'test': slice(TEST, None)}[split]
     return images[part], digits.target[part]
+
+
+def check_split(split: str) -> None:
+    """Raise ValueError unless ``split`` is one that generated data have."""
+    if split not in ('train', 'test'):
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
 
 
 def check_numbers(num_train: int, num_test: int) -> None:

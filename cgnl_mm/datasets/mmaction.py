@@ -9,6 +9,7 @@ from mmaction.registry import DATASETS, TRANSFORMS
 from mmcv.transforms import BaseTransform
 
 from ..errors import SetupError
+from .generate import check_split
 from .mini_kinetics import MiniKinetics
 from .moving_digits import CLASSES, prepare_moving_digits
 
@@ -120,8 +121,7 @@ class MovingDigits(VideoDataset):
         seed: int = 0,
         **kwargs,
     ) -> None:
-        if split not in ('train', 'test'):
-            raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+        check_split(split)
         prepare_moving_digits(
             data_root,
             num_train=num_train,

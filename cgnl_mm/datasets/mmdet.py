@@ -7,6 +7,7 @@ from mmdet.registry import DATASETS
 
 from .digit_scenes import prepare_digit_scenes
 from .digits import CLASSES
+from .generate import check_split
 
 
 @DATASETS.register_module()
@@ -46,8 +47,7 @@ class DigitScenes(CocoDataset):
         seed: int = 0,
         **kwargs,
     ) -> None:
-        if split not in ('train', 'test'):
-            raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+        check_split(split)
         prepare_digit_scenes(
             data_root,
             num_train=num_train,

@@ -6,6 +6,7 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 
 from .digits import CLASSES, prepare_digits
+from .generate import check_split
 
 
 @DATASETS.register_module()
@@ -35,8 +36,7 @@ class Digits(CustomDataset):
         size: int = 32,
         **kwargs,
     ) -> None:
-        if split not in ('train', 'test'):
-            raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+        check_split(split)
         prepare_digits(data_root, size=size)
         super().__init__(
             data_root=data_root,
