@@ -10,19 +10,19 @@ from .errors import MissingHostError
 HOSTS = {
     'mmpretrain': dict(
         install='pip install mmpretrain==1.2.0',
-        MODELS='cgnl_mm.backbones.mmpretrain',
-        DATASETS='cgnl_mm.datasets.mmpretrain',
+        MODELS=('cgnl_mm.backbones.mmpretrain', 'cgnl_mm.heads'),
+        DATASETS=('cgnl_mm.datasets.mmpretrain',),
     ),
     'mmaction': dict(
         install='pip install mmaction2==1.2.0 av',
-        MODELS='cgnl_mm.backbones.mmaction',
-        DATASETS='cgnl_mm.datasets.mmaction',
-        TRANSFORMS='cgnl_mm.datasets.mmaction',
+        MODELS=('cgnl_mm.backbones.mmaction',),
+        DATASETS=('cgnl_mm.datasets.mmaction',),
+        TRANSFORMS=('cgnl_mm.datasets.mmaction',),
     ),
     'mmdet': dict(
         install='pip install mmdet==3.3.0',
-        MODELS='cgnl_mm.backbones.mmdet',
-        DATASETS='cgnl_mm.datasets.mmdet',
+        MODELS=('cgnl_mm.backbones.mmdet',),
+        DATASETS=('cgnl_mm.datasets.mmdet',),
     ),
 }
 
@@ -74,9 +74,10 @@ def register_hosts() -> None:
                 stacklevel=2,
             )
             continue
-        for name, module in info.items():
+        for name, modules in info.items():
             if name != 'install':
-                _add_location(getattr(registries, name), module)
+                for module in modules:
+                    _add_location(getattr(registries, name), module)
 
 
 def _add_location(registry, module: str) -> None:

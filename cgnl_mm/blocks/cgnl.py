@@ -16,7 +16,7 @@ from ..ops import KERNELS, cgnl_attention, taylor_coefficients
 from .norm import build_norm
 from .precision import in_float32
 
-MODES = (*KERNELS, 'learnable')
+MODES = (*KERNELS, 'learnable', 'none')
 
 
 class _CGNLNd(BaseModule):
@@ -48,7 +48,9 @@ class _CGNLNd(BaseModule):
         mode (str): Kernel: 'dot_product', 'embedded_gaussian',
             'gaussian_rbf' (all by their Taylor series) or 'learnable'
             (``order + 1`` trained coefficients, starting from the dot
-            product). Defaults to 'dot_product'.
+            product), or 'none' for the paper's residual control, which is
+            the block without attention: norm(W_z theta) + x.
+            Defaults to 'dot_product'.
         order (int): Highest power P of the series, at least 1; the dot
             product is exact at any. Defaults to 3.
         gamma (float): Inverse squared width of the RBF kernel.
@@ -134,21 +136,26 @@ class _CGNLNd(BaseModule):
 
         conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.rank - 1]
         self.theta = conv(in_channels, inter, 1, bias=False)
-        self.phi = conv(in_channels, inter, 1, bias=False)
-        self.g = conv(in_channels, inter, 1, bias=False)
+        if mode != 'none':
+            self.phi = conv(in_channels, inter, 1, bias=False)
+            self.g = conv(in_channels, inter, 1, bias=False)
         self.conv_out = conv(inter, in_channels, 1, groups=groups, bias=False)
         self.norm = build_norm(norm_cfg, in_channels, groups, self.rank)
 
         if mode == 'learnable':
             self.coefficients = nn.Parameter(torch.empty(order + 1))
+        elif mode == 'none':
+            self.coefficients = ()
         else:
             self.coefficients = taylor_coefficients(mode, order, gamma)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the author's initial state: N(0, init_std), norm at zero."""
-        for conv in (self.theta, self.phi, self.g, self.conv_out):
-            nn.init.normal_(conv.weight, std=self.init_std)
+        for name in ('theta', 'phi', 'g', 'conv_out'):
+            if hasattr(self, name):
+                weight = getattr(self, name).weight
+                nn.init.normal_(weight, std=self.init_std)
         if isinstance(self.norm, nn.Identity):
             if self.zero_init:
                 nn.init.zeros_(self.conv_out.weight)
@@ -185,35 +192,39 @@ class _CGNLNd(BaseModule):
                 f'{type(self).__name__} expects (B, {self.in_channels}, '
                 f'{", ".join(axes)}), got shape {tuple(x.shape)}'
             )
-        theta, phi, g = self.theta(x), self.phi(x), self.g(x)
+        theta = self.theta(x)
+        if theta.dtype != torch.float16:
+            y = self._attend(x, theta, theta.dtype)
+            return x + self.norm(self.conv_out(y)).to(x.dtype)
+
+        # A group's sum leaves float16's range; the norm brings it back.
+        y = self._attend(x, theta, torch.float32)
+        u = in_float32(self.norm, in_float32(self.conv_out, y))
+        return x + u.to(x.dtype)
+
+    def _attend(self, x: Tensor, theta: Tensor, dtype: torch.dtype) -> Tensor:
+        """The operator's output (B, C', *S), before W_z."""
+        if self.mode == 'none':
+            return theta.to(dtype)
         scale = 1.0
         if self.use_scale:
             # prod, not numel: traced or exported, it stays a function of size
             size = self.inter_channels // self.groups
             scale = (size * math.prod(theta.shape[2:])) ** -0.5
-        if theta.dtype != torch.float16:
-            y = cgnl_attention(
-                theta, phi, g, self.coefficients, self.groups, scale
-            )
-            return x + self.norm(self.conv_out(y)).to(x.dtype)
-
-        # A group's sum leaves float16's range; the norm brings it back.
-        y = cgnl_attention(
+        return cgnl_attention(
             theta,
-            phi,
-            g,
+            self.phi(x),
+            self.g(x),
             self.coefficients,
             self.groups,
             scale,
-            dtype=torch.float32,
+            dtype=dtype,
         )
-        u = in_float32(self.norm, in_float32(self.conv_out, y))
-        return x + u.to(x.dtype)
 
     def extra_repr(self) -> str:
         """The settings that the children do not show."""
         text = f'mode={self.mode!r}, groups={self.groups}'
-        if self.mode != 'dot_product':
+        if self.mode not in ('dot_product', 'none'):
             text += f', order={self.order}'
         if self.mode == 'gaussian_rbf':
             text += f', gamma={self.gamma}'

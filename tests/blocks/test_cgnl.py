@@ -25,7 +25,7 @@ NORMS = {
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
 @pytest.mark.parametrize('norm', NORMS)
-@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('mode', [*MODES, 'none'])
 @pytest.mark.parametrize('rank', BLOCKS)
 def test_identity_at_start(rank, mode, norm, training):
     options = dict(groups=4, mode=mode, norm_cfg=NORMS[norm])
@@ -55,6 +55,18 @@ def trained(cls=CGNL2d, channels=16, seed=1, **options):
                 0.3 * torch.randn(parameter.shape, generator=generator)
             )
     return block
+
+
+def test_residual_control_is_the_block_without_attention():
+    """norm(W_z theta) + x: all weights but phi's and g's, none of those."""
+    block, control = trained(), trained(mode='none')
+    loaded = control.load_state_dict(block.state_dict(), strict=False)
+    assert not loaded.missing_keys
+    assert set(loaded.unexpected_keys) == {'phi.weight', 'g.weight'}
+    x = torch.randn(2, 16, 3, 5)
+    z = block.conv_out(block.theta(x))
+    assert torch.equal(control(x), x + block.norm(z))
+    assert not torch.allclose(control(x), block(x))
 
 
 @pytest.mark.parametrize('use_scale', [False, True])

@@ -21,7 +21,7 @@ from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
         (dict(reduction=0), 'reduction must be at least 1, got 0'),
         (dict(in_channels=0), 'in_channels must be at least 1, got 0'),
         (dict(in_channels='16'), "in_channels must be .*, got '16'"),
-        (dict(mode='softmax'), "dot_product, .*, learnable, got 'softmax'"),
+        (dict(mode='softmax'), "dot_product, .*, none, got 'softmax'"),
         (dict(mode='gaussian_rbf', order=-1), 'order .* got -1'),
         (dict(mode='learnable', order=0), 'order .* got 0'),
         (dict(mode='dot_product', order=-1), 'order .* got -1'),

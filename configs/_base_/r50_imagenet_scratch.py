@@ -1,0 +1,5 @@
+# mmpretrain's 8xb32 recipe for ImageNet, from scratch, with a place for
+# blocks.
+_base_ = 'mmpretrain::resnet/resnet50_8xb32_in1k.py'
+custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
+model = dict(backbone=dict(type='PluginResNet'))

@@ -1,0 +1,11 @@
+# python tools/train.py configs/mask_rcnn_r50_fpn_cgnlx_coco.py
+# bash tools/dist_train.sh configs/mask_rcnn_r50_fpn_cgnlx_coco.py 8
+_base_ = './_base_/mask_rcnn_r50_fpn_coco.py'
+model = dict(
+    backbone=dict(
+        plugins=[
+            dict(
+                cfg=dict(
+                    type='CGNL2d', groups=8, mode='gaussian_rbf', order=3),
+                after_blocks=((), (), (-2, ), ()))
+        ]))

@@ -1,0 +1,10 @@
+# python tools/train.py configs/mask_rcnn_r50_fpn_nl_coco.py
+# bash tools/dist_train.sh configs/mask_rcnn_r50_fpn_nl_coco.py 8
+_base_ = './_base_/mask_rcnn_r50_fpn_coco.py'
+model = dict(
+    backbone=dict(
+        plugins=[
+            dict(
+                cfg=dict(type='NonLocal2d', norm_cfg=dict(type='BN')),
+                after_blocks=((), (), (-2, ), ()))
+        ]))

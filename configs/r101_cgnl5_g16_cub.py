@@ -1,0 +1,10 @@
+# python tools/train.py configs/r101_cgnl5_g16_cub.py
+# bash tools/dist_train.sh configs/r101_cgnl5_g16_cub.py 8
+_base_ = './_base_/r101_cub.py'
+model = dict(
+    backbone=dict(
+        plugins=[
+            dict(
+                cfg=dict(type='CGNL2d', groups=16),
+                after_blocks=((), (1, 3), (6, 13, 20), ()))
+        ]))

@@ -1,0 +1,10 @@
+# python tools/train.py configs/r101_nl_cub.py
+# bash tools/dist_train.sh configs/r101_nl_cub.py 8
+_base_ = './_base_/r101_cub.py'
+model = dict(
+    backbone=dict(
+        plugins=[
+            dict(
+                cfg=dict(type='NonLocal2d', norm_cfg=dict(type='BN')),
+                after_blocks=((), (), (-2, ), ()))
+        ]))

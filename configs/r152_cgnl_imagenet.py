@@ -1,0 +1,10 @@
+# python tools/train.py configs/r152_cgnl_imagenet.py
+# bash tools/dist_train.sh configs/r152_cgnl_imagenet.py 8
+_base_ = './_base_/r152_imagenet.py'
+model = dict(
+    backbone=dict(
+        plugins=[
+            dict(
+                cfg=dict(type='CGNL2d', groups=8),
+                after_blocks=((), (), (-2, ), ()))
+        ]))

@@ -1,0 +1,11 @@
+# python tools/train.py configs/r50_cgnl_eg_cub.py
+# bash tools/dist_train.sh configs/r50_cgnl_eg_cub.py 8
+_base_ = './_base_/r50_cub.py'
+model = dict(
+    backbone=dict(
+        plugins=[
+            dict(
+                cfg=dict(
+                    type='CGNL2d', groups=8, mode='embedded_gaussian'),
+                after_blocks=((), (), (-2, ), ()))
+        ]))

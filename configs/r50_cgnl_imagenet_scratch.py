@@ -1,0 +1,10 @@
+# python tools/train.py configs/r50_cgnl_imagenet_scratch.py
+# bash tools/dist_train.sh configs/r50_cgnl_imagenet_scratch.py 8
+_base_ = './_base_/r50_imagenet_scratch.py'
+model = dict(
+    backbone=dict(
+        plugins=[
+            dict(
+                cfg=dict(type='CGNL2d', groups=8),
+                after_blocks=((), (), (-2, ), ()))
+        ]))

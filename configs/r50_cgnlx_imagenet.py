@@ -1,0 +1,11 @@
+# python tools/train.py configs/r50_cgnlx_imagenet.py
+# bash tools/dist_train.sh configs/r50_cgnlx_imagenet.py 8
+_base_ = './_base_/r50_imagenet.py'
+model = dict(
+    backbone=dict(
+        plugins=[
+            dict(
+                cfg=dict(
+                    type='CGNL2d', groups=8, mode='gaussian_rbf', order=3),
+                after_blocks=((), (), (-2, ), ()))
+        ]))
