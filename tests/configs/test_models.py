@@ -1,0 +1,139 @@
+"""Every config's model trains for a step and predicts, on tiny inputs."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+
+import cgnl_mm  # noqa: F401
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+# other hosts and launchers have tests of their own
+NAMES = sorted(
+    path.stem
+    for path in CONFIGS.glob('*.py')
+    if not path.stem.startswith('fcn_') and not path.stem.endswith('_fsdp')
+)
+BLOCK_NORM = (
+    r'(cgnl|nonlocal_block|non_local3d)_\d+\.(norm|conv_out\.bn)\.weight'
+)
+
+
+def without_weights(value):
+    """Take the files that a test cannot download out of a model's config."""
+    if isinstance(value, dict):
+        if (value.get('init_cfg') or {}).get('type') == 'Pretrained':
+            value['init_cfg'] = None
+        if 'pretrained' in value:
+            value['pretrained'] = None
+        for child in value.values():
+            without_weights(child)
+    return value
+
+
+def images(model):
+    """Two images, as mmpretrain's loader gives them."""
+    from mmpretrain.structures import DataSample
+
+    classes = model.head.num_classes
+    samples = [DataSample().set_gt_label(label) for label in (0, classes - 1)]
+    size = 64 if classes > 10 else 32
+    inputs = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def clips(model):
+    """Two clips, as mmaction2's loader gives them."""
+    from mmaction.structures import ActionDataSample
+
+    classes = model.cls_head.num_classes
+    samples = [
+        ActionDataSample().set_gt_label(label) for label in (0, classes - 1)
+    ]
+    inputs = torch.randint(0, 256, (2, 1, 3, 8, 32, 32), dtype=torch.uint8)
+    return dict(inputs=list(inputs), data_samples=samples)
+
+
+def scenes(model):
+    """One image with two objects, as mmdet's loader gives it."""
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+
+    boxes = torch.tensor([[4.0, 6.0, 40.0, 44.0], [20.0, 10.0, 60.0, 30.0]])
+    masks = torch.zeros(2, 64, 64, dtype=torch.uint8).numpy()
+    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist()):
+        mask[top:bottom, left:right] = 1
+    classes = model.roi_head.bbox_head.num_classes
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=(64, 64),
+            ori_shape=(64, 64),
+            pad_shape=(64, 64),
+            batch_input_shape=(64, 64),
+            scale_factor=(1.0, 1.0),
+            img_id=0,
+        )
+    )
+    sample.gt_instances = InstanceData(
+        bboxes=boxes,
+        labels=torch.tensor([0, classes - 1]),
+        masks=BitmapMasks(masks, 64, 64),
+    )
+    inputs = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
+    return dict(inputs=[inputs], data_samples=[sample])
+
+
+def check_scores(result, model, host):
+    """What a prediction holds beyond its shape."""
+    if host == 'mmdet':
+        instances = result.pred_instances
+        assert len(instances.scores) == len(instances.masks)
+        assert (instances.scores > 0.04).all()
+        return
+    head = model.head if host == 'mmpretrain' else model.cls_head
+    scores = result.pred_score
+    assert scores.shape == (head.num_classes,)
+    assert scores.sum().item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_trains_for_a_step_and_predicts(name):
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    host = cfg.default_scope
+    registry = import_module(f'{host}.registry').MODELS
+    make = dict(mmpretrain=images, mmaction=clips, mmdet=scenes)[host]
+    with DefaultScope.overwrite_default_scope(host):
+        model = registry.build(without_weights(cfg.model))
+        model.init_weights()
+        optim = build_optim_wrapper(model, cfg.optim_wrapper)
+    # a block starts with a norm weight of zero, and one step moves it
+    norms = {
+        key: parameter
+        for key, parameter in model.named_parameters()
+        if re.search(BLOCK_NORM, key)
+    }
+    plugins = cfg.model.backbone.get('plugins', [])
+    expected = sum(len(u) for p in plugins for u in p['after_blocks'])
+    assert len(norms) == expected
+    assert all(not weight.any() for weight in norms.values())
+
+    model.train()
+    losses = model.train_step(make(model), optim)
+    assert torch.isfinite(losses['loss'])
+    # not of every channel: a dead ReLU behind it gives no gradient
+    for key, weight in norms.items():
+        assert (weight != 0).float().mean() > 0.5, key
+
+    model.eval()
+    batch = make(model)
+    with torch.no_grad():
+        results = model.test_step(batch)
+    assert len(results) == len(batch['inputs'])
+    for result in results:
+        check_scores(result, model, host)
