@@ -12,6 +12,7 @@ from _common import (
     require_file,
     run,
 )
+from _missing_data import require_data
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,6 +67,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     merge_test_options(cfg, args)
+    require_data(cfg, ('test',))
     build_runner(cfg).test()
 
 

@@ -13,6 +13,7 @@ from _common import (
     require_file,
     run,
 )
+from _missing_data import require_data
 
 
 def parse_args() -> argparse.Namespace:
@@ -123,6 +124,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     merge_train_options(cfg, args)
+    require_data(cfg, ('train', 'val'))
     build_runner(cfg).train()
 
 

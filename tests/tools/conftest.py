@@ -83,12 +83,13 @@ def project(tmp_path_factory):
 def run_tool():
     """Start a tool as a user does.
 
-    ``run_tool('train.py', 'tiny.py', cwd=..., python=..., status=0)``
+    ``run_tool('train.py', 'tiny.py', cwd=..., python=..., status=0,
+    extra=None)`` (variables of the environment)
     returns the finished process, output decoded, after its status was
     checked.
     """
 
-    def start(tool, *args, cwd, python=sys.executable, status=0):
+    def start(tool, *args, cwd, python=sys.executable, status=0, extra=None):
         command = [python, ROOT / 'tools' / tool]
         if tool.endswith('.sh'):
             command = ['bash', ROOT / 'tools' / tool]
@@ -100,6 +101,7 @@ def run_tool():
         }
         # for dist_train.sh; other tests may hold the default port
         env.update(PYTHON=str(python), PORT=str(free_port()))
+        env.update(extra or {})
         done = subprocess.run(
             [*map(str, command), *map(str, args)],
             cwd=cwd,

@@ -261,3 +261,53 @@ def test_missing_mmengine(python_without, run_tool, project):
     assert end_of(done).startswith('error: mmengine is not installed')
 
 
+
+
+@pytest.mark.parametrize(
+    'config, script',
+    [
+        ('i3d_r50_cgnl_ucf101', 'ucf101'),
+        ('r50_cgnl_cub', 'cub'),
+        ('r50_cgnl_imagenet', 'imagenet'),
+        ('mask_rcnn_r50_c4_cgnl_coco', 'coco'),
+        ('i3d_r50_cgnl_minikinetics', 'minikinetics'),
+    ],
+)
+def test_missing_data_set_names_its_script(
+    config, script, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    path = TOOLS.parent / 'configs' / f'{config}.py'
+    line = message_of('train', path, capsys=capsys, monkeypatch=monkeypatch)
+    assert f'{tmp_path}' in line and 'does not exist' in line
+    if script != 'minikinetics':  # says it itself, over several lines
+        assert f'python tools/data/{script}.py --help' in line
+
+
+def test_missing_data_inside_wrappers(tmp_path):
+    """Each loader alone, through RepeatDataset and ConcatDataset."""
+    require_data = load_tool('_missing_data').require_data
+    whole = dict(
+        type='mmdet.CocoDataset',
+        data_root=str(tmp_path),
+        data_prefix=dict(img=''),
+    )
+    broken = dict(whole, ann_file='gone.json')
+    cfg = Config(
+        dict(
+            train_dataloader=dict(
+                dataset=dict(
+                    type='RepeatDataset',
+                    dataset=dict(
+                        type='ConcatDataset', datasets=[whole, broken]
+                    ),
+                )
+            ),
+            val_dataloader=dict(dataset=whole),
+        )
+    )
+    require_data(cfg, ('val', 'test'))
+    with pytest.raises(MissingDataError, match='gone.json .* train_data'):
+        require_data(cfg, ('train',))
+    remote = dict(whole, data_root='s3://bucket/coco')
+    require_data(Config(dict(val_dataloader=dict(dataset=remote))), ('val',))
