@@ -1,9 +1,12 @@
 """Packaging. The tested versions are in requirements/constraints.txt."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
@@ -18,7 +21,14 @@ EXTRAS = {
     # PyAV writes the demo's videos, and reads them where decord cannot
     'action': ['mmaction2>=1.2.0,<1.3', 'av>=10', *BESIDE_HOST],
     'det': ['mmdet>=3.3.0,<3.4', *BESIDE_HOST],
-    'test': ['pytest>=7.4', 'pytest-xdist>=3.3', 'ruff>=0.5'],
+    'test': [
+        # a host without an adapter here; it imports ftfy and regex, which
+        # only this extra of it declares
+        'mmsegmentation[multimodal]>=1.2.2,<1.3',
+        'pytest>=7.4',
+        'pytest-xdist>=3.3',
+        'ruff>=0.5',
+    ],
 }
 EXTRAS['all'] = sorted({
     requirement
@@ -29,6 +39,53 @@ EXTRAS['all'] = sorted({
 # other without a word. So mmcv-lite is apart, in none of the other extras:
 # who has a compiled mmcv leaves `lite` out and keeps it.
 EXTRAS['lite'] = ['mmcv-lite>=2.1.0,<2.2.0', 'torchvision>=0.16']
+
+# Where openmim looks for them: cgnl_mm/.mim
+MIM = ('configs', 'tools', 'model-index.yml')
+
+
+class BuildPy(build_py):
+    """Put configs and tools into the package, as OpenMMLab's packages do.
+
+    In the command that every kind of build runs. OpenMMLab's own
+    ``add_mim_extension`` waits for ``develop`` in ``sys.argv``, and since
+    PEP 660 ``pip install -e`` calls ``editable_wheel``.
+    """
+
+    def finalize_options(self):
+        super().finalize_options()
+        mim = os.path.join(self.build_lib, 'cgnl_mm', '.mim')
+        # (package, folder, where to, files), as setuptools holds them: strict
+        # editable installs read this list, too
+        self.data_files = self.data_files + [
+            ('cgnl_mm', '', mim, list(mim_files()))
+        ]
+
+    def run(self):
+        if self.editable_mode:
+            link_mim(Path('cgnl_mm', '.mim'))
+        else:  # without what an earlier build left
+            mim = Path(self.build_lib, 'cgnl_mm', '.mim')
+            shutil.rmtree(mim, ignore_errors=True)
+        super().run()
+
+
+def mim_files():
+    """Yield the path of each file of ``MIM``, relative to this one."""
+    for name in MIM:
+        path = ROOT / name
+        for file in sorted(path.rglob('*')) if path.is_dir() else [path]:
+            if file.is_file() and file.suffix not in ('.pyc', '.pyo'):
+                yield str(file.relative_to(ROOT))
+
+
+def link_mim(mim):
+    """Make ``mim`` a folder of relative links to ``MIM``."""
+    shutil.rmtree(mim, ignore_errors=True)
+    mim.mkdir()
+    for name in filter(os.path.exists, MIM):
+        (mim / name).symlink_to(Path('..', '..', name))
+
 
 setup(
     name='cgnl_mm',
@@ -50,6 +107,7 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=['cgnl_mm', 'cgnl_mm.*']),
+    cmdclass={'build_py': BuildPy},
     python_requires='>=3.10',
     install_requires=[
         'filelock',

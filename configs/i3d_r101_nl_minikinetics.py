@@ -1,7 +1,7 @@
 # python tools/train.py configs/i3d_r101_nl_minikinetics.py
 # bash tools/dist_train.sh configs/i3d_r101_nl_minikinetics.py 8
 # The recipe is for 8 GPUs x 8 clips: on fewer, add --auto-scale-lr.
-_base_ = './_base_/i3d_r101_minikinetics.py'
+_base_ = './_base_/recipe_i3d_r101_minikinetics.py'
 model = dict(
     backbone=dict(
         plugins=[

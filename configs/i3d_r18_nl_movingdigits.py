@@ -1,5 +1,5 @@
 # python tools/train.py configs/i3d_r18_nl_movingdigits.py
-_base_ = './_base_/i3d_r18_movingdigits.py'
+_base_ = './_base_/recipe_i3d_r18_movingdigits.py'
 model = dict(
     backbone=dict(
         plugins=[

@@ -1,5 +1,5 @@
 # python tools/train.py configs/i3d_r50_nl5_kinetics400.py
-_base_ = './_base_/i3d_r50_kinetics400.py'
+_base_ = './_base_/recipe_i3d_r50_kinetics400.py'
 model = dict(
     backbone=dict(
         plugins=[

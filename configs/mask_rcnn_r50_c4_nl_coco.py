@@ -1,6 +1,6 @@
 # python tools/train.py configs/mask_rcnn_r50_c4_nl_coco.py
 # bash tools/dist_train.sh configs/mask_rcnn_r50_c4_nl_coco.py 8
-_base_ = './_base_/mask_rcnn_r50_c4_coco.py'
+_base_ = './_base_/recipe_mask_rcnn_r50_c4_coco.py'
 model = dict(
     backbone=dict(
         plugins=[

@@ -1,6 +1,6 @@
 # python tools/train.py configs/r101_cgnl_g4_cub.py
 # bash tools/dist_train.sh configs/r101_cgnl_g4_cub.py 8
-_base_ = './_base_/r101_cub.py'
+_base_ = './_base_/recipe_r101_cub.py'
 model = dict(
     backbone=dict(
         plugins=[

@@ -1,6 +1,6 @@
 # python tools/train.py configs/r152_cgnl_imagenet.py
 # bash tools/dist_train.sh configs/r152_cgnl_imagenet.py 8
-_base_ = './_base_/r152_imagenet.py'
+_base_ = './_base_/recipe_r152_imagenet.py'
 model = dict(
     backbone=dict(
         plugins=[

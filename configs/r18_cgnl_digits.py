@@ -1,5 +1,5 @@
 # python tools/train.py configs/r18_cgnl_digits.py
-_base_ = './_base_/r18_digits.py'
+_base_ = './_base_/recipe_r18_digits.py'
 model = dict(
     backbone=dict(
         plugins=[

@@ -1,6 +1,6 @@
 # python tools/train.py configs/r50_cgnl_g1_cub.py
 # bash tools/dist_train.sh configs/r50_cgnl_g1_cub.py 8
-_base_ = './_base_/r50_cub.py'
+_base_ = './_base_/recipe_r50_cub.py'
 model = dict(
     backbone=dict(
         plugins=[

@@ -1,6 +1,6 @@
 # python tools/train.py configs/r50_cgnlx_imagenet.py
 # bash tools/dist_train.sh configs/r50_cgnlx_imagenet.py 8
-_base_ = './_base_/r50_imagenet.py'
+_base_ = './_base_/recipe_r50_imagenet.py'
 model = dict(
     backbone=dict(
         plugins=[

@@ -1,3 +1,3 @@
 # python tools/train.py configs/r50_imagenet_scratch.py
 # bash tools/dist_train.sh configs/r50_imagenet_scratch.py 8
-_base_ = './_base_/r50_imagenet_scratch.py'
+_base_ = './_base_/recipe_r50_imagenet_scratch.py'

@@ -185,3 +185,9 @@ def test_hosts_own_train_runs_ours_and_the_block_learns(host, tmp_path):
     }
     assert list(norms) == ['backbone.layer3.cgnl_0.norm.weight']
     assert all(v.abs().max() > 0 for v in norms.values())
+
+
+def test_no_name_is_there_twice():
+    """mim looks a config up by its file name, in all folders together."""
+    names = [path.name for path in CONFIGS.rglob('*.py')]
+    assert len(names) == len(set(names))

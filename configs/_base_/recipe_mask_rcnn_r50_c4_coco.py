@@ -1,5 +1,5 @@
-# Mask R-CNN R-50-C4 on COCO 2017: mmdet's model, the author's s1x schedule. All
-# BatchNorms, a block's too, stay frozen in their statistics (norm_eval).
+# Mask R-CNN R-50-C4 on COCO 2017: mmdet's model, the author's s1x schedule.
+# All BatchNorms, a block's too, are frozen in their statistics (norm_eval).
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50-caffe-c4.py',
     './coco_s1x.py',

@@ -1,7 +1,7 @@
 # Recipe: that of Mini-Kinetics on UCF101 (the paper names no other), from
 # ImageNet weights. Split 2:  UCF101_SPLIT=2 python tools/train.py CONFIG
 # From Kinetics:  --cfg-options load_from=CHECKPOINT
-_base_ = './i3d_r50_minikinetics.py'
+_base_ = './recipe_i3d_r50_minikinetics.py'
 model = dict(cls_head=dict(num_classes=101))
 
 video_root = 'data/ucf101/videos'

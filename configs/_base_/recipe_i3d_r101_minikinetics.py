@@ -1,6 +1,6 @@
-# Recipe of i3d_r50_minikinetics.py at depth 101; temporal kernels in every
-# other unit, as in mmaction2's R-50.
-_base_ = './i3d_r50_minikinetics.py'
+# The recipe of R-50 at depth 101; temporal kernels in every other unit, as in
+# mmaction2's R-50.
+_base_ = './recipe_i3d_r50_minikinetics.py'
 model = dict(
     backbone=dict(
         depth=101,

@@ -1,7 +1,7 @@
-# Recipe of the author's code for ImageNet: that of r50_cub.py at 224 px, so
-# again fine-tuned from torchvision's ImageNet weights with a new classifier.
+# Recipe of the author's code for ImageNet: that of CUB at 224 px, so again
+# fine-tuned from torchvision's ImageNet weights with a new classifier.
 # The published base is torchvision's network as it is, not fine-tuned.
-_base_ = './r50_cub.py'
+_base_ = './recipe_r50_cub.py'
 model = dict(
     head=dict(num_classes=1000), data_preprocessor=dict(num_classes=1000))
 
