@@ -1,4 +1,4 @@
-"""Weights of the author's code, by the names of this project.
+"""A block of the author's code, by the names of this project.
 
 Author's code: github.com/KaiyuYue/cgnl-network.pytorch.
 """
@@ -8,14 +8,15 @@ from typing import Dict
 import torch
 from torch import Tensor
 
-_CGNL = {
+# name in the author's code: name here
+CGNL = {
     't': 'theta',
     'p': 'phi',
     'g': 'g',
     'z': 'conv_out',
     'gn': 'norm',
 }
-_NON_LOCAL = {
+NON_LOCAL = {
     't': 'theta.conv',
     'p': 'phi.conv',
     'g': 'g.conv',
@@ -48,7 +49,7 @@ def convert_block_state_dict(
         KeyError: If names are missing or unknown; all of them are listed.
     """
     modules = {key.split('.')[0] for key in state_dict}
-    names = _NON_LOCAL if 'bn' in modules else _CGNL
+    names = NON_LOCAL if 'bn' in modules else CGNL
     missing = sorted(set(names) - modules)
     unknown = sorted(modules - set(names))
     if missing or unknown:
@@ -61,7 +62,7 @@ def convert_block_state_dict(
         if module in ('t', 'p', 'g', 'z'):
             value = value.reshape(*value.shape[:2], *[1] * rank)
         converted[f'{names[module]}.{parameter}'] = value
-    if names is _NON_LOCAL:
+    if names is NON_LOCAL:
         for module in 'tpg':
             weight = state_dict[f'{module}.weight']
             converted[f'{names[module]}.bias'] = torch.zeros_like(

@@ -1,0 +1,13 @@
+"""Checkpoints of the author's code to this project's models, and back."""
+
+from .block import convert_block_state_dict
+from .checkpoint import convert_checkpoint, inspect_checkpoint
+from .network import ConversionError, Network
+
+__all__ = [
+    'ConversionError',
+    'Network',
+    'convert_block_state_dict',
+    'convert_checkpoint',
+    'inspect_checkpoint',
+]

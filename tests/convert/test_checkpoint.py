@@ -1,0 +1,295 @@
+"""Whole networks of the author: same outputs here, and the way back."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet50
+
+from cgnl_mm.convert import (
+    ConversionError,
+    Network,
+    convert_checkpoint,
+    inspect_checkpoint,
+)
+
+CONFIGS = {
+    'cgnl': 'r50_cgnl_cub',
+    'cgnlx': 'r50_cgnlx_cub',
+    'nl': 'r50_nl_cub',
+    None: 'r50_cub',
+}
+OURS = {'cgnl': 'CGNL2d', 'cgnlx': 'CGNL2d', 'nl': 'NonLocal2d', None: None}
+
+
+def saved(network, **more):
+    """A checkpoint as the author's train_val.py saves it."""
+    state = nn.DataParallel(network).state_dict()
+    return dict(epoch=31, state_dict=state, best_prec1=80.0, **more)
+
+
+@pytest.fixture
+def trained(reference):
+    def make(kind, **settings):
+        torch.manual_seed(1)
+        network = reference.Classifier(block=kind, **settings)
+        return reference.train_a_little(network)
+
+    return make
+
+
+@pytest.mark.parametrize('kind', CONFIGS)
+def test_same_logits(kind, trained, build):
+    theirs = trained(kind)
+    ours = build(CONFIGS[kind], width=8)
+    state = convert_checkpoint(saved(theirs))
+    ours.load_state_dict(state, strict=True)
+    x = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        expected, logits = theirs(x), ours.head(ours.extract_feat(x))
+        assert expected.std() > 0.1
+        assert (logits - expected).abs().max() < 1e-4
+        if kind is not None:  # the block has its share in them
+            (path,) = ours.backbone.plugin_units
+            stage, name = path.split('.')
+            setattr(ours.backbone, stage, nn.Sequential(*[
+                m for n, m in ours.backbone.get_submodule(stage)
+                .named_children() if n != name
+            ]))
+            logits = ours.head(ours.extract_feat(x))
+            assert (logits - expected).abs().max() > 1e-2
+
+
+def test_the_kernel_is_the_configs(trained, build):
+    """CGNLx has the names of CGNL: the outputs tell, the keys do not."""
+    theirs = trained('cgnlx')
+    ours = build('r50_cgnl_cub', width=8)
+    ours.load_state_dict(convert_checkpoint(saved(theirs)), strict=True)
+    x = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        logits = ours.head(ours.extract_feat(x))
+        assert (logits - theirs(x)).abs().max() > 1e-2
+
+
+def test_groups_are_told_from_the_weights(
+    trained, build, reference, monkeypatch
+):
+    """Who trained the author's code with others than his 8."""
+    monkeypatch.setattr(reference, 'GROUPS', 4)
+    theirs = trained('cgnl')
+    assert inspect_checkpoint(saved(theirs))[1].groups == 4
+    ours = build('r50_cgnl_g4_cub', width=8)
+    ours.load_state_dict(convert_checkpoint(saved(theirs)), strict=True)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        logits = ours.head(ours.extract_feat(x))
+        assert (logits - theirs(x)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize('kind', CONFIGS)
+def test_round_trip(kind, trained):
+    state = trained(kind).state_dict()
+    before = {key: value.clone() for key, value in state.items()}
+    back = convert_checkpoint(convert_checkpoint(state), 'author')
+    assert list(back) == list(before)
+    assert all(torch.equal(back[k], before[k]) for k in before)
+    assert all(torch.equal(state[k], before[k]) for k in before)
+
+
+@pytest.mark.parametrize(
+    ('depth', 'kind', 'classes', 'config'),
+    [
+        (50, 'cgnl', 200, 'r50_cgnl_cub'),
+        (50, 'nl', 200, 'r50_nl_cub'),
+        (101, 'cgnl', 200, 'r101_cgnl_cub'),
+        (101, 'nl', 200, 'r101_nl_cub'),
+        (101, None, 200, 'r101_cub'),
+        (152, 'cgnl', 1000, 'r152_cgnl_imagenet'),
+        (152, None, 1000, 'r152_imagenet'),
+    ],
+)
+def test_published_networks(depth, kind, classes, config, reference, build):
+    """The names and shapes of our model, all of them, at every depth."""
+    with torch.device('meta'):
+        theirs = reference.Classifier(depth, kind, classes, 64).state_dict()
+        narrow = reference.Classifier(depth, kind, classes, 8).state_dict()
+    shapes = {k: v.shape for k, v in convert_checkpoint(narrow).items()}
+    ours = build(config, width=8).state_dict()
+    assert shapes == {k: v.shape for k, v in ours.items()}
+
+    assert convert_checkpoint(theirs).keys() == ours.keys()
+    groups = {'cgnl': 8, 'nl': 1, None: None}[kind]
+    _, network = inspect_checkpoint(theirs)
+    assert network == Network(depth, OURS[kind], groups, classes)
+    if kind is not None:
+        last = {50: 5, 101: 22, 152: 35}[depth]
+        assert f'layer3.{last}.t.weight' in theirs
+        assert network.block_path.endswith(f'_{last - 1}')
+
+
+def test_torchvision():
+    with torch.device('meta'):
+        theirs = resnet50().state_dict()
+    ours = convert_checkpoint(theirs)
+    assert len(ours) == len(theirs)
+    assert 'head.fc.weight' in ours and 'backbone.layer3.5.bn3.bias' in ours
+
+
+def test_backbone_for_a_detector(trained, build):
+    state = trained('cgnl', classes=3).state_dict()
+    with pytest.raises(ConversionError, match=r'(?s)fc\.weight.*fc\.bias'):
+        convert_checkpoint(state, 'mmdet')
+    ours = convert_checkpoint(state, 'mmdet', backbone_only=True)
+    assert len(ours) == len(state) - 2
+    assert all(key.startswith('backbone.') for key in ours)
+    assert ours.keys() == convert_checkpoint(state, backbone_only=True).keys()
+
+
+def test_before_num_batches_tracked(trained, build):
+    """What PyTorch 0.4.0 saved."""
+    state = trained('nl').state_dict()
+    state = {k: v for k, v in state.items() if 'num_batches' not in k}
+    ours = build('r50_nl_cub', width=8)
+    ours.load_state_dict(convert_checkpoint(state), strict=True)
+    assert convert_checkpoint(
+        convert_checkpoint(state), 'author'
+    ).keys() == state.keys()
+
+
+def drop(key):
+    return lambda state: state.pop(key)
+
+
+def put(key, *shape):
+    return lambda state: state.update({key: torch.ones(shape)})
+
+
+def rename(old, new):
+    def change(state):
+        for key in [k for k in state if k.startswith(old)]:
+            state[new + key[len(old):]] = state.pop(key)
+
+    return change
+
+
+FAULTS = {
+    'missing': (drop('layer3.6.bn1.weight'), r'missing.*layer3\.6\.bn1\.wei'),
+    'missing unit': (
+        lambda s: [s.pop(k) for k in list(s) if k.startswith('layer2.1.')],
+        r'missing, 15 keys:.*layer2\.1\.bn3\.running_var',
+    ),
+    'missing last unit': (
+        lambda s: [s.pop(k) for k in list(s) if k.startswith('layer4.2.')],
+        r'\[3, 4, 6, 2\] residual units; known are \[3, 4, 6, 3\] \(R-50\)',
+    ),
+    'missing stem': (drop('conv1.weight'), r'missing.*conv1\.weight'),
+    'missing classifier': (drop('fc.weight'), r'missing.*fc\.weight'),
+    'missing of the block': (drop('layer3.5.p.weight'), r'3\.5\.p\.weight'),
+    'missing of its norm': (drop('layer3.5.gn.bias'), r'3\.5\.gn\.bias'),
+    'missing of its last': (drop('layer3.5.z.weight'), r'3\.5\.z\.weight'),
+    'surplus': (put('layer5.weight', 1), r'unknown, 1 keys:.*layer5\.weight'),
+    'surplus bias': (put('layer3.5.t.bias', 64), r'unknown.*3\.5\.t\.bias'),
+    'shape': (
+        put('layer1.0.conv2.weight', 8, 8, 1, 1),
+        r'wrong shape.*layer1\.0\.conv2\.weight: \(8, 8, 1, 1\), '
+        r'expected \(8, 8, 3, 3\)',
+    ),
+    'shape of the stem': (put('conv1.weight'), r'conv1\.weight: \(\)'),
+    'shape of the block': (
+        put('layer3.5.z.weight', 128, 7, 1, 1),
+        r'layer3\.5\.z\.weight: \(128, 7, 1, 1\), expected \(128, 8, 1, 1\)',
+    ),
+    'two blocks': (
+        put('layer2.1.t.weight', 1),
+        r'more than one block: layer2\.1, layer3\.5',
+    ),
+    'another place': (
+        lambda s: [
+            rename(f'layer3.{old}.', f'layer3.{new}.')(s)
+            for old, new in ((5, 9), (4, 5), (9, 4))
+        ],
+        r'layer3\.4 is not the block of .* R-50 is layer3\.5',
+    ),
+    'DataParallel in part': (
+        rename('fc.', 'module.fc.'),
+        r'missing.*  fc\.bias.*unknown.*module\.fc\.weight',
+    ),
+    'number': (lambda s: s.update(lr=0.1), r'not names of tensors: .*lr'),
+    'everything': (lambda s: s.clear(), 'not a checkpoint'),
+    'another network': (rename('layer', 'features'), 'its keys are conv1'),
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_faults(fault, trained):
+    change, message = FAULTS[fault]
+    state = dict(trained('cgnl').state_dict())
+    change(state)
+    with pytest.raises(ConversionError, match=f'(?s){message}'):
+        convert_checkpoint(state)
+
+
+FAULTS_BACK = {
+    'bias': (
+        'nl',
+        put('backbone.layer3.nonlocal_block_4.phi.conv.bias', 64),
+        r'no biases.*nonlocal_block_4\.phi\.conv\.bias',
+    ),
+    'batch norm': (
+        'cgnl',
+        put('backbone.layer3.cgnl_4.norm.running_mean', 128),
+        r'unknown.*cgnl_4\.norm\.running_mean',
+    ),
+    'coefficients': (
+        'cgnl',
+        put('backbone.layer3.cgnl_4.coefficients', 4),
+        r'unknown.*cgnl_4\.coefficients',
+    ),
+    'control': (
+        'cgnl',
+        drop('backbone.layer3.cgnl_4.phi.weight'),
+        r'missing.*cgnl_4\.phi\.weight',
+    ),
+    'two blocks': (
+        'cgnl',
+        put('backbone.layer2.cgnl_1.phi.weight', 1),
+        r'more than one block: layer2\.cgnl_1, layer3\.cgnl_4',
+    ),
+    'another block': (
+        'nl',
+        rename('backbone.layer3.nonlocal', 'backbone.layer3.context'),
+        r'layer3\.context_block_4 is not the block of',
+    ),
+    'another head': (
+        None,
+        rename('head.fc', 'head.layers.0.fc'),
+        r'missing.*head\.fc\.bias.*unknown.*head\.layers\.0\.fc\.bias',
+    ),
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS_BACK)
+def test_faults_on_the_way_back(fault, trained):
+    kind, change, message = FAULTS_BACK[fault]
+    state = convert_checkpoint(trained(kind).state_dict())
+    change(state)
+    with pytest.raises(ConversionError, match=f'(?s){message}'):
+        convert_checkpoint(state, 'author')
+
+
+@pytest.mark.parametrize('checkpoint', [None, [1], {}, dict(state_dict=3)])
+def test_not_a_checkpoint(checkpoint):
+    with pytest.raises(ConversionError, match='not a '):
+        convert_checkpoint(checkpoint)
+
+
+def test_directions(trained):
+    theirs = trained('cgnl').state_dict()
+    ours = convert_checkpoint(theirs)
+    with pytest.raises(ConversionError, match='possible: mmpretrain, mmdet'):
+        convert_checkpoint(theirs, 'author')
+    with pytest.raises(ConversionError, match='possible: author'):
+        convert_checkpoint(ours, 'mmpretrain')
+    with pytest.raises(ConversionError, match='has a classifier'):
+        convert_checkpoint(ours, 'author', backbone_only=True)
+    with pytest.raises(ConversionError, match="to 'mmaction' cannot"):
+        convert_checkpoint(theirs, 'mmaction')
