@@ -214,6 +214,9 @@ def require_file(path: str, option: str) -> None:
 def build_runner(cfg):
     """Build the Runner, or the one that ``runner_type`` names.
 
+    FSDP runs in the process group of a launcher only; a single process takes
+    the same config without it.
+
     Args:
         cfg (Config): What :func:`load_config` returned.
 
@@ -223,6 +226,14 @@ def build_runner(cfg):
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
+    strategy = cfg.get('strategy') or {}
+    if cfg.launcher == 'none' and strategy.get('type') == 'FSDPStrategy':
+        print(
+            'note: one process has nothing to shard, so FSDPStrategy is left '
+            'out; tools/dist_train.sh starts several',
+            file=sys.stderr,
+        )
+        cfg.strategy = None
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)

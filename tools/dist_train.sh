@@ -1,19 +1,10 @@
 #!/usr/bin/env bash
-# Train on several processes of one machine, or of several machines:
-#   bash tools/dist_train.sh CONFIG GPUS [options of train.py]
-# Without a GPU, GPUS processes share the CPU through gloo.
-# Variables: NNODES, NODE_RANK, MASTER_ADDR, PORT, PYTHON.
+# usage: bash tools/dist_train.sh CONFIG GPUS [options of train.py]
+# Train in GPUS processes on this machine, or on each of several machines; on
+# a machine without a GPU they share the CPU. Variables, set before `bash`:
+# NNODES, NODE_RANK, MASTER_ADDR, PORT, PYTHON.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/_launch.sh"
 
-if [ $# -lt 2 ]; then
-    sed -n '2,5s/^# \{0,1\}//p' "$0" >&2
-    exit 2
-fi
-
-exec "${PYTHON:-python}" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" \
-    --node-rank="${NODE_RANK:-0}" \
-    --master-addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master-port="${PORT:-29500}" \
-    --nproc-per-node="$2" \
-    "$(dirname "$0")/train.py" "$1" --launcher pytorch "${@:3}"
+[ $# -ge 2 ] || usage
+launch_torchrun "$2" train.py "$1" "${@:3}"

@@ -19,8 +19,15 @@ def in_float32(module: nn.Module, x: Tensor) -> Tensor:
     wide = {
         k: t.float() if t.dtype == torch.float16 else t for k, t in own.items()
     }
-    with torch.autocast(x.device.type, enabled=False):
-        y = functional_call(module, wide, (x,))
+    # FSDP sets its gathered weights as attributes too, which would go before
+    hidden = {k: vars(module).pop(k) for k in own if k in vars(module)}
+    try:
+        with torch.autocast(x.device.type, enabled=False):
+            if all(wide[k] is t for k, t in own.items()):
+                return module(x)
+            y = functional_call(module, wide, (x,))
+    finally:
+        vars(module).update(hidden)
     with torch.no_grad():
         # running statistics were written to the copies
         for name, buffer in module.named_buffers():

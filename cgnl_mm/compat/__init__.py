@@ -12,6 +12,7 @@ only those named. What was done::
 
 from . import (
     cpu_distributed,
+    flexible_runner,
     mmaction_drn,
     mmcv_ops,
     no_pkg_resources,
@@ -26,6 +27,7 @@ WORKAROUNDS = (
     mmaction_drn.WORKAROUND,
     safe_load.WORKAROUND,
     cpu_distributed.WORKAROUND,
+    flexible_runner.WORKAROUND,
     numpy_hue.WORKAROUND,
     numpy_names.WORKAROUND,
     no_pkg_resources.WORKAROUND,

@@ -3,8 +3,9 @@
 Symptom: ``torchrun ... --launcher pytorch`` ends in ``torch.cuda.set_device``
 (``RuntimeError: Found no NVIDIA driver on your system``, or ``Torch not
 compiled with CUDA enabled``); after that, in DistributedDataParallel
-(``device_ids`` for a module on the CPU), and in any SyncBN (``SyncBatchNorm
-expected input tensor to be on GPU``).
+(``device_ids`` for a module on the CPU), in FullyShardedDataParallel (a GPU's
+index), and in any SyncBN (``SyncBatchNorm expected input tensor to be on
+GPU``).
 
 Versions: mmengine, all up to 0.10.7: its launchers set a CUDA device, its
 Runner passes ``device_ids=[LOCAL_RANK]`` and its default backend is nccl.
@@ -13,17 +14,21 @@ Upstream: not reported.
 
 Cure, and only where no accelerator is: no device is set, nccl becomes gloo,
 ``device_ids`` becomes None, and SyncBN becomes BN, as mmengine does in
-non-distributed training.
+non-distributed training. FSDP is told the CPU, and not to offload to it:
+PyTorch (2.14.1) then saves the last of an optimizer's states, Adam's second
+moments, in place of all of them.
 
 Delete when: mmengine asks for the device before it sets it.
 """
 
 import functools
 import logging
+from types import ModuleType
 from typing import Optional
 
 import torch
 
+from .after_import import after_import
 from .workaround import Workaround
 
 
@@ -52,39 +57,70 @@ def _without_device(init_dist):
     return wrapper
 
 
-def _without_device_ids(init):
-    """Wrap MMDistributedDataParallel.__init__ for a module on the CPU."""
+def _without_sync_bn(module: torch.nn.Module) -> torch.nn.Module:
+    """Revert SyncBN, which has no CPU kernel, and say so."""
     from mmengine.logging import print_log
     from mmengine.model import revert_sync_batchnorm
 
+    if any(isinstance(m, torch.nn.SyncBatchNorm) for m in module.modules()):
+        print_log(
+            'SyncBN runs on GPUs only: each process normalises over its own '
+            'samples (BN)',
+            logger='current',
+            level=logging.WARNING,
+        )
+        module = revert_sync_batchnorm(module)
+    return module
+
+
+def _on_cpu(init, **device):
+    """Wrap the __init__ of a model wrapper, which got the index of a GPU."""
+
     @functools.wraps(init)
     def wrapper(self, module, *args, **kwargs):
-        kwargs['device_ids'] = None
-        if any(
-            isinstance(layer, torch.nn.SyncBatchNorm)
-            for layer in module.modules()
-        ):
-            print_log(
-                'SyncBN runs on GPUs only: each process normalises over its '
-                'own samples (BN)',
-                logger='current',
-                level=logging.WARNING,
-            )
-            module = revert_sync_batchnorm(module)
-        init(self, module, *args, **kwargs)
+        init(self, _without_sync_bn(module), *args, **{**kwargs, **device})
 
     return wrapper
 
 
+def _without_offload(init_state_dict_cfg):
+    """Wrap FSDPStrategy._init_state_dict_cfg.
+
+    PyTorch gathers all states in one buffer and takes the transfer to the CPU
+    for a copy; without it, it copies.
+    """
+
+    @functools.wraps(init_state_dict_cfg)
+    def wrapper(self, state_dict_cfg):
+        init_state_dict_cfg(self, state_dict_cfg)
+        self.optim_state_dict_config.offload_to_cpu = False
+
+    return wrapper
+
+
+def _mend_fsdp(module: ModuleType) -> None:
+    strategy = module.FSDPStrategy
+    strategy._init_state_dict_cfg = _without_offload(
+        strategy._init_state_dict_cfg
+    )
+
+
 def apply() -> None:
     from mmengine.dist import utils
-    from mmengine.model import MMDistributedDataParallel
+    from mmengine.model import (
+        MMDistributedDataParallel,
+        MMFullyShardedDataParallel,
+    )
 
     for name in ('_init_dist_pytorch', '_init_dist_mpi', '_init_dist_slurm'):
         setattr(utils, name, _without_device(getattr(utils, name)))
-    MMDistributedDataParallel.__init__ = _without_device_ids(
-        MMDistributedDataParallel.__init__
+    MMDistributedDataParallel.__init__ = _on_cpu(
+        MMDistributedDataParallel.__init__, device_ids=None
     )
+    MMFullyShardedDataParallel.__init__ = _on_cpu(
+        MMFullyShardedDataParallel.__init__, device_id=torch.device('cpu')
+    )
+    after_import('mmengine._strategy.fsdp', _mend_fsdp)
 
 
 WORKAROUND = Workaround(

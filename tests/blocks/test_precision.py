@@ -126,3 +126,14 @@ def test_hooks_see_every_layer():
         child.register_forward_hook(lambda *_, name=name: seen.add(name))
     block(torch.randn(1, 16, 3, 3).half())
     assert seen == {'theta', 'phi', 'g', 'conv_out', 'norm'}
+
+
+def test_weights_gathered_by_fsdp():
+    """FSDP sets them as attributes beside the registered parameters."""
+    block = CGNL2d(16, groups=4, zero_init=False).half()
+    x = torch.randn(2, 16, 5, 5).half()
+    expected = block(x)
+    for layer in (block.conv_out, block.norm):
+        vars(layer)['weight'] = layer.weight.detach()
+    assert torch.equal(block(x), expected)
+    assert 'weight' in vars(block.norm)

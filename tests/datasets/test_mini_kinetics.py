@@ -1,4 +1,7 @@
-"""The Mini-Kinetics recipe is the published one, on real video files."""
+"""Mini-Kinetics: the data set, and what its recipe makes of a clip.
+
+How its lists are written is tested in tests/tools/data/test_minikinetics.py.
+"""
 
 import os
 import subprocess
@@ -9,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from mmaction.registry import MODELS
+from mmaction.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 
 import cgnl_mm.datasets.mmaction  # noqa: F401
 from cgnl_mm.datasets.moving_digits import write_video
+from cgnl_mm.errors import MissingDataError
 
 ROOT = Path(__file__).parents[2]
 TWINS = [f'i3d_r50{block}_minikinetics' for block in ('', '_nl', '_cgnl')]
@@ -25,6 +29,55 @@ def load(name='i3d_r50_cgnl_minikinetics'):
     config = Config.fromfile(ROOT / f'configs/{name}.py')
     init_default_scope(config.default_scope)
     return config
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Lists and a folder of clips, as the script writes them."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ('lists', 'videos'):
+        Path(folder).mkdir()
+    name = 'videos_train/air drumming/a b.mp4'
+    Path('lists/train.txt').write_text(f'{name}\t1\n')
+    Path('lists/val.txt').write_text('z.mp4\t0\n')
+    Path('lists/classes.txt').write_text('zumba\nair drumming\n')
+    return tmp_path
+
+
+def data_set(split='train'):
+    config = dict(
+        type='MiniKinetics',
+        split=split,
+        data_root='lists',
+        video_root='videos',
+        pipeline=[],
+    )
+    return DATASETS.build(config)
+
+
+def test_data_set_reads_paths_with_blanks_and_its_classes(data):
+    train = data_set()
+    assert len(train) == 1
+    info = train.get_data_info(0)
+    assert info['filename'] == 'videos/videos_train/air drumming/a b.mp4'
+    assert info['label'] == 1
+    assert data_set('val').metainfo['classes'] == ['zumba', 'air drumming']
+    with pytest.raises(ValueError, match="'train' or 'val', got 'test'"):
+        data_set('test')
+
+
+@pytest.mark.parametrize(
+    'path', ['lists/train.txt', 'lists/classes.txt', 'videos']
+)
+def test_data_set_names_what_is_missing(data, path):
+    Path(path).rename('elsewhere')
+    with pytest.raises(MissingDataError) as error:
+        data_set()
+    first, command = str(error.value).split('\n')
+    assert first.startswith(f'{path} does not exist (seen from {data})')
+    assert 'github.com/s9xie/Mini-Kinetics-200' in first
+    assert command.split()[:2] == ['python', 'tools/data/minikinetics.py']
+    assert '--videos videos --out lists' in command
 
 
 @pytest.fixture(scope='module')
@@ -139,5 +192,8 @@ def test_missing_list_is_told_before_weights_are_fetched(tmp_path):
         timeout=120,
     )
     assert result.returncode == 2, result.stderr[-2000:]
-    assert 'error: data/minikinetics/val.txt does not exist' in result.stderr
+    first, command = result.stderr.strip().splitlines()[-2:]
+    assert first.startswith('error: data/minikinetics/val.txt does not exist')
+    assert command.startswith('  python tools/data/minikinetics.py --ids')
+    assert 'Traceback' not in result.stderr
     assert not home.exists()
