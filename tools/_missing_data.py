@@ -8,7 +8,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-STOCK = ('CUB', 'CocoDataset', 'ImageNet', 'VideoDataset')
+STOCK = (
+    'CUB',
+    'CityscapesDataset',
+    'CocoDataset',
+    'ImageNet',
+    'VideoDataset',
+)
 
 
 def require_data(cfg, loaders: 'tuple[str, ...]') -> None:
@@ -58,7 +64,8 @@ def _paths(dataset: dict) -> Iterator[str]:
     if isinstance(prefix, str):
         prefix = dict(img=prefix)
     for folder in prefix.values():
-        yield os.path.join(root, folder)
+        if folder:  # '' where the list holds whole paths
+            yield os.path.join(root, folder)
 
 
 def _advice(path: str) -> str:

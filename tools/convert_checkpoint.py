@@ -102,18 +102,15 @@ def describe(source, network) -> str:
     classes = ''
     if network.num_classes is not None:
         classes = f', {network.num_classes} classes'
-    return f'R-{network.depth} of {source}, {block}{classes}'
+    if network.block is None and 'author' in source:
+        source += " or torchvision's"
+    return f'R-{network.depth} in the names of {source}, {block}{classes}'
 
 
 def advise(network, args: argparse.Namespace) -> str:
     """Say how to use what was written, with the config that fits."""
     if args.to == 'author':
-        kind = {'CGNL2d': 'cgnl', 'NonLocal2d': 'nl'}.get(network.block)
-        options = f"--nl-type '{kind}' --nl-nums 1 " if kind else ''
-        return (
-            f"the author's train_val.py --arch '{network.depth}' {options}"
-            '--valid, under the name model_best.pth.tar'
-        )
+        return advise_author(network)
     suffix = BLOCK_SUFFIX[network.block]
     if network.block == 'CGNL2d' and network.groups != 8:
         suffix += f'_g{network.groups}'
@@ -139,6 +136,34 @@ def advise(network, args: argparse.Namespace) -> str:
             f'\n         or {rbf}, if it was trained as CGNLx (RBF kernel): '
             'the weights do not tell'
         )
+    return text
+
+
+def advise_author(network) -> str:
+    """Say how the author's code takes it, as far as it can."""
+    data = DATASETS.get(network.num_classes)
+    if data is None:
+        return (
+            f'not by his train_val.py as it is: no data set of '
+            f'{network.num_classes} classes'
+        )
+    kind = {'CGNL2d': 'cgnl', 'NonLocal2d': 'nl'}.get(network.block)
+    options = f"--nl-type '{kind}' --nl-nums 1 " if kind else ''
+    text = (
+        f"the author's train_val.py --dataset '{data}' --arch "
+        f"'{network.depth}' {options}--valid, under the name "
+        'model_best.pth.tar'
+    )
+    if network.block == 'CGNL2d':
+        text += (
+            "\n         with 'cgnlx' if it was trained with the RBF kernel; "
+            'he has no other kernel'
+        )
+        if network.groups != 8:
+            text += (
+                '\n         and groups=8, which his model/resnet.py has in '
+                f'_make_layer, edited to {network.groups}'
+            )
     return text
 
 

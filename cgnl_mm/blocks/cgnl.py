@@ -5,6 +5,7 @@ arXiv 1810.13125. Reference code: github.com/KaiyuYue/cgnl-network.pytorch.
 """
 
 import math
+from functools import partial
 from typing import Optional, Union
 
 import torch
@@ -13,6 +14,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..ops import KERNELS, cgnl_attention, taylor_coefficients
+from ..ops.dispatch import BACKENDS, choose
+from .folding import obstacle, run_folded
 from .norm import build_norm
 from .precision import in_float32
 
@@ -67,6 +70,12 @@ class _CGNLNd(BaseModule):
         zero_init (bool): Whether to start as the identity. Defaults to True.
         init_std (float): Standard deviation of the normal initialisation of
             the convolutions. Defaults to 0.01.
+        backend (str): 'auto', 'reference' (the operator, then the layers) or
+            'folded' (all in few passes; ``cgnl_mm/ops/folded.py``). The
+            results are the same to rounding. Defaults to 'auto'.
+        recompute (bool): Whether the folded path computes theta, phi and g
+            again in the backward pass instead of keeping them: less memory,
+            more time. Defaults to False.
         init_cfg (dict | list[dict], optional): OpenMMLab initialisation that
             ``init_weights`` applies over the block's own. Defaults to None.
 
@@ -77,6 +86,7 @@ class _CGNLNd(BaseModule):
     """
 
     rank: int
+    conv_type: type
     _abbr_ = 'cgnl'  # mmcv's name for a plugin: layer3.cgnl_4
 
     def __init__(
@@ -91,6 +101,8 @@ class _CGNLNd(BaseModule):
         norm_cfg: Union[dict, bool, None] = None,
         zero_init: bool = True,
         init_std: float = 0.01,
+        backend: str = 'auto',
+        recompute: bool = False,
         init_cfg: Optional[Union[dict, list]] = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -107,6 +119,21 @@ class _CGNLNd(BaseModule):
         if mode not in MODES:
             raise ValueError(
                 f'mode must be one of {", ".join(MODES)}, got {mode!r}'
+            )
+        if backend not in BACKENDS:
+            raise ValueError(
+                f'backend must be one of {", ".join(BACKENDS)}, got '
+                f'{backend!r}'
+            )
+        if recompute and backend == 'reference':
+            raise ValueError(
+                "recompute=True is of the folded path: backend='reference' "
+                "keeps its maps; use backend='folded' or 'auto'"
+            )
+        if mode == 'none' and use_scale:
+            raise ValueError(
+                "mode='none' has no inner products that use_scale=True "
+                'could divide: leave use_scale out'
             )
         if in_channels % reduction:
             raise ValueError(
@@ -133,8 +160,10 @@ class _CGNLNd(BaseModule):
         self.norm_cfg = norm_cfg
         self.zero_init = zero_init
         self.init_std = init_std
+        self.backend = backend
+        self.recompute = recompute
 
-        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.rank - 1]
+        conv = self.conv_type
         self.theta = conv(in_channels, inter, 1, bias=False)
         if mode != 'none':
             self.phi = conv(in_channels, inter, 1, bias=False)
@@ -192,25 +221,27 @@ class _CGNLNd(BaseModule):
                 f'{type(self).__name__} expects (B, {self.in_channels}, '
                 f'{", ".join(axes)}), got shape {tuple(x.shape)}'
             )
-        theta = self.theta(x)
-        if theta.dtype != torch.float16:
-            y = self._attend(x, theta, theta.dtype)
-            return x + self.norm(self.conv_out(y)).to(x.dtype)
-
-        # A group's sum leaves float16's range; the norm brings it back.
-        y = self._attend(x, theta, torch.float32)
-        u = in_float32(self.norm, in_float32(self.conv_out, y))
-        return x + u.to(x.dtype)
-
-    def _attend(self, x: Tensor, theta: Tensor, dtype: torch.dtype) -> Tensor:
-        """The operator's output (B, C', *S), before W_z."""
-        if self.mode == 'none':
-            return theta.to(dtype)
         scale = 1.0
         if self.use_scale:
             # prod, not numel: traced or exported, it stays a function of size
             size = self.inter_channels // self.groups
-            scale = (size * math.prod(theta.shape[2:])) ** -0.5
+            scale = (size * math.prod(x.shape[2:])) ** -0.5
+        if choose(self.backend, partial(obstacle, self), x) == 'folded':
+            return run_folded(self, x, scale)
+        theta = self.theta(x)
+        if theta.dtype != torch.float16:
+            y = self._attend(x, theta, scale, theta.dtype)
+            return x + self.norm(self.conv_out(y)).to(x.dtype)
+
+        # A group's sum leaves float16's range; the norm brings it back.
+        y = self._attend(x, theta, scale, torch.float32)
+        u = in_float32(self.norm, in_float32(self.conv_out, y))
+        return x + u.to(x.dtype)
+
+    def _attend(self, x, theta, scale, dtype) -> Tensor:
+        """The operator's output (B, C', *S), before W_z."""
+        if self.mode == 'none':
+            return theta.to(dtype)
         return cgnl_attention(
             theta,
             self.phi(x),
@@ -228,22 +259,27 @@ class _CGNLNd(BaseModule):
             text += f', order={self.order}'
         if self.mode == 'gaussian_rbf':
             text += f', gamma={self.gamma}'
-        return f'{text}, use_scale={self.use_scale}'
+        if self.mode != 'none':
+            text += f', use_scale={self.use_scale}'
+        return text
 
 
 @MODELS.register_module()
 class CGNL1d(_CGNLNd):
     __doc__ = _CGNLNd.__doc__
     rank = 1
+    conv_type = nn.Conv1d
 
 
 @MODELS.register_module()
 class CGNL2d(_CGNLNd):
     __doc__ = _CGNLNd.__doc__
     rank = 2
+    conv_type = nn.Conv2d
 
 
 @MODELS.register_module()
 class CGNL3d(_CGNLNd):
     __doc__ = _CGNLNd.__doc__
     rank = 3
+    conv_type = nn.Conv3d

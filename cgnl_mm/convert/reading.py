@@ -19,7 +19,7 @@ from .network import (
     Shape,
 )
 
-AUTHORS = {*CGNL, *NON_LOCAL}  # modules of a block in the author's code
+BLOCK_MODULES = {*CGNL, *NON_LOCAL}  # modules of a block in the author's code
 _BOX = 'roi_heads.box.feature_extractor.'
 _MASK = 'roi_heads.mask.feature_extractor.'
 
@@ -120,7 +120,7 @@ def _units_and_blocks(
         if entry.isdigit():
             # one that is missing counts: its keys will be listed
             last[int(stage) - 1] = max(last[int(stage) - 1], int(entry))
-        if not entry.isdigit() or (source.shifted and module in AUTHORS):
+        if not entry.isdigit() or (source.shifted and module in BLOCK_MODULES):
             blocks[path].add(module)
     counts = [index + 1 for index in last]
     if source.shifted:

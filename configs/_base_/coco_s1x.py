@@ -28,5 +28,5 @@ train_dataloader = dict(
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=10000, max_keep_ckpts=3))
 log_processor = dict(by_epoch=False)
-# 8 GPUs x 1 image; on fewer, pass --auto-scale-lr and prolong the schedule
+# 8 GPUs x 1 image; one GPU needs 8 times the iterations (configs/README.md)
 auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -27,6 +27,7 @@ from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
         (dict(mode='dot_product', order=-1), 'order .* got -1'),
         (dict(mode='embedded_gaussian', order=2.5), 'order .* got 2.5'),
         (dict(mode='gaussian_rbf', gamma=0.0), 'gamma .* got 0.0'),
+        (dict(mode='none', use_scale=True), 'leave use_scale out'),
         (dict(init_std=-0.1), 'init_std .* got -0.1'),
     ],
 )

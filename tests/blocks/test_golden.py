@@ -1,6 +1,7 @@
 """The author's code, computed once, against ours: forward and gradients."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def tensors(case, kind):
     }
 
 
-def build(settings, rank=2):
+def build(settings, rank=2, backend='auto'):
     channels = settings['in_channels']
     reduction = channels // settings['inner_channels']
     if settings['block'] == 'nl':
@@ -50,6 +51,7 @@ def build(settings, rank=2):
         mode=mode,
         order=settings['order'] or 3,
         use_scale=settings['use_scale'],
+        backend=backend,
     )
 
 
@@ -63,16 +65,20 @@ def largest(tensor):
 
 # his NonLocal is 2D alone
 COMBINATIONS = [
-    (case, rank)
+    (case, rank, backend)
     for case in sorted(CASES)
-    for rank in ((2,) if CASES[case]['block'] == 'nl' else (1, 2, 3))
+    for rank, backend in (
+        [(2, None)]
+        if CASES[case]['block'] == 'nl'
+        else product((1, 2, 3), ('reference', 'folded'))
+    )
 ]
 
 
-@pytest.mark.parametrize(('case', 'rank'), COMBINATIONS)
-def test_matches_author(case, rank):
+@pytest.mark.parametrize(('case', 'rank', 'backend'), COMBINATIONS)
+def test_matches_author(case, rank, backend):
     settings = CASES[case]
-    block = build(settings, rank)
+    block = build(settings, rank, backend)
     params = convert_block_state_dict(tensors(case, 'param'), rank)
     missing, unexpected = block.load_state_dict(params, strict=False)
     assert not unexpected

@@ -74,7 +74,9 @@ def expected_plugin(name):
     if match['kind'] == 'nl':
         cfg = NON_LOCAL[rank]
         if name.endswith('kinetics400'):
-            cfg = NON_LOCAL_KINETICS
+            cfg = dict(NON_LOCAL_KINETICS)
+            if match['kernel']:
+                cfg['mode'] = 'embedded_gaussian'
     else:
         # the paper did not group on UCF101
         groups = match['groups'] or ('1' if 'ucf101' in name else '8')
@@ -115,7 +117,7 @@ def test_every_published_row_has_its_config():
                         '_cgnl_g4')),
         *(f'i3d_r50{block}_ucf101' for block in ('', '_nl', '_cgnl')),
         *(f'i3d_r50{block}_kinetics400'
-          for block in ('', '_nl5', '_cgnl', '_cgnl5')),
+          for block in ('', '_nl5', '_nl5_eg', '_cgnl', '_cgnl5')),
         *(f'r{depth}{block}_cub'
           for depth in (50, 101)
           for block in ('', '_nl', '_cgnl', '_nl5', '_cgnl5', '_cgnlx',

@@ -96,11 +96,14 @@ def test_crop_share_above_one_means_what_torchvision_means(height, width):
     assert crops.mean(0) == pytest.approx(reference.mean(0), rel=0.05)
 
 
-def test_kinetics_non_local_is_the_network_of_mmaction():
-    """Our NL twin computes what mmaction2's published NL config computes."""
-    ours = load('i3d_r50_nl5_kinetics400').model.backbone
+@pytest.mark.parametrize(
+    'name, kernel', [('nl5', 'dot-product'), ('nl5_eg', 'embedded-gaussian')]
+)
+def test_kinetics_non_local_is_the_network_of_mmaction(name, kernel):
+    """Our NL twins compute what mmaction2's published NL configs do."""
+    ours = load(f'i3d_r50_{name}_kinetics400').model.backbone
     theirs = get_config(
-        'mmaction::recognition/i3d/i3d_imagenet-pretrained-r50-nl-dot-product_'
+        f'mmaction::recognition/i3d/i3d_imagenet-pretrained-r50-nl-{kernel}_'
         '8xb8-32x2x1-100e_kinetics400-rgb.py'
     ).model.backbone
     ours.pretrained = theirs.pretrained = None

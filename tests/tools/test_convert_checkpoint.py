@@ -88,7 +88,8 @@ def test_there_and_back(tool, tmp_path, legacy):
 
     out = tool('new/ours.pth', 'model_best.pth.tar', '--to', 'author',
                '--force')
-    assert "--arch '50' --nl-type 'cgnl' --nl-nums 1 --valid" in out
+    assert "--dataset 'cub' --arch '50' --nl-type 'cgnl' --nl-nums 1" in out
+    assert 'cgnlx' in out and 'groups=8' not in out
     back = torch.load('model_best.pth.tar', weights_only=True)
     assert back['epoch'] == 4 and back['best_prec1'] == 80.5
     expected = theirs.state_dict()
@@ -195,3 +196,23 @@ def test_no_file(tool):
     assert "IN: no file 'in.pth'" in tool('in.pth', 'out.pth', fails=True)
     Path('folder').mkdir()
     assert "no file 'folder'" in tool('folder', 'out.pth', fails=True)
+
+
+@pytest.mark.parametrize(
+    ('network', 'told', 'untold'),
+    [
+        (('CGNL2d', 8, 1000), "--dataset 'imagenet' --arch '101'", 'edited'),
+        (('CGNL2d', 4, 200), 'edited to 4', 'no data set'),
+        (('NonLocal2d', 1, 200), "--nl-type 'nl'", 'cgnlx'),
+        ((None, None, 200), "--arch '101' --valid", 'nl-type'),
+        (('CGNL2d', 8, 37), 'no data set of 37 classes', '--valid'),
+    ],
+)
+def test_advice_for_the_authors_code(network, told, untold, monkeypatch):
+    """What his train_val.py would not take, or take for something else."""
+    from cgnl_mm.convert import Network
+
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    module = load('tools_convert', ROOT / 'tools' / 'convert_checkpoint.py')
+    text = module.advise_author(Network(101, *network))
+    assert told in text and untold not in text

@@ -261,8 +261,6 @@ def test_missing_mmengine(python_without, run_tool, project):
     assert end_of(done).startswith('error: mmengine is not installed')
 
 
-
-
 @pytest.mark.parametrize(
     'config, script',
     [
@@ -290,7 +288,7 @@ def test_missing_data_inside_wrappers(tmp_path):
     whole = dict(
         type='mmdet.CocoDataset',
         data_root=str(tmp_path),
-        data_prefix=dict(img=''),
+        data_prefix=dict(img='', seg=None),
     )
     broken = dict(whole, ann_file='gone.json')
     cfg = Config(

@@ -27,6 +27,7 @@ EPOCH = ['train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1']
 # the start of each config's host, as an option that takes a file
 IMAGE_START = 'model.backbone.init_cfg.checkpoint='
 VIDEO_START = 'model.backbone.pretrained='
+RES5_START = 'model.roi_head.shared_head.init_cfg.checkpoint='
 
 
 def image(path, seed, size=(120, 160)):
@@ -146,11 +147,11 @@ FEW_BOXES = [
 RECIPES = {
     'r50_cgnl_cub': (cub, IMAGE_START, EPOCH, 'accuracy/top5'),
     'r50_cgnl_imagenet': (imagenet, IMAGE_START, EPOCH, 'accuracy/top5'),
-    'r50_cgnl_imagenet_scratch': (imagenet, None, EPOCH, 'accuracy/top5'),
+    'r50_cgnl_imagenet_scratch': (imagenet, (), EPOCH, 'accuracy/top5'),
     'i3d_r50_cgnl_ucf101': (ucf101, VIDEO_START, EPOCH, 'acc/top5'),
     'i3d_r50_cgnl_kinetics400': (kinetics400, VIDEO_START, EPOCH, 'acc/top5'),
     'mask_rcnn_r50_c4_cgnl_coco': (
-        coco, IMAGE_START, FEW_BOXES, 'segm_mAP_75',
+        coco, (IMAGE_START, RES5_START), FEW_BOXES, 'segm_mAP_75',
     ),
     'mask_rcnn_r50_fpn_cgnl_coco': (
         coco, IMAGE_START, FEW_BOXES, 'segm_mAP_75',
@@ -163,7 +164,10 @@ def weights(tmp_path_factory):
     """A ResNet-50 as torchvision publishes it."""
     path = tmp_path_factory.mktemp('weights') / 'resnet50.pth'
     # zero: else the activations grow in the detectors, whose norms are frozen
-    torch.save(resnet50(zero_init_residual=True).state_dict(), path)
+    state = resnet50(zero_init_residual=True).state_dict()
+    # told apart from what a network is built with
+    state['layer4.0.bn1.running_var'] += 0.5
+    torch.save(state, path)
     yield path
     path.unlink()
 
@@ -172,8 +176,8 @@ def weights(tmp_path_factory):
 def test_recipe_runs_on_a_miniature(name, weights, tmp_path, run_tool):
     write, start, options, metric = RECIPES[name]
     write(tmp_path / 'data')
-    if start:
-        options = [*options, f'{start}{weights}']
+    for option in [start] if isinstance(start, str) else start:
+        options = [*options, f'{option}{weights}']
     done = run_tool(
         'train.py', CONFIGS / f'{name}.py', '--cfg-options', *SMALL, *options,
         cwd=tmp_path, extra={'UCF101_SPLIT': '3'},
@@ -187,5 +191,11 @@ def test_recipe_runs_on_a_miniature(name, weights, tmp_path, run_tool):
     state = torch.load(last, weights_only=True, mmap=True)['state_dict']
     norm = state['backbone.layer3.cgnl_4.norm.weight']
     assert (norm != 0).float().mean() > 0.5
+    # res5 of C4 has frozen norms, so it must not start at random
+    start = torch.load(weights, weights_only=True, mmap=True)
+    for key, value in state.items():
+        if key.startswith('roi_head.shared_head.') and 'running' in key:
+            name = key.removeprefix('roi_head.shared_head.')
+            assert torch.equal(value, start[name]), key
     for checkpoint in run.glob('*.pth'):
         checkpoint.unlink()

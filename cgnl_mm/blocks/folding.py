@@ -1,0 +1,101 @@
+"""A block's layers as the arguments of the folded path."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from ..ops.folded import folded_block
+from ..ops.folded_norm import FoldedNorm
+from ..ops.passes import wide
+
+LAYERS = ('theta', 'phi', 'g', 'conv_out')
+
+
+def obstacle(block: nn.Module) -> Optional[str]:
+    """Say why a block cannot be folded; None if it can.
+
+    Args:
+        block (Module): A CGNL block.
+    """
+    layers = [getattr(block, name, None) for name in LAYERS]
+    for layer in (*filter(None, layers), block.norm):
+        if layer._forward_hooks or layer._forward_pre_hooks:
+            return 'a layer inside the block has a hook'
+        if layer is not block.norm and type(layer) is not block.conv_type:
+            return f'{type(layer).__name__} in place of a convolution'
+    norm = block.norm
+    if isinstance(norm, nn.SyncBatchNorm) and norm.training:
+        return 'SyncBN joins statistics of several processes'
+    if isinstance(norm, _InstanceNorm) and norm.track_running_stats:
+        return 'instance norm with running statistics'
+    known = (nn.Identity, nn.GroupNorm, _BatchNorm, _InstanceNorm)
+    if not isinstance(norm, known):
+        return f'the norm {type(norm).__name__}'
+    return None
+
+
+def run_folded(block: nn.Module, x: Tensor, scale: float) -> Tensor:
+    """Compute a block on the folded path.
+
+    Args:
+        block (Module): A CGNL block without an :func:`obstacle`.
+        x (Tensor): (B, C, \\*spatial).
+        scale (float): Factor of the inner products.
+
+    Returns:
+        Tensor: Same shape and dtype.
+    """
+    device = x.device.type
+    layers = [getattr(block, name, None) for name in LAYERS]
+    weights = [None if a is None else a.weight.flatten(1) for a in layers]
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        # not W_z's: its product is of the precision of the sums
+        weights[:3] = [None if w is None else w.to(dtype) for w in weights[:3]]
+    norm = _folded_norm(block.norm, block.in_channels)
+    with torch.autocast(device, enabled=False):
+        out, mean, var = folded_block(
+            x,
+            *weights,
+            getattr(block.norm, 'weight', None),
+            getattr(block.norm, 'bias', None),
+            norm,
+            block.coefficients,
+            block.groups,
+            scale,
+            block.recompute,
+        )
+    if isinstance(block.norm, _BatchNorm) and norm.over_batch:
+        _update(block.norm, mean.flatten(), var.flatten(), x)
+    return out
+
+
+def _folded_norm(norm: nn.Module, channels: int) -> Optional[FoldedNorm]:
+    if isinstance(norm, nn.Identity):
+        return None
+    if isinstance(norm, nn.GroupNorm):
+        return FoldedNorm(norm.num_groups, norm.eps)
+    if isinstance(norm, _InstanceNorm):
+        return FoldedNorm(channels, norm.eps)
+    if norm.training or norm.running_mean is None:
+        return FoldedNorm(channels, norm.eps, over_batch=True)
+    mean, var = wide(norm.running_mean), wide(norm.running_var)
+    return FoldedNorm(channels, norm.eps, mean=mean, var=var)
+
+
+@torch.no_grad()
+def _update(norm: _BatchNorm, mean: Tensor, var: Tensor, x: Tensor) -> None:
+    """Update running statistics as nn.BatchNorm does."""
+    if not norm.training or norm.running_mean is None:
+        return
+    norm.num_batches_tracked.add_(1)
+    momentum = norm.momentum
+    if momentum is None:  # cumulative average
+        momentum = 1 / norm.num_batches_tracked.item()
+    count = x.numel() // x.shape[1]
+    unbiased = var * (count / max(count - 1, 1))
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)

@@ -1,0 +1,67 @@
+"""Which path computes a block, and why.
+
+Chosen by the measurements of docs/performance.md, which
+``tools/benchmark.py`` repeats; ``backend=`` of a block forces one.
+"""
+
+import logging
+from typing import Callable, Optional
+
+import torch
+from torch import Tensor
+
+BACKENDS = ('auto', 'reference', 'folded')
+# Below so many elements of x, the folded path's small steps cost more than
+# the passes over maps that it saves.
+SMALL = 2**16
+
+_logger = logging.getLogger('cgnl_mm')
+_said = set()
+
+
+def choose(
+    backend: str, find_obstacle: Callable[[], Optional[str]], x: Tensor
+) -> str:
+    """Choose the path of one call.
+
+    Args:
+        backend (str): One of :data:`BACKENDS`.
+        find_obstacle (Callable): Says why the block cannot be folded.
+        x (Tensor): The block's input.
+
+    Returns:
+        str: 'reference' or 'folded'.
+
+    Raises:
+        RuntimeError: If 'folded' is forced, but cannot be.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        # the compiler fuses the reference; exporters know its operators
+        return 'reference'
+    if backend == 'reference':
+        return backend
+    obstacle = find_obstacle()
+    if backend == 'folded' and obstacle:
+        raise RuntimeError(
+            f"backend='folded' does not serve: {obstacle}; use 'auto' or "
+            "'reference'"
+        )
+    if backend != 'auto':
+        return backend
+    if obstacle:
+        reason = obstacle
+    elif x.device.type != 'cpu':
+        reason = f'the folded path is not measured on {x.device.type} yet'
+    elif x.numel() < SMALL:
+        return 'reference'  # not worth a line
+    else:
+        return 'folded'
+    _say_once(f'CGNL runs its reference path: {reason}')
+    return 'reference'
+
+
+def _say_once(text: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        _logger.info(text)
+
