@@ -1,6 +1,6 @@
 """The passes over feature maps that a folded block consists of, in PyTorch.
 
-``fused_triton.py`` holds the same functions for CUDA. Shapes: B samples,
+``passes_triton.py`` holds the same functions for CUDA. Shapes: B samples,
 G groups, C channels of the block's input and C' of its inside, k = C' / G,
 c = C / G, S positions. Maps of the inside are (B G, k, S); sums run in
 float32 or wider.
