@@ -70,10 +70,12 @@ class _CGNLNd(BaseModule):
         zero_init (bool): Whether to start as the identity. Defaults to True.
         init_std (float): Standard deviation of the normal initialisation of
             the convolutions. Defaults to 0.01.
-        backend (str): 'auto', 'reference' (the operator, then the layers) or
-            'folded' (all in few passes; ``cgnl_mm/ops/folded.py``). The
-            results are the same to rounding. Defaults to 'auto'.
-        recompute (bool): Whether the folded path computes theta, phi and g
+        backend (str): 'reference' (the operator, then the layers), 'folded'
+            (all in few passes; ``cgnl_mm/ops/folded.py``), 'triton' (the same
+            passes as Triton kernels, for CUDA) or 'auto' (what the
+            measurements speak for). The results are the same to rounding.
+            Defaults to 'auto'.
+        recompute (bool): Whether the folded paths compute theta, phi and g
             again in the backward pass instead of keeping them: less memory,
             more time. Defaults to False.
         init_cfg (dict | list[dict], optional): OpenMMLab initialisation that
@@ -226,8 +228,10 @@ class _CGNLNd(BaseModule):
             # prod, not numel: traced or exported, it stays a function of size
             size = self.inter_channels // self.groups
             scale = (size * math.prod(x.shape[2:])) ** -0.5
-        if choose(self.backend, partial(obstacle, self), x) == 'folded':
-            return run_folded(self, x, scale)
+        inner = self.inter_channels // self.groups
+        path = choose(self.backend, partial(obstacle, self), x, inner)
+        if path != 'reference':
+            return run_folded(self, x, scale, path)
         theta = self.theta(x)
         if theta.dtype != torch.float16:
             y = self._attend(x, theta, scale, theta.dtype)

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from ..ops import passes
 from ..ops.folded import folded_block
 from ..ops.folded_norm import FoldedNorm
-from ..ops.passes import wide
 
 LAYERS = ('theta', 'phi', 'g', 'conv_out')
 
@@ -37,17 +37,23 @@ def obstacle(block: nn.Module) -> Optional[str]:
     return None
 
 
-def run_folded(block: nn.Module, x: Tensor, scale: float) -> Tensor:
+def run_folded(
+    block: nn.Module, x: Tensor, scale: float, path: str = 'folded'
+) -> Tensor:
     """Compute a block on the folded path.
 
     Args:
         block (Module): A CGNL block without an :func:`obstacle`.
         x (Tensor): (B, C, \\*spatial).
         scale (float): Factor of the inner products.
+        path (str): 'folded' or 'triton'. Defaults to 'folded'.
 
     Returns:
         Tensor: Same shape and dtype.
     """
+    kernels = passes
+    if path == 'triton':
+        from ..ops import passes_triton as kernels  # imports triton
     device = x.device.type
     layers = [getattr(block, name, None) for name in LAYERS]
     weights = [None if a is None else a.weight.flatten(1) for a in layers]
@@ -67,6 +73,7 @@ def run_folded(block: nn.Module, x: Tensor, scale: float) -> Tensor:
             block.groups,
             scale,
             block.recompute,
+            kernels,
         )
     if isinstance(block.norm, _BatchNorm) and norm.over_batch:
         _update(block.norm, mean.flatten(), var.flatten(), x)
@@ -82,7 +89,7 @@ def _folded_norm(norm: nn.Module, channels: int) -> Optional[FoldedNorm]:
         return FoldedNorm(channels, norm.eps)
     if norm.training or norm.running_mean is None:
         return FoldedNorm(channels, norm.eps, over_batch=True)
-    mean, var = wide(norm.running_mean), wide(norm.running_var)
+    mean, var = passes.wide(norm.running_mean), passes.wide(norm.running_var)
     return FoldedNorm(channels, norm.eps, mean=mean, var=var)
 
 

@@ -10,7 +10,7 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor
 
-BACKENDS = ('auto', 'reference', 'folded')
+BACKENDS = ('auto', 'reference', 'folded', 'triton')
 # Below so many elements of x, the folded path's small steps cost more than
 # the passes over maps that it saves.
 SMALL = 2**16
@@ -20,7 +20,10 @@ _said = set()
 
 
 def choose(
-    backend: str, find_obstacle: Callable[[], Optional[str]], x: Tensor
+    backend: str,
+    find_obstacle: Callable[[], Optional[str]],
+    x: Tensor,
+    inner: int,
 ) -> str:
     """Choose the path of one call.
 
@@ -28,12 +31,13 @@ def choose(
         backend (str): One of :data:`BACKENDS`.
         find_obstacle (Callable): Says why the block cannot be folded.
         x (Tensor): The block's input.
+        inner (int): Inner channels of a group, C' / G.
 
     Returns:
-        str: 'reference' or 'folded'.
+        str: 'reference', 'folded' or 'triton'.
 
     Raises:
-        RuntimeError: If 'folded' is forced, but cannot be.
+        RuntimeError: If a path is forced, but cannot be taken.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         # the compiler fuses the reference; exporters know its operators
@@ -41,9 +45,13 @@ def choose(
     if backend == 'reference':
         return backend
     obstacle = find_obstacle()
-    if backend == 'folded' and obstacle:
+    if backend == 'triton' and not obstacle:
+        from . import passes_triton  # imports triton
+
+        obstacle = passes_triton.supported(x, inner)
+    if backend != 'auto' and obstacle:
         raise RuntimeError(
-            f"backend='folded' does not serve: {obstacle}; use 'auto' or "
+            f"backend='{backend}' does not serve: {obstacle}; use 'auto' or "
             "'reference'"
         )
     if backend != 'auto':
@@ -51,7 +59,7 @@ def choose(
     if obstacle:
         reason = obstacle
     elif x.device.type != 'cpu':
-        reason = f'the folded path is not measured on {x.device.type} yet'
+        reason = f'the others are not measured on {x.device.type} yet'
     elif x.numel() < SMALL:
         return 'reference'  # not worth a line
     else:

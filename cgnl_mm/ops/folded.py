@@ -175,10 +175,7 @@ def _project_backward(d, x, weights, d_maps):
             continue
         d_map = d_map.view(len(x), -1, x.shape[-1])
         d_x = _add_product(d_x, weight, d_map)
-        d_weight = torch.zeros_like(weight)
-        for sample, d_sample in zip(x.to(weight.dtype), d_map):
-            d_weight.addmm_(d_sample, sample.t())
-        d_weights.append(d_weight)
+        d_weights.append(passes.weight_gradient(d_map, x.to(weight.dtype)))
     return d_x, d_weights
 
 

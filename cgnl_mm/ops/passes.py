@@ -6,7 +6,7 @@ c = C / G, S positions. Maps of the inside are (B G, k, S); sums run in
 float32 or wider.
 """
 
-from typing import Iterator, List, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,16 @@ def wide(x: Tensor) -> Tensor:
 def project(x: Tensor, weight: Tensor) -> Tensor:
     """(B, C, S) by a 1x1 convolution (C', C): (B, C', S)."""
     return torch.bmm(weight.expand(len(x), -1, -1), x)
+
+
+def weight_gradient(d: Tensor, x: Tensor) -> Tensor:
+    """Gradient (C', C) of the weight in :func:`project`, from d (B, C', S)."""
+    if x.is_cuda:  # a launch for each sample would cost more than memory
+        return torch.bmm(d, x.mT).sum(0)
+    out = d.new_zeros(d.shape[1], x.shape[1])
+    for sample, d_sample in zip(x, d):
+        out.addmm_(d_sample, sample.t())
+    return out
 
 
 def inner_products(
@@ -75,7 +85,7 @@ def apply(x: Tensor, shift: Tensor, matrix: Tensor, y: Tensor) -> Tensor:
     return out
 
 
-def _parts(x: Tensor, *per_group: Tensor) -> Iterator[Tuple[Tensor, ...]]:
+def _parts(x: Tensor, *per_group: Tensor) -> List[Tuple[Tensor, ...]]:
     """x (B, C, S) as views (n G, c, S), with the rows that belong to them.
 
     One for all samples; one for each where x is channels-last, whose samples
@@ -84,12 +94,13 @@ def _parts(x: Tensor, *per_group: Tensor) -> Iterator[Tuple[Tensor, ...]]:
     groups = len(per_group[0]) // len(x)
     if x.is_contiguous() or len(x) == 1:
         shape = (len(per_group[0]), -1, x.shape[-1])
-        yield x.view(shape), *per_group
-        return
+        return [(x.view(shape), *per_group)]
+    parts = []
     for number, sample in enumerate(x):
         rows = slice(number * groups, (number + 1) * groups)
         view = sample.view(groups, -1, x.shape[-1])
-        yield view, *(t[rows] for t in per_group)
+        parts.append((view, *(t[rows] for t in per_group)))
+    return parts
 
 
 def apply_backward(d: Tensor, y: Tensor) -> Tuple[Tensor, Tensor]:

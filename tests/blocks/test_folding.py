@@ -205,6 +205,13 @@ def test_compiles_as_one_graph(mode, norm):
         assert torch.allclose(ours.grad, theirs.grad, 1e-3, 1e-2)
 
 
+def test_triton_says_why_it_does_not_serve():
+    if torch.cuda.is_available():
+        pytest.skip('it serves')
+    with pytest.raises(RuntimeError, match="'triton' does not serve: .*cpu"):
+        CGNL2d(32, backend='triton')(large())
+
+
 @pytest.mark.parametrize(
     'options, message',
     [
