@@ -229,7 +229,9 @@ class _CGNLNd(BaseModule):
             size = self.inter_channels // self.groups
             scale = (size * math.prod(x.shape[2:])) ** -0.5
         inner = self.inter_channels // self.groups
-        path = choose(self.backend, partial(obstacle, self), x, inner)
+        path = choose(
+            self.backend, partial(obstacle, self), x, inner, self.recompute
+        )
         if path != 'reference':
             return run_folded(self, x, scale, path)
         theta = self.theta(x)

@@ -168,25 +168,26 @@ def _project(x, theta, phi, g, groups, kernels) -> List[Tensor]:
 
 def _project_backward(d, x, weights, d_maps):
     """Gradients of x, residual included, and of the three weights."""
-    d_x, d_weights = d, []
+    d_x, d_weights = d.clone(memory_format=torch.preserve_format), []
     for weight, d_map in zip_longest(weights, d_maps):
         if weight is None:
             d_weights.append(None)
             continue
         d_map = d_map.view(len(x), -1, x.shape[-1])
-        d_x = _add_product(d_x, weight, d_map)
+        _add_product(d_x, weight, d_map)
         d_weights.append(passes.weight_gradient(d_map, x.to(weight.dtype)))
     return d_x, d_weights
 
 
-def _add_product(d: Tensor, weight: Tensor, d_map: Tensor) -> Tensor:
-    """d + weight^T d_map, (B, C, S) in the type and the layout of d."""
+def _add_product(d: Tensor, weight: Tensor, d_map: Tensor) -> None:
+    """Add weight^T d_map to d (B, C, S), whose type and layout stay."""
     weight = weight.expand(len(d), -1, -1)
     if d.dtype != d_map.dtype:
-        return d + torch.bmm(weight.mT, d_map)
-    if d.is_contiguous():
-        return torch.baddbmm(d, weight.mT, d_map)
-    return torch.baddbmm(d.mT, d_map.mT, weight).mT
+        d.add_(torch.bmm(weight.mT, d_map))
+    elif d.is_contiguous():
+        d.baddbmm_(weight.mT, d_map)
+    else:
+        d.mT.baddbmm_(d_map.mT, weight)
 
 
 class _Attention:

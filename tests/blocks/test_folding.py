@@ -126,9 +126,18 @@ def large():
 
 def test_chosen_by_size(monkeypatch):
     block = CGNL2d(32, groups=4)
-    assert large().numel() >= dispatch.SMALL
-    assert path_of(block, large(), monkeypatch) == 'folded'
-    assert path_of(block, large()[..., :8], monkeypatch) == 'reference'
+    x = large()
+    positions = x[0, 0].numel()
+    assert dispatch.TRAINING <= positions < dispatch.INFERENCE
+    few = x[..., :8]
+    assert few[0, 0].numel() < dispatch.TRAINING
+    assert path_of(block, x, monkeypatch) == 'folded'
+    assert path_of(block, few, monkeypatch) == 'reference'
+    with torch.no_grad():
+        assert path_of(block, x, monkeypatch) == 'reference'
+        assert path_of(block, x.repeat(1, 1, 2, 2), monkeypatch) == 'folded'
+    block.recompute = True
+    assert path_of(block, few, monkeypatch) == 'folded'
 
 
 def hook(block):
