@@ -64,7 +64,8 @@ def setup_message(error: BaseException) -> str | None:
         'torch',
     ):
         return (
-            f'{error.name} is not installed. Run `make demo`, or '
+            f'{error.name} is not installed here. Activate the environment '
+            '(`. .venv/bin/activate` after `make demo`), or run '
             "`pip install -e '.[all,lite]' -c requirements/constraints.txt`"
         )
     # not imported by name: it is the import of cgnl_mm that may have failed

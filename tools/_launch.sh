@@ -1,6 +1,6 @@
 # What the launchers share; sourced by them, not run.
 
-TOOLS="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+TOOLS="$(cd "$(dirname "${BASH_SOURCE[0]}")" >/dev/null && pwd)"
 PYTHON="${PYTHON:-python}"
 
 # usage [error]: print the error, then the comment at the head of the script
@@ -15,6 +15,11 @@ require_number() {
     [[ $2 =~ ^[1-9][0-9]*$ ]] || usage "$1 must be a number from 1, got '$2'"
 }
 
+require_port() {
+    require_number PORT "$1"
+    (($1 <= 65535)) || usage "PORT must be at most 65535, got '$1'"
+}
+
 # Whether somebody listens on a port of this machine.
 port_is_taken() {
     (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
@@ -26,8 +31,8 @@ launch_torchrun() {
     local address=${MASTER_ADDR:-127.0.0.1} where
     require_number GPUS "$gpus"
     require_number NNODES "$nnodes"
-    require_number PORT "$port"
-    if ! [[ $rank =~ ^[0-9]+$ ]] || ((rank >= nnodes)); then
+    require_port "$port"
+    if ! [[ $rank =~ ^(0|[1-9][0-9]*)$ ]] || ((rank >= nnodes)); then
         usage "NODE_RANK must be 0 to $((nnodes - 1)), got '$rank'"
     fi
 
@@ -60,9 +65,11 @@ launch_srun() {
     require_number GPUS "$gpus"
     local per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
     require_number GPUS_PER_NODE "$per_node"
+    require_number CPUS_PER_TASK "${CPUS_PER_TASK:-5}"
     read -ra extra <<<"${SRUN_ARGS:-}"
     # MMEngine's default is one fixed port, and jobs may share a node
     export MASTER_PORT="${PORT:-$((12000 + RANDOM % 20000))}"
+    require_port "$MASTER_PORT"
     exec srun \
         --partition="$1" \
         --job-name="$2" \

@@ -9,7 +9,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/_launch.sh"
 [ $# -ge 3 ] || usage
 options=("${@:4}")
 # mmdet's and mmpretrain's take a work folder here, mmaction2's does not
-if [ $# -ge 4 ] && [[ $4 != -* ]]; then
+if [ $# -ge 4 ] && [ -z "$4" ]; then
+    options=("${@:5}")
+elif [ $# -ge 4 ] && [[ $4 != -* ]]; then
     options=(--work-dir "${@:4}")
 fi
 launch_srun "$1" "$2" train.py "$3" ${options[@]+"${options[@]}"}

@@ -9,7 +9,9 @@ import codecs
 import importlib.util
 import io
 import os
+import shlex
 import stat
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -17,7 +19,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from cgnl_mm.errors import MissingDataError, SetupError
+from _common import setup_message
+
+try:
+    from cgnl_mm.errors import MissingDataError, SetupError
+except ModuleNotFoundError as error:  # before the scripts can catch it
+    if setup_message(error) is None:
+        raise
+    print(f'error: {setup_message(error)}', file=sys.stderr)
+    sys.exit(2)
 
 # broken EXIF data and the like, a line for each file
 warnings.filterwarnings('ignore', module='PIL')
@@ -178,12 +188,32 @@ def decode_image(path: Path) -> None:
 
 
 def decode_clip(path: Path) -> None:
-    """Decode the first frame of a video; raise if there is none."""
+    """Decode the first frame of a video, and read on to its end.
+
+    Of a file whose index comes first, a broken download lacks the end only.
+    """
     import av
 
     with av.open(str(path)) as container:
         if next(container.decode(video=0), None) is None:
             raise ValueError('no frame')
+        stream = container.streams.video[0]
+        if stream.duration is None:
+            return
+        end = (stream.start_time or 0) + stream.duration
+        second = round(1 / stream.time_base)
+        container.seek(end - second, stream=stream)
+        read = max(
+            (
+                packet.pts + (packet.duration or 0)
+                for packet in container.demux(stream)
+                if packet.pts is not None and not packet.is_corrupt
+            ),
+            default=0,
+        )
+        if read < end - second:
+            missing = (end - read) / second
+            raise ValueError(f'the last {missing:.1f} seconds are missing')
 
 
 def find_faults(
@@ -384,7 +414,7 @@ def print_links(pairs: 'dict[Path, Path]') -> None:
         if given.resolve() != read.resolve():
             print(
                 f'the configs read {read}: mkdir -p {read.parent} && '
-                f'ln -sfn {given.resolve()} {read}'
+                f'ln -sfT {shlex.quote(str(given.resolve()))} {read}'
             )
 
 
@@ -410,7 +440,8 @@ def add_options(
         '--decode',
         action=argparse.BooleanOptionalAction,
         default=decode,
-        help=f'decode {what}, to find broken files',
+        help=f'decode {what}, to find broken files (default: '
+        f'--{"" if decode else "no-"}decode)',
     )
     parser.add_argument(
         '--workers',

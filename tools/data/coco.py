@@ -277,8 +277,8 @@ def main(argv: 'list[str] | None' = None) -> None:
     print_reports(reports, args, OFFICIAL)
     if any(report.unusable for report in reports):
         print(
-            'warning: mmdet reads every image of its annotations; unpack '
-            'the archives again to get those above'
+            'warning: mmdet reads every image of its annotations; remove '
+            'those above and --unzip again'
         )
     if args.out:
         write_all(args.out, {UNUSABLE: unusable_list(reports)}, args)

@@ -214,20 +214,38 @@ def table(rows) -> str:
     return ''.join(f'{first} {second}\n' for first, second in rows)
 
 
+def refuse_other_tree(folder: Path, images: Path) -> None:
+    """Refuse to build a tree over one that is not ours.
+
+    Args:
+        folder (Path): images/ of the tree: absent, or a link that we made.
+        images (Path): Where it has to lead.
+
+    Raises:
+        SetupError: If there is something else.
+    """
+    if folder.is_symlink():
+        if folder.resolve() != images.resolve():
+            raise SetupError(
+                f'{folder} leads to another folder than {images}: choose '
+                'another --out, or remove it'
+            )
+    elif folder.exists() or (folder.parent / 'images.txt').exists():
+        raise SetupError(
+            f'{folder.parent} holds an official tree, whose lists would be '
+            'replaced: choose another --out'
+        )
+
+
 def link_images(folder: Path, images: Path) -> None:
     """Make ``folder`` lead to ``images``, unless it does.
 
     Raises:
-        SetupError: If it is something else, or cannot be made.
+        SetupError: If it cannot be made.
     """
-    if folder.resolve() == images.resolve():
+    if folder.is_symlink():
         return
-    if folder.is_symlink() or folder.exists():
-        raise SetupError(
-            f'{folder} is not {images}: choose another --out, or remove it'
-        )
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         folder.symlink_to(images.resolve(), target_is_directory=True)
     except OSError as error:
         raise SetupError(f'cannot make {folder}: {error.strerror}') from None
@@ -237,6 +255,7 @@ def main(argv: 'list[str] | None' = None) -> None:
     args = parse_args(argv)
     if args.from_author_lists:
         root, images = args.out, args.images
+        refuse_other_tree(root / 'images', images)
         tree = read_author_lists(*args.from_author_lists)
     else:
         root, images = args.root, args.root / 'images'
@@ -255,21 +274,20 @@ def main(argv: 'list[str] | None' = None) -> None:
         print(f'warning: CUB-200-2011 has {NUM_CLASSES} classes')
     if any(report.unusable for report in reports.values()):
         print(
-            'warning: mmpretrain reads every image of images.txt; unpack '
-            'the archive again to get those above'
+            'warning: mmpretrain reads every image of images.txt; remove '
+            'those above and unpack the archive again'
         )
 
     if args.from_author_lists:
-        if not args.dry_run:
+        if write_all(root, official_files(tree), args):
             link_images(root / 'images', images)
-        write_all(root, official_files(tree), args)
-    elif args.write_author_lists:
+    if args.write_author_lists:
         contents = {
             f'{name}.list': table((p, k) for p, k, s in tree.images if s == of)
             for name, of in (('train', 'train'), ('val', 'test'))
         }
         write_all(args.write_author_lists, contents, args)
-    elif args.out:
+    if args.out and not args.from_author_lists:
         write_all(args.out, {UNUSABLE: unusable_list(reports.values())}, args)
     if not args.dry_run:
         print_links({ROOT: root})
@@ -280,8 +298,7 @@ def parse_args(argv: 'list[str] | None' = None) -> argparse.Namespace:
     parser.add_argument(
         '--root',
         type=Path,
-        default=ROOT,
-        help='the official tree (default: %(default)s)',
+        help=f'the official tree (default: {ROOT})',
     )
     parser.add_argument(
         '--out',
@@ -313,6 +330,9 @@ def parse_args(argv: 'list[str] | None' = None) -> argparse.Namespace:
         parser.error('--from-author-lists needs --out')
     if args.from_author_lists and args.write_author_lists:
         parser.error('--from-author-lists or --write-author-lists, not both')
+    if args.from_author_lists and args.root:
+        parser.error('--from-author-lists or --root, not both')
+    args.root = args.root or ROOT
     return args
 
 

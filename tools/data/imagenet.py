@@ -196,7 +196,7 @@ def main(argv: 'list[str] | None' = None) -> None:
                 lines.append(f'{path} {index[wnid]}\n')
         if split == 'val':
             present = {PurePosixPath(path).name for path in paths}
-            for name in labels.keys() - present:
+            for name in sorted(labels.keys() - present):
                 report.add(name, labels[name], 'missing')
         contents[f'{split}.txt'] = ''.join(lines)
         reports.append(report)
@@ -288,7 +288,23 @@ def read_labels_without_devkit(
             f'{before} is for the classes of {record}, and the folders of '
             f'{args.root / "train"} are others: name the labels with --devkit'
         )
-    return read_val_labels(before, classes, str(before))
+    # it lacks the images that were unusable then
+    return {
+        **unusable_labels(out / UNUSABLE),
+        **read_val_labels(before, classes, str(before)),
+    }
+
+
+def unusable_labels(path: Path) -> 'dict[str, str]':
+    """Return the WNIDs of validation images in our list of unusable ones."""
+    if not path.is_file():
+        return {}
+    rows = (line.split('\t') for line in read_text(path).splitlines())
+    return {
+        PurePosixPath(name).name: wnid
+        for split, name, wnid, _ in rows
+        if split == 'val' and WNID.fullmatch(wnid)
+    }
 
 
 def refuse_foreign(out: Path, contents: 'dict[str, str]') -> None:
@@ -306,7 +322,8 @@ def refuse_foreign(out: Path, contents: 'dict[str, str]') -> None:
         ):
             raise SetupError(
                 f'{path} was not written by this script and has other lines: '
-                'move it away, or choose another --out'
+                'move it away, or choose another --out; of val.txt, '
+                '--val-labels takes the labels'
             )
 
 

@@ -277,6 +277,11 @@ def read_folders(
                 'Name the csv files of Kinetics-400 with --csv'
             )
         labels[clip] = (names[0], None, None)
+    if len({name for name, *_ in labels.values()}) == 1:
+        raise SetupError(
+            f'all clips are in folders of one name, {names[0]!r}: these are '
+            'no class folders. Name the csv files of Kinetics-400 with --csv'
+        )
     return labels
 
 

@@ -136,7 +136,7 @@ def test_author_lists_out_and_in_are_the_same_data(source, check):
     assert 'dry run' in check(*build, '--dry-run')
     assert not (source / 'new').exists()
     out = check(*build)
-    assert f'ln -sfn {source / "new"} data/CUB_200_2011' in out
+    assert f'ln -sfT {source / "new"} data/CUB_200_2011' in out
     assert (source / 'new/images').is_symlink()
     names = (source / 'new/classes.txt').read_text()
     assert names == (source / 'data/CUB_200_2011/classes.txt').read_text()
@@ -152,12 +152,24 @@ def test_author_lists_out_and_in_are_the_same_data(source, check):
 def test_a_tree_is_not_built_over_another_one(source, check):
     check('--write-author-lists', 'lists')
     (source / 'new/images').mkdir(parents=True)
-    with pytest.raises(SetupError, match='new/images is not .*another --out'):
+    with pytest.raises(SetupError, match='new holds .*another --out'):
         check(
             '--from-author-lists', 'lists/train.list', 'lists/val.list',
             '--images', 'data/CUB_200_2011/images', '--out', 'new',
         )  # fmt: skip
     assert not list((source / 'new').glob('*.txt'))
+
+
+def test_the_official_tree_is_not_replaced_by_ours(source, check):
+    check('--write-author-lists', 'lists')
+    tree = source / 'data/CUB_200_2011'
+    before = {f: f.read_bytes() for f in tree.glob('*.txt')}
+    with pytest.raises(SetupError, match='holds an official tree'):
+        check(
+            '--from-author-lists', 'lists/train.list', 'lists/val.list',
+            '--images', tree / 'images', '--out', tree,
+        )  # fmt: skip
+    assert {f: f.read_bytes() for f in tree.glob('*.txt')} == before
 
 
 def change(name, old, new):

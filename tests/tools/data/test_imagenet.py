@@ -225,10 +225,23 @@ def test_flat_images_without_labels_say_what_to_get(source, prepare):
         prepare()
 
 
+def test_labels_of_repaired_images_are_kept_by_a_second_run(
+    source, prepare, write_jpeg
+):
+    """Without the kit they are known from the first run's lists alone."""
+    image = source / 'data/imagenet/val' / val_name(2)
+    image.write_bytes(b'')
+    prepare('--devkit', 'devkit')
+    assert len(samples('val')) == len(VAL) - 1
+    write_jpeg(image)
+    prepare()
+    assert samples('val') == EXPECTED_VAL
+
+
 def test_read_only_data_get_lists_elsewhere(source, prepare):
     out = prepare('--devkit', 'devkit', '--out', 'lists')
     assert not (source / 'data/imagenet/meta').exists()
-    assert f'ln -sfn {source / "lists"} data/imagenet/meta' in out
+    assert f'ln -sfT {source / "lists"} data/imagenet/meta' in out
     (source / 'data/imagenet/meta').symlink_to(source / 'lists')
     assert samples('val') == EXPECTED_VAL
     assert 'ln -s' not in prepare('--devkit', 'devkit', '--out', 'lists')

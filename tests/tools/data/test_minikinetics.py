@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,20 @@ def test_class_folders_alone_are_labels(source, prepare):
     out = prepare(csv=False)
     assert lines(source, 'classes.txt') == [*classes[:2], 'zum\\nba', 'zumba']
     assert '2 path that no list can hold' in out
+
+
+def test_folders_of_one_name_are_no_classes(source, prepare):
+    for split in ('train', 'val'):
+        (source / f'kinetics400/all_{split}/all').mkdir(parents=True)
+        for path in source.glob(f'kinetics400/videos_{split}/*/*'):
+            path.rename(source / f'kinetics400/all_{split}/all' / path.name)
+        shutil.rmtree(source / f'kinetics400/videos_{split}')
+        (source / f'kinetics400/all_{split}').rename(
+            source / f'kinetics400/videos_{split}'
+        )
+    with pytest.raises(SetupError, match="one name, 'all'.* --csv"):
+        prepare(csv=False)
+    assert not (source / 'out').exists()
 
 
 LIST = 'kinetics400/kinetics400_train_list_videos.txt'
@@ -490,8 +505,8 @@ def test_dry_run_writes_nothing(source, prepare):
 def test_says_what_to_link_unless_the_configs_find_it(source, prepare):
     videos, lists = source / 'kinetics400', source / 'out'
     out = prepare()
-    assert f'ln -sfn {videos} data/kinetics400' in out
-    assert f'ln -sfn {lists} data/minikinetics' in out
+    assert f'ln -sfT {videos} data/kinetics400' in out
+    assert f'ln -sfT {lists} data/minikinetics' in out
     (source / 'data').mkdir()
     (source / 'data/kinetics400').symlink_to(videos)
     (source / 'data/minikinetics').symlink_to(lists)

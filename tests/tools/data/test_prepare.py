@@ -2,8 +2,12 @@
 
 import argparse
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from cgnl_mm.errors import SetupError
@@ -80,3 +84,76 @@ def test_paths_that_leave_the_folder_are_refused(prepare, path):
 )
 def test_paths_below_the_folder_stay_as_they_are(prepare, path):
     assert prepare.relative_path(path, '') == path
+
+
+def test_a_reader_of_the_old_file_is_not_disturbed(prepare, args, tmp_path):
+    """Files are replaced, not written over."""
+    path = tmp_path / 'a.txt'
+    path.write_text('old')
+    with path.open() as reader:
+        prepare.write_all(tmp_path, {'a.txt': 'new'}, args)
+        assert reader.read() == 'old'
+    assert path.read_text() == 'new'
+
+
+def test_lines_end_at_newlines_alone(prepare, tmp_path):
+    """As the hosts read them; str.splitlines knows eight more."""
+    path = tmp_path / 'list.txt'
+    path.write_text('a\x0bb 0\n\u2028c 1\r\n', newline='')
+    lines = [line for _, line in prepare.read_lines(path, '')]
+    assert lines == ['a\x0bb 0', 'c 1']
+
+
+def test_folders_come_sorted(prepare, tmp_path):
+    for name in 'cab':
+        (tmp_path / name).mkdir()
+    found = [folder for folder, _ in prepare.walk(tmp_path, '--root')]
+    assert found == ['', 'a', 'b', 'c']
+
+
+def test_the_printed_link_does_what_it_says(
+    prepare, tmp_path, monkeypatch, capsys
+):
+    """With blanks in the path; and it never goes into a real folder."""
+    monkeypatch.chdir(tmp_path)
+    given = tmp_path / 'my clips'
+    given.mkdir()
+    prepare.print_links({Path('data/videos'): given})
+    command = capsys.readouterr().out.partition(': ')[2]
+    subprocess.run(['sh', '-c', command], check=True)
+    assert Path('data/videos').resolve() == given
+    Path('data/videos').unlink()
+    Path('data/videos').mkdir()
+    assert subprocess.run(['sh', '-c', command]).returncode != 0
+    assert not list(Path('data/videos').iterdir())
+
+
+def test_a_clip_whose_end_is_missing_is_unreadable(prepare, tmp_path):
+    """Its index comes first, so half a download opens and starts."""
+    whole, half = tmp_path / 'whole.mp4', tmp_path / 'half.mp4'
+    frames = np.random.default_rng(0).integers(
+        0, 256, (90, 64, 64, 3), np.uint8
+    )
+    with av.open(
+        str(whole), 'w', options={'movflags': 'faststart'}
+    ) as container:
+        stream = container.add_stream('libx264', rate=30)
+        stream.width = stream.height = 64
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame, format='rgb24')
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    content = whole.read_bytes()
+    half.write_bytes(content[: len(content) // 2])
+    assert prepare.fault(whole, prepare.decode_clip) == ''
+    assert prepare.fault(half, prepare.decode_clip).startswith('unreadable')
+
+
+def test_without_torch_a_script_ends_in_one_line():
+    script = Path(__file__).parents[3] / 'tools/data/cub.py'
+    done = subprocess.run(
+        [sys.executable, '-S', script], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith('error: ')
+    assert '.venv/bin/activate' in done.stderr

@@ -102,7 +102,7 @@ def test_flat_folder_elsewhere(source, prepare):
         path.rename(videos / path.name)
     (videos / 'v_Other_g01_c01.AVI').write_bytes(b'clip')
     out = prepare('--videos', 'clips')
-    assert f'ln -sfn {videos} data/ucf101/videos' in out
+    assert f'ln -sfT {videos} data/ucf101/videos' in out
     assert '1 .avi files in no list' in out
     (source / 'data/ucf101/videos').rename(source / 'empty')
     (source / 'data/ucf101/videos').symlink_to(videos)
@@ -237,3 +237,11 @@ def test_dry_run_writes_nothing(source, prepare):
     out = prepare('--dry-run')
     assert 'dry run: nothing written' in out
     assert not list((source / 'data').rglob('*.txt'))
+
+
+def test_a_clip_is_first_looked_for_where_the_list_says(scripts):
+    files = {'v.avi': ['A/v.avi', 'B/v.avi']}
+    locate = scripts('ucf101').locate
+    assert locate('B/v.avi', files) == 'B/v.avi'
+    assert locate('C/v.avi', files) == 'A/v.avi'
+    assert locate('C/w.avi', files) == 'C/w.avi'
