@@ -66,6 +66,7 @@ class Form:
             training alone.
         affinity (Callable, optional): Number of entries of the affinity that
             it forms for a case.
+        only_dot (bool): Whether it serves the dot product alone.
     """
 
     name: str
@@ -74,8 +75,11 @@ class Form:
     is_cgnl: bool = False
     is_for_training: bool = False
     affinity: Callable[[Case], int] | None = None
+    only_dot: bool = False
 
     def serves(self, case: Case) -> bool:
+        if self.only_dot and case.mode != 'dot_product':
+            return False
         return case.rank in getattr(self.build, 'ranks', CONVS)
 
 
@@ -146,17 +150,23 @@ def scaling_cases(quick: bool) -> dict[str, list[tuple[float, Case]]]:
     }
 
 
-def block_forms(device: str, compiled: bool = False) -> list[Form]:
+def block_forms(
+    device: str, dtype: str = 'float32', compiled: bool = False
+) -> list[Form]:
     """All columns.
 
     Args:
         device (str): 'cpu' leaves the CUDA paths out.
+        dtype (str): Half precision leaves the Gram matrix out.
+            Defaults to 'float32'.
         compiled (bool): Whether to add torch.compile's versions.
             Defaults to False.
     """
     forms = []
     for backend in BACKENDS:
         if backend == 'triton' and device == 'cpu':
+            continue
+        if backend == 'gram' and dtype != 'float32':
             continue
         forms.append(_ours(backend))
         if backend != 'reference':
@@ -201,7 +211,10 @@ def _ours(backend: str, recompute: bool = False) -> Form:
         return build_cgnl(case, backend, recompute)
 
     name = f'cgnl {backend}' + ' recompute' * recompute
-    return Form(name, build, True, True, recompute)
+    return Form(
+        name, build, is_ours=True, is_cgnl=True, is_for_training=recompute,
+        only_dot=backend == 'gram',
+    )  # fmt: skip
 
 
 def _compile(build: Callable[[Case], nn.Module]):

@@ -430,7 +430,9 @@ def main() -> None:
         )
     forms = [
         form
-        for form in _bench_forms.block_forms(args.device, args.compile)
+        for form in _bench_forms.block_forms(
+            args.device, args.dtype, args.compile
+        )
         if form.name == _bench_forms.LOOP or re.search(args.forms, form.name)
     ]
     try:

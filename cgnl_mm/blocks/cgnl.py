@@ -71,10 +71,11 @@ class _CGNLNd(BaseModule):
         init_std (float): Standard deviation of the normal initialisation of
             the convolutions. Defaults to 0.01.
         backend (str): 'reference' (the operator, then the layers), 'folded'
-            (all in few passes; ``cgnl_mm/ops/folded.py``), 'triton' (the same
-            passes as Triton kernels, for CUDA) or 'auto' (what the
-            measurements speak for). The results are the same to rounding.
-            Defaults to 'auto'.
+            (all in few passes; ``cgnl_mm/ops/folded.py``), 'gram' (the same,
+            the dot product's sums from the Gram matrix of x;
+            ``cgnl_mm/ops/inner_sums.py``), 'triton' (as Triton kernels, for
+            CUDA) or 'auto' (what the measurements speak for). The results
+            are the same to rounding. Defaults to 'auto'.
         recompute (bool): Whether the folded paths compute theta, phi and g
             again in the backward pass instead of keeping them: less memory,
             more time. Defaults to False.

@@ -14,12 +14,15 @@ from ..ops.folded_norm import FoldedNorm
 LAYERS = ('theta', 'phi', 'g', 'conv_out')
 
 
-def obstacle(block: nn.Module) -> Optional[str]:
-    """Say why a block cannot be folded; None if it can.
+def obstacle(block: nn.Module, path: str) -> Optional[str]:
+    """Say why a block cannot take a folded path; None if it can.
 
     Args:
         block (Module): A CGNL block.
+        path (str): 'folded', 'gram' or 'triton'.
     """
+    if path == 'gram' and block.mode != 'dot_product':
+        return f'the Gram matrix knows no {block.mode!r}'
     layers = [getattr(block, name, None) for name in LAYERS]
     for layer in (*filter(None, layers), block.norm):
         if layer._forward_hooks or layer._forward_pre_hooks:
@@ -46,7 +49,7 @@ def run_folded(
         block (Module): A CGNL block without an :func:`obstacle`.
         x (Tensor): (B, C, \\*spatial).
         scale (float): Factor of the inner products.
-        path (str): 'folded' or 'triton'. Defaults to 'folded'.
+        path (str): 'folded', 'gram' or 'triton'. Defaults to 'folded'.
 
     Returns:
         Tensor: Same shape and dtype.
@@ -73,6 +76,7 @@ def run_folded(
             block.groups,
             scale,
             block.recompute,
+            path == 'gram',
             kernels,
         )
     if isinstance(block.norm, _BatchNorm) and norm.over_batch:

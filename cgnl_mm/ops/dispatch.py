@@ -11,10 +11,15 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor
 
-BACKENDS = ('auto', 'reference', 'folded', 'triton')
-# Positions from which on the folded path is the faster one on a CPU. Without
-# gradients it saves fewer passes, and oneDNN's convolutions are ahead longer.
+from .inner_sums import GramSums
+
+BACKENDS = ('auto', 'reference', 'folded', 'gram', 'triton')
+# Measured on CPUs. Positions from which on the folded path is the faster one;
+# without gradients it saves fewer passes, and oneDNN's convolutions are ahead
+# longer.
 TRAINING, INFERENCE = 512, 8192
+# Positions for each channel from which on the Gram matrix is, in both.
+GRAM = 2
 
 _logger = logging.getLogger('cgnl_mm')
 _said = set()
@@ -22,7 +27,7 @@ _said = set()
 
 def choose(
     backend: str,
-    find_obstacle: Callable[[], Optional[str]],
+    find_obstacle: Callable[[str], Optional[str]],
     x: Tensor,
     inner: int,
     recompute: bool = False,
@@ -31,13 +36,13 @@ def choose(
 
     Args:
         backend (str): One of :data:`BACKENDS`.
-        find_obstacle (Callable): Says why the block cannot be folded.
+        find_obstacle (Callable): Says why the block cannot take a path.
         x (Tensor): The block's input.
         inner (int): Inner channels of a group, C' / G.
         recompute (bool): Whether memory goes before time. Defaults to False.
 
     Returns:
-        str: 'reference', 'folded' or 'triton'.
+        str: 'reference', 'folded', 'gram' or 'triton'.
 
     Raises:
         RuntimeError: If a path is forced, but cannot be taken.
@@ -47,30 +52,39 @@ def choose(
         return 'reference'
     if backend == 'reference':
         return backend
-    obstacle = find_obstacle()
-    if backend == 'triton' and not obstacle:
+    if backend != 'auto':
+        reason = find_obstacle(backend) or _obstacle(backend, x, inner)
+        if reason:
+            raise RuntimeError(
+                f"backend='{backend}' does not serve: {reason}; use 'auto' "
+                "or 'reference'"
+            )
+        return backend
+    reason = find_obstacle('folded')
+    if not reason and x.device.type == 'cpu':
+        positions = math.prod(x.shape[2:])
+        if positions >= GRAM * x.shape[1] and not (
+            find_obstacle('gram') or _obstacle('gram', x, inner)
+        ):
+            return 'gram'
+        enough = TRAINING if torch.is_grad_enabled() else INFERENCE
+        return 'folded' if recompute or positions >= enough else 'reference'
+    if not reason and recompute:
+        return 'folded'
+    _say_once(
+        'CGNL runs its reference path: '
+        + (reason or f'the others are not measured on {x.device.type} yet')
+    )
+    return 'reference'
+
+
+def _obstacle(path: str, x: Tensor, inner: int) -> Optional[str]:
+    """Say why a path does not serve an input; None if it does."""
+    if path == 'triton':
         from . import passes_triton  # imports triton
 
-        obstacle = passes_triton.supported(x, inner)
-    if backend != 'auto' and obstacle:
-        raise RuntimeError(
-            f"backend='{backend}' does not serve: {obstacle}; use 'auto' or "
-            "'reference'"
-        )
-    if backend != 'auto':
-        return backend
-    if obstacle:
-        reason = obstacle
-    elif recompute:
-        return 'folded'
-    elif x.device.type != 'cpu':
-        reason = f'the others are not measured on {x.device.type} yet'
-    else:
-        positions = math.prod(x.shape[2:])
-        enough = TRAINING if torch.is_grad_enabled() else INFERENCE
-        return 'folded' if positions >= enough else 'reference'
-    _say_once(f'CGNL runs its reference path: {reason}')
-    return 'reference'
+        return passes_triton.supported(x, inner)
+    return GramSums.obstacle(x) if path == 'gram' else None
 
 
 def _say_once(text: str) -> None:

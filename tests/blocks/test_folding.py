@@ -28,6 +28,7 @@ NORMS = {
     'IN': dict(type='IN', affine=True),
     'none': False,
 }
+SYNC = 'SyncBN', True
 
 
 def twins(rank=2, training=True, **options):
@@ -47,15 +48,19 @@ def twins(rank=2, training=True, **options):
     return block, other
 
 
-@pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
-@pytest.mark.parametrize('norm', NORMS)
-@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize(
+    'norm, training',
+    # SyncBN in training is an obstacle: see below
+    [(n, t) for n in NORMS for t in (True, False) if (n, t) != SYNC],
+)
+@pytest.mark.parametrize(
+    'mode, path', [*((mode, 'folded') for mode in MODES), (MODES[0], 'gram')]
+)
 @pytest.mark.parametrize('rank', BLOCKS)
-def test_paths_agree(rank, mode, norm, training):
+def test_paths_agree(rank, mode, path, norm, training):
     """Outputs, gradients and running statistics."""
-    if norm == 'SyncBN' and training:
-        pytest.skip('an obstacle: see below')
     blocks = twins(rank, training, mode=mode, norm_cfg=NORMS[norm], gamma=0.1)
+    blocks[1].backend = path
     x = torch.randn(2, 32, *SIZES[rank], dtype=torch.float64)
     found = []
     for block in blocks:
@@ -111,9 +116,9 @@ def path_of(block, x, monkeypatch):
 
     run = cgnl.run_folded
 
-    def record(*args):
-        taken.append('folded')
-        return run(*args)
+    def record(block, x, scale, path):
+        taken.append(path)
+        return run(block, x, scale, path)
 
     monkeypatch.setattr(cgnl, 'run_folded', record)
     block(x)
@@ -125,7 +130,7 @@ def large():
 
 
 def test_chosen_by_size(monkeypatch):
-    block = CGNL2d(32, groups=4)
+    block = CGNL2d(32, groups=4, mode='embedded_gaussian')
     x = large()
     positions = x[0, 0].numel()
     assert dispatch.TRAINING <= positions < dispatch.INFERENCE
@@ -138,6 +143,35 @@ def test_chosen_by_size(monkeypatch):
         assert path_of(block, x.repeat(1, 1, 2, 2), monkeypatch) == 'folded'
     block.recompute = True
     assert path_of(block, few, monkeypatch) == 'folded'
+
+
+def test_gram_is_chosen_where_positions_outnumber_channels(monkeypatch):
+    block, x = CGNL2d(32, groups=4), large()
+    enough = x[..., : dispatch.GRAM * 32 // 16, :16]
+    assert path_of(block, enough, monkeypatch) == 'gram'
+    assert path_of(block, enough[..., 1:], monkeypatch) == 'reference'
+    with torch.no_grad():
+        assert path_of(block, enough, monkeypatch) == 'gram'
+    with torch.autocast('cpu', torch.bfloat16):
+        assert path_of(block, x, monkeypatch) == 'folded'
+    half = copy.deepcopy(block).bfloat16()
+    assert path_of(half, x.bfloat16(), monkeypatch) == 'folded'
+
+
+@pytest.mark.parametrize('mode', MODES[1:])
+def test_gram_says_why_it_does_not_serve(mode):
+    block = CGNL2d(32, groups=4, mode=mode, backend='gram')
+    with pytest.raises(RuntimeError, match=f"'gram' does not.*{mode}"):
+        block(large())
+
+
+def test_gram_refuses_half_precision():
+    block = CGNL2d(32, groups=4, backend='gram')
+    with torch.autocast('cpu', torch.bfloat16):
+        with pytest.raises(RuntimeError, match='autocast'):
+            block(large())
+    with pytest.raises(RuntimeError, match='torch.bfloat16 loses the sums'):
+        block.bfloat16()(large().bfloat16())
 
 
 def hook(block):
@@ -177,7 +211,7 @@ def test_obstacles(change, message, monkeypatch, caplog):
     if change is sync:  # its reference needs a GPU: choose alone
         from cgnl_mm.blocks.folding import obstacle
 
-        assert message in obstacle(block)
+        assert message in obstacle(block, 'folded')
         return
     with caplog.at_level(logging.INFO, 'cgnl_mm'):
         assert path_of(block, large(), monkeypatch) == 'reference'

@@ -20,8 +20,11 @@ CASES = json.loads(DATA['__cases__'].tobytes())
 # GroupNorm cancels the attention's magnitude, the reference's gradients of phi
 # and g are themselves rounding (1e-6 beside 40): those are held to float32
 # rounding of the whole block.
-RELATIVE = 1e-4
 ROUNDING = 1e-6
+# (output, gradients). One group's sum in the scaled case is near zero, and
+# the author's float32 is 4e-6 and 1.5e-4 from float64 there. The other paths
+# round as he did; the Gram matrix is ten times nearer to float64.
+RELATIVE = {'gram': (1e-5, 3e-4)}
 
 
 def tensors(case, kind):
@@ -63,6 +66,12 @@ def largest(tensor):
     return tensor.abs().max().item()
 
 
+def paths(case):
+    if CASES[case]['block'] == 'cgnl':
+        return 'reference', 'folded', 'gram'
+    return 'reference', 'folded'
+
+
 # his NonLocal is 2D alone
 COMBINATIONS = [
     (case, rank, backend)
@@ -70,7 +79,7 @@ COMBINATIONS = [
     for rank, backend in (
         [(2, None)]
         if CASES[case]['block'] == 'nl'
-        else product((1, 2, 3), ('reference', 'folded'))
+        else product((1, 2, 3), paths(case))
     )
 ]
 
@@ -96,9 +105,10 @@ def test_matches_author(case, rank, backend):
     grad_y = torch.from_numpy(DATA[f'{case}/grad_y']).reshape(y.shape)
     y.backward(grad_y)
 
-    assert deviation(y, reference) < 1e-6 * largest(reference)
+    relative_y, relative = RELATIVE.get(backend, (1e-6, 1e-4))
+    assert deviation(y, reference) < relative_y * largest(reference)
     grad_x = torch.from_numpy(DATA[f'{case}/grad_x']).reshape(x.shape)
-    assert deviation(x.grad, grad_x) < RELATIVE * largest(grad_x)
+    assert deviation(x.grad, grad_x) < relative * largest(grad_x)
     grads = convert_block_state_dict(tensors(case, 'grad'), rank)
     ours = dict(block.named_parameters())
     rounding = ROUNDING * max(map(largest, grads.values()))
@@ -106,7 +116,7 @@ def test_matches_author(case, rank, backend):
     for name, grad in grads.items():
         if settings['block'] == 'nl' and name.endswith('.conv.bias'):
             continue  # no such parameter in the author's block
-        allowed = max(RELATIVE * largest(grad), rounding)
+        allowed = max(relative * largest(grad), rounding)
         assert deviation(ours[name].grad, grad) < allowed, name
         checked += 1
     assert checked == 6
