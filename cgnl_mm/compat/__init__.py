@@ -13,6 +13,7 @@ only those named. What was done::
 from . import (
     cpu_distributed,
     flexible_runner,
+    mmaction_bfloat16,
     mmaction_drn,
     mmcv_ops,
     no_pkg_resources,
@@ -25,6 +26,7 @@ from .workaround import Record, Workaround, switched_off
 WORKAROUNDS = (
     mmcv_ops.WORKAROUND,
     mmaction_drn.WORKAROUND,
+    mmaction_bfloat16.WORKAROUND,
     safe_load.WORKAROUND,
     cpu_distributed.WORKAROUND,
     flexible_runner.WORKAROUND,

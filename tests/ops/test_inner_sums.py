@@ -41,3 +41,17 @@ def test_both_ways_agree(shape, last):
 def test_nothing_is_kept_without_a_backward_pass():
     x, (phi, g) = torch.randn(2, 12, 35), torch.randn(2, 8, 12)
     assert GramSums(G, keep=False).forward(x, phi, g)[1] == []
+
+
+@pytest.mark.parametrize('offset', [0.0, 5.0])
+def test_gram_is_nearer_to_float64_than_the_maps(offset):
+    """At the size of a video's res3: 512 channels, 3136 positions."""
+    x = torch.randn(1, 512, 3136) + offset
+    phi, g = 0.1 * torch.randn(2, 256, 512)
+    ways = MapSums(8, [1], True, passes), GramSums(8, keep=False)
+    (truth,), _ = ways[0].forward(x.double(), phi.double(), g.double())
+    errors = [
+        ((way.forward(x, phi, g)[0][0] - truth) / truth).norm()
+        for way in ways
+    ]
+    assert errors[1] < errors[0] < 1e-3

@@ -1,0 +1,53 @@
+"""Training accuracy of mmaction2's heads in bfloat16.
+
+Symptom: ``TypeError: Got unsupported ScalarType BFloat16`` in the first
+training step with ``AmpOptimWrapper(dtype='bfloat16')`` or FSDP in bfloat16.
+
+Versions: mmaction2 <= 1.2.0: the head hands its scores to numpy, which has
+no bfloat16, to count the correct ones.
+
+Upstream: none; float16 has no such defect.
+
+Cure: ``BaseHead.loss_by_feat`` gets bfloat16 scores as float32. The loss is
+computed in float32 under autocast anyway.
+
+Delete when: mmaction2 widens the scores itself.
+"""
+
+import functools
+import importlib.util
+from typing import Optional
+
+from .after_import import after_import
+from .workaround import Workaround
+
+
+def not_needed() -> Optional[str]:
+    if importlib.util.find_spec('mmaction') is None:
+        return 'mmaction2 is not installed'
+    return None
+
+
+def mend(heads) -> None:
+    """Replace ``BaseHead.loss_by_feat`` of ``mmaction.models.heads.base``."""
+    original = heads.BaseHead.loss_by_feat
+
+    @functools.wraps(original)
+    def loss_by_feat(self, cls_scores, data_samples):
+        import torch
+
+        if cls_scores.dtype == torch.bfloat16:
+            cls_scores = cls_scores.float()
+        return original(self, cls_scores, data_samples)
+
+    heads.BaseHead.loss_by_feat = loss_by_feat
+
+
+WORKAROUND = Workaround(
+    name='mmaction_bfloat16',
+    symptom='TypeError: Got unsupported ScalarType BFloat16',
+    versions='mmaction2 <= 1.2.0',
+    upstream='none',
+    not_needed=not_needed,
+    apply=lambda: after_import('mmaction.models.heads.base', mend),
+)
