@@ -6,7 +6,7 @@ Chosen by the measurements of docs/performance.md, which
 
 import logging
 import math
-from typing import Callable, Optional
+from typing import Callable, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -60,22 +60,29 @@ def choose(
                 "or 'reference'"
             )
         return backend
-    reason = find_obstacle('folded')
-    if not reason and x.device.type == 'cpu':
-        positions = math.prod(x.shape[2:])
-        if positions >= GRAM * x.shape[1] and not (
-            find_obstacle('gram') or _obstacle('gram', x, inner)
-        ):
-            return 'gram'
-        enough = TRAINING if torch.is_grad_enabled() else INFERENCE
-        return 'folded' if recompute or positions >= enough else 'reference'
-    if not reason and recompute:
-        return 'folded'
-    _say_once(
-        'CGNL runs its reference path: '
-        + (reason or f'the others are not measured on {x.device.type} yet')
-    )
-    return 'reference'
+    path, reason = _choose_auto(find_obstacle, x, inner, recompute)
+    _say_once(f'CGNL runs its {path} path: {reason}')
+    return path
+
+
+def _choose_auto(find_obstacle, x, inner, recompute) -> Tuple[str, str]:
+    """The path of backend='auto', and why."""
+    obstacle = find_obstacle('folded')
+    if obstacle:
+        return 'reference', obstacle
+    device = x.device.type
+    positions = math.prod(x.shape[2:])
+    if device == 'cpu' and positions >= GRAM * x.shape[1]:
+        if not (find_obstacle('gram') or _obstacle('gram', x, inner)):
+            return 'gram', f'{GRAM} positions a channel, or more'
+    if recompute:
+        return 'folded', 'recompute=True'
+    if device != 'cpu':
+        return 'reference', f'the others are not measured on {device} yet'
+    enough = TRAINING if torch.is_grad_enabled() else INFERENCE
+    if positions >= enough:
+        return 'folded', f'{enough} positions or more'
+    return 'reference', f'fewer than {enough} positions'
 
 
 def _obstacle(path: str, x: Tensor, inner: int) -> Optional[str]:

@@ -174,6 +174,19 @@ def test_gram_refuses_half_precision():
         block.bfloat16()(large().bfloat16())
 
 
+def test_one_line_says_which_path_runs(monkeypatch, caplog):
+    monkeypatch.setattr(dispatch, '_said', set())
+    block, x = CGNL2d(32, groups=4), large()
+    with caplog.at_level(logging.INFO, 'cgnl_mm'):
+        for _ in range(2):
+            block(x)
+            block(x[..., :1])
+    assert [record.message for record in caplog.records] == [
+        'CGNL runs its gram path: 2 positions a channel, or more',
+        'CGNL runs its reference path: fewer than 512 positions',
+    ]
+
+
 def hook(block):
     block.phi.register_forward_hook(lambda *args: None)
 
