@@ -1,0 +1,23 @@
+"""What ``cgnl_mm.ops``, which knows no MMEngine, logs: into MMEngine's log."""
+
+import logging
+
+from mmengine.logging import MMLogger, print_log
+
+
+class ForwardingHandler(logging.Handler):
+    """Hands records to the logger of the current runner, if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # asking for the current one would make one, which prints
+        if not MMLogger._instance_dict:
+            return
+        print_log(record.getMessage(), 'current', record.levelno)
+
+
+def forward_to_mmengine() -> None:
+    """Forward the records of the logger 'cgnl_mm'; idempotent."""
+    logger = logging.getLogger('cgnl_mm')
+    if not any(isinstance(h, ForwardingHandler) for h in logger.handlers):
+        logger.addHandler(ForwardingHandler())
+        logger.setLevel(logging.INFO)
