@@ -9,10 +9,10 @@ class ForwardingHandler(logging.Handler):
     """Hands records to the logger of the current runner, if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # asking for the current one would make one, which prints
-        if not MMLogger._instance_dict:
-            return
-        print_log(record.getMessage(), 'current', record.levelno)
+        # 'mmengine' is the default one, which prints; a runner's is named
+        # after its experiment
+        if MMLogger._instance_dict.keys() - {'mmengine'}:
+            print_log(record.getMessage(), 'current', record.levelno)
 
 
 def forward_to_mmengine() -> None:

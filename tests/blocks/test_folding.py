@@ -178,14 +178,15 @@ def test_gram_refuses_half_precision():
 def test_one_line_says_which_path_runs(monkeypatch, caplog):
     monkeypatch.setattr(dispatch, '_said', set())
     block, x = CGNL2d(32, groups=4), large()
-    MMLogger.get_current_instance().addHandler(caplog.handler)
+    runner = MMLogger.get_instance('a runner')
+    runner.addHandler(caplog.handler)
     try:
         for _ in range(2):
             block(x)
             block(x[..., :1])
     finally:
-        MMLogger.get_current_instance().removeHandler(caplog.handler)
-    logged = [r for r in caplog.records if r.name == 'mmengine']
+        MMLogger._instance_dict.pop('a runner')
+    logged = [r for r in caplog.records if r.name == runner.name]
     assert [record.message for record in logged] == [
         'CGNL runs its gram path: 2 positions a channel, or more',
         'CGNL runs its reference path: fewer than 512 positions',
