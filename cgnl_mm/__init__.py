@@ -9,13 +9,23 @@ Without mmcv, :mod:`cgnl_mm.ops` works, and the blocks say what to install.
 
 from . import compat, errors
 from .hosts import has_openmmlab, register_hosts, require_mmcv
+from .insertion import insert_after
 from .version import __version__
 
-__all__ = ['CGNL1d', 'CGNL2d', 'CGNL3d', '__version__', 'compat', 'errors']
+__all__ = [
+    'CGNL1d',
+    'CGNL2d',
+    'CGNL3d',
+    '__version__',
+    'compat',
+    'errors',
+    'insert_after',
+]
 
 if has_openmmlab():
     compat.apply()
 
+    from . import hooks  # noqa: F401  registers them
     from .blocks import CGNL1d, CGNL2d, CGNL3d
 
     register_hosts()

@@ -15,3 +15,11 @@ class MissingDataError(SetupError, FileNotFoundError):
 
 class MissingHostError(SetupError, ImportError):
     """An OpenMMLab package that a config needs is not installed."""
+
+
+class UnreadableFileError(SetupError):
+    """A sample of a test cannot be read."""
+
+
+class TooManyUnreadableError(SetupError):
+    """More of the training samples than allowed cannot be read."""

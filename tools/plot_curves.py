@@ -2,6 +2,12 @@
 
     python tools/plot_curves.py work_dirs/i3d_r18_cgnl_movingdigits
     python tools/plot_curves.py work_dirs/r18_digits work_dirs/r18_cgnl_digits
+    python tools/plot_curves.py work_dirs/r18_*_seed? --seeds \\
+        --scalar loss grad_norm
+
+With ``--seeds``, runs whose folders differ by their seed alone
+(``r18_digits_seed0``, ``r18_digits/seed_1``) become one curve: the mean, and
+a band of one standard deviation.
 
 Reads what MMEngine's LoggerHook writes, so any host's runs will do. A run
 that was resumed is one curve.
@@ -9,6 +15,8 @@ that was resumed is one curve.
 
 import argparse
 import json
+import re
+import statistics
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +32,7 @@ MAIN_METRICS = (
 )
 LINE_STYLES = ('-', '--', ':', '-.')
 NO_METRICS = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory')
+SEED = re.compile(r'[-_./]?seed[-_=]?\d+$')
 
 
 @dataclass
@@ -55,11 +64,22 @@ class Curves:
 
     def points(self, metric: str) -> list[tuple[int, float]]:
         """(step, value) of each validation that reports ``metric``."""
-        return [
-            (record['step'], record[metric])
-            for record in self.val
-            if metric in record
-        ]
+        return _points(self.val, metric)
+
+    def logged(self, scalar: str) -> list[tuple[int, float]]:
+        """(iteration, value) of a scalar that training logs."""
+        return _points(self.train, scalar)
+
+    def scalars(self) -> set[str]:
+        """Names of all that training logs."""
+        names = {name for record in self.train for name in record}
+        return names - {'step', 'epoch', 'iter'}
+
+
+def _points(records: list[dict], name: str) -> list[tuple[int, float]]:
+    return [
+        (record['step'], record[name]) for record in records if name in record
+    ]
 
 
 def read_curves(folder: Path) -> Curves:
@@ -107,18 +127,18 @@ def _read_lines(log: Path) -> list[dict]:
 
 def _add_session(curves: Curves, records: list[dict]) -> None:
     """Append a session, dropping older records that it trains again."""
-    # only training logs carry the iteration
-    train = [record for record in records if 'iter' in record]
-    val = [record for record in records if 'iter' not in record]
+    train = [record for record in records if _is_of_training(record)]
+    val = [record for record in records if not _is_of_training(record)]
     if train:
-        first = train[0]
-        curves.by_epoch = 'epoch' in first
-        start = first['epoch' if curves.by_epoch else 'step']
+        start = min(record['step'] for record in train)
         curves.train = [
-            record
-            for record in curves.train
-            if record['step'] < first['step']
+            record for record in curves.train if record['step'] < start
         ]
+        # those of the loop also tell the epoch
+        first = next((record for record in train if 'iter' in record), {})
+        curves.by_epoch = 'epoch' in first if first else curves.by_epoch
+        if curves.by_epoch:
+            start = first.get('epoch', start)
         curves.val = [
             record for record in curves.val if record['step'] < start
         ]
@@ -126,63 +146,157 @@ def _add_session(curves: Curves, records: list[dict]) -> None:
     curves.val += val
 
 
-def plot(runs: list[Curves], metrics: list[str] | None, out: Path) -> None:
-    """Draw the loss and the validation metrics side by side.
+def _is_of_training(record: dict) -> bool:
+    """Whether the loop wrote it, or CGNLStatisticsHook did."""
+    return 'iter' in record or any(key.startswith('cgnl/') for key in record)
+
+
+def plot(
+    runs: list[Curves],
+    metrics: list[str] | None,
+    out: Path,
+    scalars: list[str] | None = None,
+    seeds: bool = False,
+) -> None:
+    """Draw training scalars and validation metrics side by side.
 
     Args:
         runs (list[Curves]): One colour each.
         metrics (list[str] | None): Names of metrics, one line style each.
             None: each run's main ones.
         out (Path): The PNG.
+        scalars (list[str] | None): What training logs, one panel each.
+            Defaults to the loss.
+        seeds (bool): Whether runs that differ by their seed alone are one
+            curve. Defaults to False.
     """
     import matplotlib
 
     matplotlib.use('Agg')  # no display needed
     import matplotlib.pyplot as plt
 
-    fig, (left, right) = plt.subplots(
-        1, 2, figsize=(11, 4.2), layout='constrained'
+    scalars = scalars or ['loss']
+    panels = len(scalars) + 1
+    fig, axes = plt.subplots(
+        1, panels, figsize=(5.5 * panels, 4.2), layout='constrained'
     )
-    names = _names(runs)
+    *left, right = axes
     shown = []
-    for index, (name, curves) in enumerate(zip(names, runs)):
+    for index, (name, group) in enumerate(grouped(runs, seeds).items()):
         color = f'C{index % 10}'
-        losses = [
-            (record['step'], record['loss'])
-            for record in curves.train
-            if 'loss' in record
-        ]
-        if losses:
-            left.plot(*zip(*losses), color=color, label=name, linewidth=1.2)
-        for metric in metrics or curves.metrics():
-            points = curves.points(metric)
-            if not points:
+        for panel, scalar in zip(left, scalars):
+            draw(
+                panel,
+                [curves.logged(scalar) for curves in group],
+                color=color,
+                label=name,
+                linewidth=1.2,
+            )
+        for metric in metrics or group[0].metrics():
+            lines = [curves.points(metric) for curves in group]
+            if not any(lines):
                 continue
             if metric not in shown:
                 shown.append(metric)
-            right.plot(
-                *zip(*points),
+            draw(
+                right,
+                lines,
                 color=color,
                 linestyle=LINE_STYLES[shown.index(metric) % 4],
                 marker='o',
                 markersize=3.5,
                 label=f'{name}: {metric}',
             )
-    left.set(xlabel='iteration', ylabel='loss', title='training')
+    for panel, scalar in zip(left, scalars):
+        panel.set(xlabel='iteration', ylabel=scalar, title='training')
     units = {'epoch' if curves.by_epoch else 'iteration' for curves in runs}
     right.set(
         xlabel=' or '.join(sorted(units)),
         ylabel=', '.join(shown) or 'no validation was logged',
         title='validation',
     )
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        if axes.get_lines():
-            axes.legend(fontsize=8)
+    for panel in axes:
+        panel.grid(alpha=0.3)
+        if panel.get_lines():
+            panel.legend(fontsize=8)
     right.xaxis.get_major_locator().set_params(integer=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(out, dpi=120)
     plt.close(fig)
+
+
+def draw(axes, lines: list[list[tuple[int, float]]], **style) -> None:
+    """Draw one line, or the mean of several with a band.
+
+    Args:
+        axes (Axes): Where.
+        lines (list): (step, value) pairs of each run. A run without any does
+            not count.
+        **style: Of matplotlib's ``plot``.
+    """
+    steps, means, deviations = mean_and_deviation(lines)
+    if not steps:
+        return
+    axes.plot(steps, means, **style)
+    if any(deviations):
+        axes.fill_between(
+            steps,
+            [mean - std for mean, std in zip(means, deviations)],
+            [mean + std for mean, std in zip(means, deviations)],
+            color=style['color'],
+            alpha=0.2,
+            linewidth=0,
+        )
+
+
+def mean_and_deviation(
+    lines: list[list[tuple[int, float]]],
+) -> tuple[list[int], list[float], list[float]]:
+    """Mean and sample standard deviation at the steps that all runs have.
+
+    A run that was cut short ends the curve: a mean over fewer seeds from
+    there on would show a jump that no run made.
+
+    Args:
+        lines (list): (step, value) pairs of each run. A run without any does
+            not count.
+
+    Returns:
+        tuple[list, list, list]: Steps, means, deviations (0 for one run).
+    """
+    values = [dict(line) for line in lines if line]
+    if not values:
+        return [], [], []
+    common = set(values[0]).intersection(*values[1:])
+    steps = sorted(common)
+    columns = [[run[step] for run in values] for step in steps]
+    means = [statistics.fmean(column) for column in columns]
+    if len(values) == 1:
+        return steps, means, [0.0] * len(steps)
+    return steps, means, [statistics.stdev(column) for column in columns]
+
+
+def grouped(runs: list[Curves], seeds: bool) -> dict[str, list[Curves]]:
+    """Runs by the name of their curve, in the order given.
+
+    Args:
+        runs (list[Curves]): The runs.
+        seeds (bool): Whether those that differ by their seed alone go
+            together.
+    """
+    if not seeds:
+        return {name: [curves] for name, curves in zip(_names(runs), runs)}
+    groups = {}
+    for curves in runs:
+        name = SEED.sub('', str(curves.folder))
+        groups.setdefault(name, []).append(curves)
+    short = [Path(name).name for name in groups]
+    if len(set(short)) < len(short):
+        short = list(groups)
+    return {
+        f'{name} ({len(group)} seeds)' if len(group) > 1 else name: group
+        for name, group in zip(short, groups.values())
+    }
 
 
 def _names(runs: list[Curves]) -> list[str]:
@@ -228,16 +342,24 @@ def summary(curves: Curves, metrics: list[str] | None) -> str:
     return '\n'.join(lines)
 
 
-def require_metrics(runs: list[Curves], metrics: list[str]) -> None:
-    """Raise SetupError for a metric that no run reports."""
-    known = sorted({name for curves in runs for name in curves.reported()})
-    for metric in metrics:
-        if metric not in known:
-            from cgnl_mm.errors import SetupError
+def require_metrics(
+    runs: list[Curves], metrics: list[str], scalars: list[str]
+) -> None:
+    """Raise SetupError for a metric or scalar that no run reports."""
+    reported = {name for curves in runs for name in curves.reported()}
+    logged = {name for curves in runs for name in curves.scalars()}
+    for option, names, known in (
+        ('--metric', metrics, reported),
+        ('--scalar', scalars, logged),
+    ):
+        for name in names:
+            if name not in known:
+                from cgnl_mm.errors import SetupError
 
-            raise SetupError(
-                f'--metric {metric}: no run reports it, they report {known}'
-            )
+                raise SetupError(
+                    f'{option} {name}: no run reports it, they report '
+                    f'{sorted(known)}'
+                )
 
 
 def parse_args() -> argparse.Namespace:
@@ -259,18 +381,29 @@ def parse_args() -> argparse.Namespace:
         metavar='NAME',
         help="metrics to show; default: the host's main ones",
     )
+    parser.add_argument(
+        '--scalar',
+        nargs='+',
+        metavar='NAME',
+        help='what training logs, one panel each; default: loss',
+    )
+    parser.add_argument(
+        '--seeds',
+        action='store_true',
+        help='runs that differ by their seed alone are one curve',
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     runs = [read_curves(folder) for folder in args.runs]
-    require_metrics(runs, args.metric or [])
+    require_metrics(runs, args.metric or [], args.scalar or [])
     out = args.out
     if out is None:
         out = runs[0].folder if len(runs) == 1 else Path()
         out = out / 'curves.png'
-    plot(runs, args.metric, out)
+    plot(runs, args.metric, out, args.scalar, args.seeds)
     for name, curves in zip(_names(runs), runs):
         if len(runs) > 1:
             print(f'[{name}]')

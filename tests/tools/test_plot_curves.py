@@ -135,3 +135,105 @@ def test_run_without_validation(tool, tmp_path):
     curves = tool.read_curves(tmp_path)
     tool.plot([curves], None, tmp_path / 'curves.png')
     assert 'validation: none logged' in tool.summary(curves, None)
+
+
+def write_seeds(folder, losses, epochs=3):
+    for seed, loss in enumerate(losses):
+        run = folder / f'base_seed{seed}'
+        write_session(run, '20260101_000000', range(1, epochs + 1), loss)
+
+
+def test_seeds_are_one_curve_with_its_mean_and_band(tool, tmp_path):
+    write_seeds(tmp_path, [1, 2, 6])
+    write_session(tmp_path / 'other', '20260101_000000', [1, 2])
+    names = 'base_seed0', 'other', 'base_seed2', 'base_seed1'
+    runs = [tool.read_curves(tmp_path / name) for name in names]
+    groups = tool.grouped(runs, seeds=True)
+    assert {name: len(group) for name, group in groups.items()} == {
+        'base (3 seeds)': 3,
+        'other': 1,
+    }
+    lines = [curves.points('acc/top1') for curves in groups['base (3 seeds)']]
+    steps, means, deviations = tool.mean_and_deviation(lines)
+    assert steps == [1, 2, 3]
+    assert means == pytest.approx([0.3, 0.6, 0.9])
+    # of 1, 2 and 6: sqrt((4 + 1 + 9) / 2)
+    assert deviations == pytest.approx([7**0.5 * e / 10 for e in (1, 2, 3)])
+
+
+@pytest.mark.parametrize('names, expected', [
+    (('a/seed_0', 'a/seed_1', 'b/seed_0'), ['a (2 seeds)', 'b']),
+    (('x/a/seed0', 'y/a/seed0'), ['x/a', 'y/a']),
+    (('a-seed=1', 'a-seed=12'), ['a (2 seeds)']),
+    (('seeded1', 'seeded2'), ['seeded1', 'seeded2']),
+])  # fmt: skip
+def test_names_of_seeds(tool, names, expected):
+    runs = [tool.Curves(Path(name)) for name in names]
+    assert list(tool.grouped(runs, seeds=True)) == expected
+
+
+def test_without_seeds_every_run_is_its_own(tool):
+    runs = [tool.Curves(Path(name)) for name in ('a_seed0', 'a_seed1')]
+    assert list(tool.grouped(runs, seeds=False)) == ['a_seed0', 'a_seed1']
+
+
+def test_killed_seed_ends_the_mean(tool):
+    lines = [[(1, 1.0), (2, 3.0), (3, 5.0)], [(1, 3.0), (2, 5.0)], []]
+    steps, means, deviations = tool.mean_and_deviation(lines)
+    assert (steps, means) == ([1, 2], [2, 4])
+    assert deviations == pytest.approx([2**0.5] * 2)
+    assert tool.mean_and_deviation([[], []]) == ([], [], [])
+
+
+def test_band_is_drawn(tool, tmp_path):
+    """A fifth of the line's colour over white; without a spread, none."""
+    areas = {}
+    for name, losses in (('same', [1, 1]), ('spread', [1, 9])):
+        write_seeds(tmp_path / name, losses)
+        folders = sorted((tmp_path / name).iterdir())
+        runs = [tool.read_curves(folder) for folder in folders]
+        png = tmp_path / f'{name}.png'
+        tool.plot(runs, None, png, seeds=True)
+        pixels = 255 * matplotlib.image.imread(png)[..., :3]
+        near = abs(pixels - (210, 228, 240)).max(-1) < 2
+        areas[name] = near.sum()
+    assert areas['spread'] > 10_000 > 100 > areas['same']
+
+
+def test_any_scalar_has_its_panel(tool, tmp_path, capsys, monkeypatch):
+    write_session(tmp_path / 'run', '20260101_000000', [1, 2])
+    curves = tool.read_curves(tmp_path / 'run')
+    assert curves.logged('lr') == [(step, 0.1) for step in (1, 2, 3, 4)]
+    widths = []
+    for scalars in (['loss'], ['loss', 'lr', 'time']):
+        out = tmp_path / 'curves.png'
+        argv = ['plot_curves.py', str(tmp_path / 'run'), '--out', str(out)]
+        monkeypatch.setattr('sys.argv', [*argv, '--scalar', *scalars])
+        tool.main()
+        widths.append(matplotlib.image.imread(out).shape[1])
+    assert widths[1] == 2 * widths[0]  # four panels, two
+    monkeypatch.setattr('sys.argv', [*argv, '--scalar', 'acc/top1'])
+    with pytest.raises(Exception, match='--scalar acc/top1: no run reports'):
+        tool.main()
+
+
+def test_statistics_of_a_block_are_of_training(tool, tmp_path):
+    """Their records hold a step, but neither iteration nor epoch."""
+    name = 'cgnl/layer3.cgnl_4/attention_mean'
+    for session, epochs in (('1', [1, 2, 3]), ('2', [3, 4])):
+        log = write_session(tmp_path, session, epochs)
+        lines = []
+        for line in log.read_text().splitlines():
+            record = json.loads(line)
+            if 'iter' in record:
+                own = {name: int(session), 'step': record['step']}
+                lines.append(json.dumps(own))
+            lines.append(line)
+        log.write_text('\n'.join(lines))
+    curves = tool.read_curves(tmp_path)
+    assert curves.by_epoch
+    assert curves.logged(name) == [
+        (step, 1 if step < 5 else 2) for step in range(1, 9)
+    ]
+    assert [step for step, _ in curves.points('acc/top1')] == [1, 2, 3, 4]
+    assert curves.reported() == ['acc/top1']

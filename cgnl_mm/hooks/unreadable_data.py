@@ -1,0 +1,156 @@
+"""Training that goes on past files which cannot be read."""
+
+import os.path as osp
+from collections import Counter
+from typing import Dict
+
+from mmengine import dist
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ..datasets.unreadable import GuardedPipeline, leaves
+from ..errors import TooManyUnreadableError
+
+
+@HOOKS.register_module()
+class UnreadableDataHook(Hook):
+    """Skip unreadable files in training, report them, stop at too many.
+
+    A sample whose file is missing, empty or broken gives way to another one,
+    as MMEngine provides for a pipeline that returns None. Every such file is
+    reported once, with its reason, and listed in
+    ``<log folder>/unreadable_<rank>.txt``. In validation and testing an
+    unreadable file is an error that names it. Works for the data sets of all
+    three hosts, and for those inside wrappers.
+
+    ::
+
+        custom_hooks = [dict(type='UnreadableDataHook', limit=0.02)]
+
+    Args:
+        limit (float): Share of the training samples above which the run
+            stops. Defaults to 0.02.
+        interval (int): Iterations between two looks at what the workers
+            reported. Defaults to 50.
+
+    Raises:
+        ValueError: If limit is not in [0, 1) or interval not positive.
+        TooManyUnreadableError: In training, above the limit.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, limit: float = 0.02, interval: int = 50) -> None:
+        if not 0 <= limit < 1:
+            raise ValueError(f'limit must be in [0, 1), got {limit}')
+        if interval < 1:
+            raise ValueError(f'interval must be at least 1, got {interval}')
+        self.limit, self.interval = limit, interval
+        self.reasons: Dict[str, str] = {}
+        self._log = None
+
+    def before_train(self, runner: Runner) -> None:
+        found = list(leaves(runner.train_dataloader.dataset))
+        self.total = sum(map(len, found))
+        self._log = FaultLog(
+            osp.join(runner.log_dir, f'unreadable_{dist.get_rank()}.txt'),
+            self.limit,
+            self.total,
+        )
+        for data_set in found:
+            data_set.pipeline = GuardedPipeline(data_set.pipeline, self._log)
+
+    def before_val(self, runner: Runner) -> None:
+        _name_broken_files(runner.val_dataloader)
+
+    def before_test(self, runner: Runner) -> None:
+        _name_broken_files(runner.test_dataloader)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
+    ) -> None:
+        if self.every_n_train_iters(runner, self.interval):
+            self._check(len(self._report(runner)))
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        everyone = self._report(runner)
+        if everyone:
+            kinds = Counter(
+                reason.partition(':')[0] for reason in everyone.values()
+            )
+            # MMEngine's logger drops a warning that it has given before
+            runner.logger.warning(
+                f'epoch {runner.epoch + 1}: '
+                f'{len(everyone)} of {self.total} training samples '
+                f'({len(everyone) / self.total:.2%}) could not be read so '
+                'far: '
+                + ', '.join(f'{n} {kind}' for kind, n in kinds.most_common())
+                + f'; listed in {self._log.path}'
+            )
+        self._check(len(everyone))
+
+    def _report(self, runner: Runner) -> Dict[str, str]:
+        """Log what is new here; return the reasons of all ranks by path."""
+        for path, reason in self._log.read().items():
+            if path not in self.reasons:
+                self.reasons[path] = reason
+                runner.logger.warning(f'skipped: {path}: {reason}')
+        everyone = {}
+        for reasons in dist.all_gather_object(self.reasons):
+            everyone.update(reasons)
+        return everyone
+
+    def _check(self, count: int) -> None:
+        if count > self.limit * self.total:
+            _stop(count, self.total, self.limit, self._log.path)
+
+
+def _stop(count: int, total: int, limit: float, path: str) -> None:
+    raise TooManyUnreadableError(
+        f'{count} of {total} training samples cannot be read, more than '
+        f'{limit:.2%}: see {path}. Repair them, take them out of the '
+        'annotation file, or raise `limit` of UnreadableDataHook'
+    )
+
+
+class FaultLog:
+    """A file to which the workers of a process add what they skip.
+
+    Args:
+        path (str): The file.
+        limit (float): Share of the samples that may be at fault.
+        total (int): Number of samples.
+    """
+
+    def __init__(self, path: str, limit: float, total: int) -> None:
+        self.path, self.limit, self.total = path, limit, total
+        self.seen = set()
+
+    def __call__(self, path: str, reason: str) -> None:
+        if path in self.seen:
+            return
+        self.seen.add(path)
+        line = f'{path}\t{reason}'.replace('\n', ' ')
+        # short lines appended in one write stay whole
+        with open(self.path, 'a', encoding='utf-8', errors='replace') as file:
+            file.write(line + '\n')
+        if len(self.seen) > self.limit * self.total:
+            # or MMEngine would look for a readable one 1000 times
+            _stop(len(self.seen), self.total, self.limit, self.path)
+
+    def read(self) -> Dict[str, str]:
+        """Reason by path; the first of each."""
+        found = {}
+        if osp.isfile(self.path):
+            with open(self.path, encoding='utf-8') as file:
+                for line in file:
+                    path, _, reason = line.rstrip('\n').partition('\t')
+                    found.setdefault(path, reason)
+        return found
+
+
+def _name_broken_files(loader) -> None:
+    for data_set in leaves(loader.dataset):
+        if not isinstance(data_set.pipeline, GuardedPipeline):
+            data_set.pipeline = GuardedPipeline(data_set.pipeline)

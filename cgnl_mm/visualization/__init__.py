@@ -1,0 +1,17 @@
+"""What inserted blocks attend to: maps, statistics, pictures.
+
+:mod:`~cgnl_mm.visualization.drawing` and
+:mod:`~cgnl_mm.visualization.animation` need matplotlib and PyAV; import them
+by name.
+"""
+
+from .attention import attention_map, group_factors, is_cgnl
+from .blocks import BlockInputs, find_blocks
+
+__all__ = [
+    'BlockInputs',
+    'attention_map',
+    'find_blocks',
+    'group_factors',
+    'is_cgnl',
+]

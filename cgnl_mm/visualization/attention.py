@@ -1,0 +1,173 @@
+"""What one position attends to, and how strong each group's attention is."""
+
+import math
+from typing import Dict, List, Sequence, Union
+
+import torch
+from torch import Tensor, nn
+
+from ..blocks.cgnl import _CGNLNd
+from ..ops.shapes import split_groups
+from ..ops.taylor import split_powers
+
+
+def is_cgnl(block: nn.Module) -> bool:
+    """Whether a block has the channel groups and factors of CGNL."""
+    return isinstance(block, _CGNLNd)
+
+
+@torch.no_grad()
+def attention_map(
+    block: nn.Module,
+    x: Tensor,
+    position: Sequence[int],
+    weighted: bool = False,
+) -> Tensor:
+    r"""Attention that one position pays to every position.
+
+    **CGNL.** The affinity of the generalized operator (paper, Eq. 8) has a
+    number for each pair of (channel c, position i) and (channel d, position
+    j). In each group, the map of position i is its mean over the channels c
+    that look and its sum over the channels d that are looked at:
+
+    .. math::
+        A_i(j) = s \operatorname{mean}_c \sum_d f(\theta_{ci}, \phi_{dj})
+               = s \sum_p c_p \operatorname{mean}_c(\theta_{ci}^p)
+                 \sum_d \phi_{dj}^p
+
+    by the block's own series (paper, Eq. 12), so that no affinity is formed:
+    cost is linear in the number of positions. ``weighted`` multiplies each
+    :math:`f(\theta_{ci}, \phi_{dj})` by :math:`g_{dj}`; the map then adds up
+    to the mean over the group's channels of the operator's output at i: it
+    is what each position contributes to it.
+
+    For the dot product a group's maps of all positions are one map
+    :math:`\sum_d \phi_{dj}` times the number :math:`\operatorname{mean}_c
+    \theta_{ci}`: the position decides on sign and size alone. That is a
+    property of the block. A series with P powers mixes P maps.
+
+    **Non-local** (Wang et al., CVPR 2018). The row of the pairwise weight
+    that belongs to the position; all channels share it.
+
+    Args:
+        block (Module): A CGNL block or a non-local block of mmcv.
+        x (Tensor): Its input (B, C, \*spatial).
+        position (Sequence[int]): Index along each spatial axis.
+        weighted (bool): Whether to weigh with g; CGNL only.
+            Defaults to False.
+
+    Returns:
+        Tensor: (B, G, \*spatial), float32 or wider; G is 1 for a non-local
+        block, whose axes ``sub_sample`` halves. Signed, except after a
+        softmax.
+
+    Raises:
+        ValueError: If the position is outside of the map, the block has no
+            attention (``mode='none'``) or a non-local block shall be
+            weighted.
+    """
+    spatial = tuple(x.shape[2:])
+    if len(position) != len(spatial) or not all(
+        0 <= index < size for index, size in zip(position, spatial)
+    ):
+        raise ValueError(
+            f'position {tuple(position)} is outside of a map of size {spatial}'
+        )
+    flat = 0
+    for index, size in zip(position, spatial):
+        flat = flat * size + index
+    if not is_cgnl(block):
+        if weighted:
+            raise ValueError('weighted maps are of CGNL blocks only')
+        return _non_local_row(block, x, flat)
+
+    _require_attention(block)
+    theta, phi, g = _project(block, x, ('theta', 'phi', 'g'))
+    batch, groups = len(x), block.groups
+    theta = theta.view(batch, groups, -1, math.prod(spatial))[..., flat]
+    phi, g = (t.view(batch, groups, -1, math.prod(spatial)) for t in (phi, g))
+    total = torch.zeros_like(phi[:, :, 0])
+    values = g if weighted else torch.ones_like(g)
+    for power, term in enumerate(_terms(block, phi.dtype)):
+        looking = (theta**power).mean(-1, keepdim=True)
+        total = total + term * looking * (phi**power * values).sum(2)
+    return _scale(block, x) * total.view(batch, groups, *spatial)
+
+
+@torch.no_grad()
+def group_factors(block: nn.Module, x: Tensor) -> Dict[int, Tensor]:
+    r"""Factor of each power of theta in the output of a CGNL block.
+
+    :math:`a_p = s\,c_p \langle \phi^p, g \rangle` (paper, Eq. 12), so that
+    the operator's output is :math:`\sum_p a_p \theta^p`. For the dot product
+    this one number is all the attention there is in a group.
+
+    Args:
+        block (Module): A CGNL block.
+        x (Tensor): Its input (B, C, \*spatial).
+
+    Returns:
+        dict[int, Tensor]: (B, G) by power, float32 or wider; powers whose
+        coefficient is the number 0 are absent.
+
+    Raises:
+        ValueError: If the block has no attention (``mode='none'``).
+    """
+    _require_attention(block)
+    phi, g = split_groups(
+        block.groups,
+        **dict(zip(('phi', 'g'), _project(block, x, ('phi', 'g')))),
+    )
+    scale = _scale(block, x)
+    return {
+        power: scale * term * (phi**power * g).sum(-1)
+        for power, term in enumerate(_terms(block, phi.dtype))
+        if isinstance(term, Tensor) or term != 0
+    }
+
+
+def _require_attention(block: nn.Module) -> None:
+    if block.mode == 'none':
+        raise ValueError(
+            "a block with mode='none' (the residual control) has no attention"
+        )
+
+
+def _project(block: nn.Module, x: Tensor, names: Sequence[str]):
+    """Maps as the block computes them, widened as its sums are."""
+    maps = [getattr(block, name)(x) for name in names]
+    return [t.to(torch.promote_types(t.dtype, torch.float32)) for t in maps]
+
+
+def _terms(block: nn.Module, dtype: torch.dtype) -> List[Union[float, Tensor]]:
+    coefficients = block.coefficients
+    if isinstance(coefficients, Tensor):
+        coefficients = coefficients.to(dtype)
+    return split_powers(coefficients, block.groups)
+
+
+def _scale(block: nn.Module, x: Tensor) -> float:
+    if not block.use_scale:
+        return 1.0
+    inner = block.inter_channels // block.groups
+    return (inner * math.prod(x.shape[2:])) ** -0.5
+
+
+def _non_local_row(block: nn.Module, x: Tensor, flat: int) -> Tensor:
+    """By mmcv's own pairwise function, for one query."""
+    keys = x
+    if block.mode != 'gaussian':
+        theta, keys = block.theta(x), block.phi(x)
+    else:
+        theta = x
+        if block.sub_sample:
+            keys = block.phi(x)
+    spatial = keys.shape[2:]
+    theta, keys = theta.flatten(2)[..., flat], keys.flatten(2)
+    if block.mode == 'concatenation':
+        theta, keys = theta[..., None, None], keys.unsqueeze(2)
+    else:
+        theta = theta.unsqueeze(1)
+    row = getattr(block, block.mode)(theta, keys)
+    row = row.to(torch.promote_types(row.dtype, torch.float32))
+    return row.reshape(len(x), 1, *spatial)

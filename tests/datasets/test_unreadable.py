@@ -1,0 +1,236 @@
+"""Broken files in the data sets of the three hosts: real ones, each kind."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from mmengine.dataset import ConcatDataset, RepeatDataset
+from mmengine.registry import DefaultScope
+from PIL import Image
+
+import cgnl_mm  # noqa: F401
+from cgnl_mm.datasets.unreadable import GuardedPipeline, check_file, leaves
+from cgnl_mm.errors import UnreadableFileError
+
+RNG = np.random.default_rng(0)
+
+
+def write_clip(path, frames=24, audio=False, **options):
+    """A real mp4 with noise; ``audio`` alone has no picture."""
+    with av.open(str(path), 'w', options=options) as container:
+        if audio:
+            stream = container.add_stream('aac', rate=44100, layout='mono')
+            silence = np.zeros((1, 1024), np.float32)
+            sound = av.AudioFrame.from_ndarray(silence, 'fltp', 'mono')
+            sound.sample_rate = 44100
+            container.mux(stream.encode(sound))
+        else:
+            stream = container.add_stream('libx264', rate=24)
+            stream.width = stream.height = 64
+            for _ in range(frames):
+                image = RNG.integers(0, 256, (64, 64, 3), np.uint8)
+                frame = av.VideoFrame.from_ndarray(image, format='rgb24')
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def cut(path, share):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def break_clip(path, kind):
+    """Leave a broken file at ``path``."""
+    if kind == 'missing':
+        return
+    if kind == 'audio only':
+        write_clip(path, audio=True)
+    elif kind == 'no frame':
+        write_clip(path, frames=0)
+    elif kind == 'index first':
+        write_clip(path, frames=200, movflags='faststart')
+        cut(path, 0.2)
+    else:
+        write_clip(path)
+    if kind == 'zero bytes':
+        path.write_bytes(b'')
+    elif kind == 'truncated':
+        cut(path, 0.5)
+    elif kind == 'text':
+        path.write_text('<html>404</html>')
+
+
+CLIP_FAULTS = (
+    'missing', 'zero bytes', 'truncated', 'text', 'audio only', 'no frame',
+    'index first',
+)  # fmt: skip
+IMAGE_FAULTS = ('missing', 'zero bytes', 'truncated', 'text')
+
+
+def break_image(path, kind):
+    if kind == 'missing':
+        path.unlink(missing_ok=True)
+        return
+    write_image(path)
+    if kind == 'zero bytes':
+        path.write_bytes(b'')
+    elif kind == 'truncated':
+        cut(path, 0.6)
+    elif kind == 'text':
+        path.write_text('<html>404</html>')
+
+
+def write_image(path):
+    image = RNG.integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(image).save(path)
+
+
+def build(host, cfg):
+    from importlib import import_module
+
+    registry = import_module(f'{host}.registry').DATASETS
+    with DefaultScope.overwrite_default_scope(host):
+        return registry.build(cfg)
+
+
+def videos(folder, decoder, test_mode=False):
+    names = sorted(p.name for p in folder.glob('*.mp4'))
+    if 'bad.mp4' not in names:
+        names.append('bad.mp4')
+    (folder / 'list.txt').write_text(''.join(f'{n} 0\n' for n in names))
+    sample = dict(type='SampleFrames', clip_len=8, frame_interval=1)
+    data_set = build('mmaction', dict(
+        type='VideoDataset',
+        ann_file=str(folder / 'list.txt'),
+        data_prefix=dict(video=str(folder)),
+        test_mode=test_mode,
+        pipeline=[
+            dict(type=f'{decoder}Init'),
+            dict(sample, num_clips=1, test_mode=test_mode),
+            dict(type=f'{decoder}Decode'),
+            dict(type='FormatShape', input_format='NCTHW'),
+            dict(type='PackActionInputs'),
+        ],
+    ))  # fmt: skip
+    return data_set, names.index('bad.mp4')
+
+
+@pytest.fixture
+def skipped():
+    """What was skipped, by path."""
+    return {}
+
+
+def guard(data_set, skipped=None):
+    on_fault = None if skipped is None else skipped.__setitem__
+    data_set.pipeline = GuardedPipeline(data_set.pipeline, on_fault)
+    return data_set
+
+
+@pytest.mark.parametrize('kind', CLIP_FAULTS)
+@pytest.mark.parametrize('decoder', ['Decord', 'PyAV', 'OpenCV'])
+def test_broken_clip_gives_way_to_another(tmp_path, skipped, decoder, kind):
+    if decoder == 'OpenCV' and kind == 'index first':
+        return  # mmaction2 repeats the last frame that it got
+    write_clip(tmp_path / 'good.mp4')
+    break_clip(tmp_path / 'bad.mp4', kind)
+    data_set, bad = videos(tmp_path, decoder)
+    np.random.seed(0)
+    sample = guard(data_set, skipped)[bad]
+    assert sample['inputs'].shape == (1, 3, 8, 64, 64)
+    assert list(skipped) == [str(tmp_path / 'bad.mp4')]
+    if kind == 'missing':
+        assert list(skipped.values()) == ['missing']
+
+
+@pytest.mark.parametrize('kind', ['missing', 'truncated'])
+def test_broken_clip_ends_a_test(tmp_path, kind):
+    write_clip(tmp_path / 'good.mp4')
+    break_clip(tmp_path / 'bad.mp4', kind)
+    data_set, bad = videos(tmp_path, 'Decord', test_mode=True)
+    with pytest.raises(UnreadableFileError, match='bad.mp4: .*annotation'):
+        guard(data_set)[bad]
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'png'])
+@pytest.mark.parametrize('kind', IMAGE_FAULTS)
+@pytest.mark.parametrize('host', ['mmpretrain', 'mmdet'])
+def test_broken_image_gives_way_to_another(
+    tmp_path, skipped, host, kind, suffix
+):
+    folder = tmp_path / 'a'
+    folder.mkdir()
+    good, bad = folder / f'0.{suffix}', folder / f'1.{suffix}'
+    write_image(good)
+    write_image(bad)
+    if host == 'mmpretrain':
+        (tmp_path / 'list.txt').write_text(f'a/0.{suffix} 0\na/1.{suffix} 0\n')
+        data_set = build('mmpretrain', dict(
+            type='CustomDataset', data_root=str(tmp_path), data_prefix='',
+            ann_file='list.txt',
+            pipeline=[
+                dict(type='LoadImageFromFile'), dict(type='PackInputs'),
+            ],
+        ))  # fmt: skip
+    else:
+        data_set = coco(tmp_path, [good, bad])
+    break_image(bad, kind)
+    np.random.seed(0)
+    sample = guard(data_set, skipped)[1]
+    assert sample['inputs'].shape == (3, 32, 32)
+    assert [Path(path) for path in skipped] == [bad]
+
+
+def coco(folder, paths):
+    box = dict(bbox=[2, 2, 9, 9], category_id=1, area=81, iscrowd=0)
+    images = [
+        dict(id=i, file_name=p.name, width=32, height=32)
+        for i, p in enumerate(paths)
+    ]
+    (folder / 'list.json').write_text(
+        json.dumps(
+            dict(
+                images=images,
+                annotations=[dict(box, id=i + 1, image_id=i) for i in (0, 1)],
+                categories=[dict(id=1, name='a')],
+            )
+        )
+    )
+    return build('mmdet', dict(
+        type='CocoDataset', ann_file=str(folder / 'list.json'),
+        data_prefix=dict(img=str(paths[0].parent)),
+        metainfo=dict(classes=('a',)),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(type='PackDetInputs', meta_keys=()),
+        ],
+    ))  # fmt: skip
+
+
+def test_broken_pipeline_stays_an_error(tmp_path, skipped):
+    """The clips are whole: it is the config that is wrong."""
+    write_clip(tmp_path / 'good.mp4')
+    write_clip(tmp_path / 'bad.mp4')
+    data_set, bad = videos(tmp_path, 'Decord')
+    del data_set.pipeline.transforms[1]  # SampleFrames
+    with pytest.raises(KeyError, match='frame_inds'):
+        guard(data_set, skipped)[bad]
+    assert not skipped
+
+
+def test_whole_files_are_whole(tmp_path):
+    write_clip(tmp_path / 'a.mp4')
+    write_image(tmp_path / 'a.jpg')
+    write_image(tmp_path / 'a.png')
+    for path in tmp_path.iterdir():
+        assert check_file(str(path)) is None
+
+
+def test_leaves_of_wrappers(tmp_path):
+    write_clip(tmp_path / 'good.mp4')
+    one, two = (videos(tmp_path, 'PyAV')[0] for _ in '12')
+    assert list(leaves(RepeatDataset(one, 2))) == [one]
+    assert list(leaves(ConcatDataset([one, two]))) == [one, two]

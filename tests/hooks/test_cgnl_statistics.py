@@ -1,0 +1,283 @@
+"""The hook in real trainings, against a plain PyTorch loop."""
+
+import json
+
+import pytest
+import torch
+from mmcv.cnn import NonLocal2d
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from cgnl_mm import CGNL2d
+from cgnl_mm.hooks import CGNLStatisticsHook
+
+ITERATIONS, BATCH = 8, 4
+LR = 0.5
+
+
+class Noise(Dataset):
+    def __init__(self):
+        generator = torch.Generator().manual_seed(1)
+        self.x = torch.randn(ITERATIONS * BATCH, 3, 5, 5, generator=generator)
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        return dict(inputs=self.x[index], label=index % 2)
+
+
+class Tiny(BaseModel):
+    def __init__(self, block):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.block = block
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, inputs, label, mode='tensor'):
+        y = self.head(self.block(self.stem(inputs)).mean((2, 3)))
+        return dict(loss=F.cross_entropy(y, torch.as_tensor(label)))
+
+
+def tiny(kind=CGNL2d, **options):
+    torch.manual_seed(3)
+    if kind is CGNL2d:
+        options = dict(dict(groups=2, init_std=0.3), **options)
+    model = Tiny(kind(8, **options))
+    # now, or the Runner would; mmcv's own fails with sub_sample
+    if kind is CGNL2d:
+        model.init_weights()
+    model._is_init = True
+    if getattr(getattr(model.block, 'norm', None), 'weight', None) is not None:
+        nn.init.constant_(model.block.norm.weight, 0.7)
+    return model
+
+
+def train(model, folder, hooks=(), interval=3, accumulate=1,
+          log_level='ERROR'):  # fmt: skip
+    """Two epochs of four iterations, in order; the scalars by step."""
+    runner = Runner(
+        model,
+        work_dir=str(folder),
+        experiment_name=folder.name,
+        train_dataloader=dict(
+            dataset=torch.utils.data.Subset(Noise(), range(16)),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            batch_size=BATCH,
+            collate_fn=dict(type='default_collate'),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=LR, momentum=0.9),
+            accumulative_counts=accumulate,
+        ),
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=interval), checkpoint=None
+        ),
+        custom_hooks=list(hooks),
+        visualizer=dict(
+            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+        ),
+        log_level=log_level,
+    )
+    runner.train()
+    scalars = {}
+    for file in folder.glob('*/vis_data/scalars.json'):
+        for line in file.read_text().splitlines():
+            record = json.loads(line)
+            scalars.setdefault(record['step'], {}).update(record)
+    return runner, {
+        step: {
+            key.removeprefix('cgnl/'): value
+            for key, value in record.items()
+            if key.startswith('cgnl/')
+        }
+        for step, record in scalars.items()
+        if any(key.startswith('cgnl/') for key in record)
+    }
+
+
+def by_hand(model, accumulate=1):
+    """The same training in a plain loop: what each step should log."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
+    data, block = Noise(), model.block
+    attention, gradients = {}, {}
+    for step in range(1, 9):
+        start = (step - 1) % 4 * BATCH
+        x = data.x[start : start + BATCH]
+        with torch.no_grad():
+            maps = model.stem(x)
+            out = block(maps)
+            factor = (block.phi(maps) * block.g(maps)).view(BATCH, 2, -1)
+            factor = factor.sum(-1)
+            attention[step] = {
+                'block/attention_mean': factor.mean().item(),
+                'block/attention_std': factor.var(correction=0).sqrt().item(),
+                'block/attention_positive': (factor > 0).sum().item() / 8,
+                'block/norm_weight': block.norm.weight.abs().mean().item(),
+                'block/output_ratio': (
+                    (out - maps).pow(2).sum().sqrt()
+                    / maps.pow(2).sum().sqrt()
+                ).item(),
+            }
+        label = torch.arange(start, start + BATCH) % 2
+        (model(x, label)['loss'] / accumulate).backward()
+        if step % accumulate == 0:
+            size = {
+                name: (
+                    getattr(block, name).weight.grad.norm()
+                    / getattr(block, name).weight.norm()
+                ).item()
+                for name in ('theta', 'phi', 'g')
+            }
+            gradients[step] = {
+                f'block/gradient_share_{name}': size[name] / size['theta']
+                for name in ('phi', 'g')
+            }
+            optimizer.step()
+            optimizer.zero_grad()
+    return attention, gradients
+
+
+class Watch(Hook):
+    """Counts what is attached to the network while an iteration runs."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self):
+        self.attached = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        optimizer = runner.optim_wrapper.optimizer
+        self.attached[runner.iter + 1] = (
+            sum(
+                len(m._forward_hooks) + len(m._forward_pre_hooks)
+                for m in runner.model.modules()
+            ),
+            len(optimizer._optimizer_step_pre_hooks),
+        )
+
+
+def test_scalars_are_those_of_the_plain_loop(tmp_path):
+    _, logged = train(tiny(), tmp_path, [CGNLStatisticsHook(interval=2)])
+    attention, gradients = by_hand(tiny())
+    assert sorted(logged) == [2, 4, 6, 8]
+    for step, record in logged.items():
+        assert record == pytest.approx(
+            {**attention[step], **gradients[step]}, rel=2e-4
+        )
+
+
+def test_default_interval_is_the_loggers(tmp_path):
+    hook = dict(type='CGNLStatisticsHook')  # as in a config
+    runner, logged = train(tiny(), tmp_path, [hook], interval=3)
+    assert sorted(logged) == [3, 7]  # third of four, in both epochs
+    hub = runner.message_hub.get_scalar('cgnl/block/attention_mean')
+    assert hub.current() == pytest.approx(logged[7]['block/attention_mean'])
+
+
+def test_short_epochs_are_logged_at_their_end(tmp_path):
+    _, logged = train(tiny(), tmp_path, [CGNLStatisticsHook(interval=50)])
+    assert sorted(logged) == [4, 8]
+
+
+@pytest.mark.parametrize('accumulate', [1, 4])
+def test_training_is_the_same_bit_for_bit(tmp_path, accumulate):
+    weights = []  # of one start
+    for name, hooks in (('without', []), ('with', [CGNLStatisticsHook(1)])):
+        model = tiny(norm_cfg=dict(type='BN'))  # running statistics, too
+        train(model, tmp_path / name, hooks, accumulate=accumulate)
+        weights.append(model.state_dict())
+    for key, value in weights[0].items():
+        assert torch.equal(value, weights[1][key]), key
+    assert not torch.equal(weights[0]['block.phi.weight'],
+                           tiny().block.phi.weight)
+
+
+def test_nothing_is_attached_between_two_records(tmp_path):
+    watch = Watch()
+    runner, _ = train(tiny(), tmp_path, [CGNLStatisticsHook(2), watch])
+    assert watch.attached == {
+        step: (0, 0) if step % 2 else (1, 1) for step in range(1, 9)
+    }
+    assert not runner.model.block._forward_hooks
+    assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+
+
+def test_accumulated_gradients_are_those_of_the_step(tmp_path):
+    """Recorded in iteration 3, of the step that comes after iteration 4."""
+    _, logged = train(
+        tiny(), tmp_path, [CGNLStatisticsHook(3)], accumulate=4
+    )
+    attention, gradients = by_hand(tiny(), accumulate=4)
+    assert logged == {
+        3: pytest.approx(attention[3], rel=2e-4),
+        4: pytest.approx(gradients[4], rel=2e-4),
+        7: pytest.approx(attention[7], rel=2e-4),
+        8: pytest.approx(gradients[8], rel=2e-4),
+    }
+
+
+def test_every_power_is_logged(tmp_path):
+    model = tiny(mode='embedded_gaussian', order=2)
+    _, logged = train(model, tmp_path, [CGNLStatisticsHook(4)])
+    assert {key for key in logged[8] if 'attention' in key} == {
+        f'block/attention_p{power}_{name}'
+        for power in range(3)
+        for name in ('mean', 'std', 'positive')
+    }
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(norm_cfg=dict(type='BN')),
+        dict(sub_sample=True, mode='dot_product'),
+    ],
+)
+def test_non_local_block_gets_all_but_the_attention(tmp_path, options):
+    model = tiny(NonLocal2d, zeros_init=False, std=0.3, **options)
+    _, logged = train(model, tmp_path, [CGNLStatisticsHook(4)])
+    assert set(logged[8]) == {
+        f'block/{name}'
+        for name in ('norm_weight', 'output_ratio', 'gradient_share_phi',
+                     'gradient_share_g')
+    }
+    assert all(value > 0 for value in logged[8].values())
+
+
+def test_dead_block_is_seen(tmp_path):
+    """The norm's weight stays zero: an identity without gradients."""
+    model = tiny()
+    nn.init.zeros_(model.block.norm.weight)
+    model.block.norm.weight.requires_grad_(False)
+    _, logged = train(model, tmp_path, [CGNLStatisticsHook(4)])
+    record = logged[8]
+    assert record['block/norm_weight'] == 0
+    assert not any('gradient' in key for key in record)
+
+
+def test_control_and_block_without_norm(tmp_path):
+    model = tiny(mode='none', norm_cfg=False, zero_init=False)
+    start = model.block.conv_out.weight.abs().mean().item()
+    _, logged = train(model, tmp_path, [CGNLStatisticsHook(1)])
+    assert logged[1]['block/norm_weight'] == pytest.approx(start)
+    assert set(logged[1]) == {'block/norm_weight', 'block/output_ratio'}
+
+
+def test_network_without_blocks_gets_a_warning(tmp_path, capfd):
+    model = tiny(nn.Conv2d, out_channels=8, kernel_size=1)
+    _, logged = train(
+        model, tmp_path, [CGNLStatisticsHook()], log_level='WARNING'
+    )
+    assert not logged
+    assert 'has no CGNL or non-local block' in capfd.readouterr().out
+
+
+def test_interval_must_be_positive():
+    with pytest.raises(ValueError, match='at least 1, got 0'):
+        CGNLStatisticsHook(interval=0)

@@ -1,0 +1,309 @@
+"""Blocks in networks that know nothing of OpenMMLab."""
+
+import copy
+import pickle
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cgnl_mm import CGNL1d, CGNL2d, insert_after
+
+
+class Unit(nn.Module):
+    """One convolution, under a name of its own."""
+
+    def __init__(self, cin, cout):
+        super().__init__()
+        self.conv = nn.Conv2d(cin, cout, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x).relu()
+
+
+class Net(nn.Module):
+    """A stage, a list of modules, a lone module and a container."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = Unit(3, 16)
+        self.stage = nn.Sequential(Unit(16, 16), Unit(16, 16), Unit(16, 16))
+        self.list = nn.ModuleList([Unit(16, 16), Unit(16, 16)])
+        self.unused = Unit(16, 16)
+
+    def forward(self, x):
+        x = self.stage(self.stem(x))
+        for module in self.list:
+            x = module(x)
+        return x
+
+
+PLACES = ['stage.1', 'stage.2', 'stage', 'list.0', 'stem']
+KEYS = {
+    'stage.1': 'stage.cgnl_1',
+    'stage.2': 'stage.cgnl_2',
+    'stage': 'stage.cgnl',
+    'list.0': 'list.0.cgnl',
+    'stem': 'stem.cgnl',
+}
+
+
+def block(**settings):
+    """One that does something."""
+    made = CGNL2d(16, groups=2, zero_init=False, init_std=0.3, **settings)
+    nn.init.normal_(made.norm.bias)
+    return made
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, 3, 6, 5)
+
+
+def by_hand(net, place, inserted, x):
+    """The network, the block called where it belongs."""
+
+    def run(path, module, x):
+        x = module(x)
+        return inserted(x) if path == place else x
+
+    x = run('stem', net.stem, x)
+    for i in range(3):
+        x = run(f'stage.{i}', net.stage[i], x)
+    x = inserted(x) if place == 'stage' else x
+    for i in range(2):
+        x = run(f'list.{i}', net.list[i], x)
+    return x
+
+
+@pytest.mark.parametrize('place', PLACES)
+def test_block_transforms_the_output_and_no_key_moves(place, x):
+    plain = Net()
+    net = copy.deepcopy(plain)
+    inserted = block()
+    expected = by_hand(plain, place, inserted, x)
+
+    assert insert_after(net, place, inserted) is net
+    torch.testing.assert_close(net(x), expected, rtol=0, atol=0)
+    assert not torch.equal(net(x), plain(x))
+
+    keys = [k for k in net.state_dict() if k not in plain.state_dict()]
+    assert keys == [f'{KEYS[place]}.{k}' for k in inserted.state_dict()]
+    missing = net.load_state_dict(plain.state_dict(), strict=False)
+    assert not missing.unexpected_keys
+    assert missing.missing_keys == keys
+
+
+def through_state_dict(net, place, x):
+    other = insert_after(Net(), place, block())
+    other.load_state_dict(net.state_dict())
+    return other
+
+
+def through_pickle(net, place, x):
+    return pickle.loads(pickle.dumps(net))
+
+
+def through_compile(net, place, x):
+    torch._dynamo.reset()
+    return torch.compile(net, fullgraph=True, backend='aot_eager')
+
+
+def through_jit(net, place, x):
+    return torch.jit.trace(net, x[:1])
+
+
+def through_export(net, place, x):
+    batch = torch.export.Dim('batch')
+    return torch.export.export(
+        net, (x,), dynamic_shapes=dict(x={0: batch})
+    ).module()
+
+
+def through_fx(net, place, x):
+    """What torchvision's feature extractors are built on."""
+
+    class Tracer(torch.fx.Tracer):
+        def is_leaf_module(self, module, name):
+            return isinstance(module, (CGNL2d, nn.Conv2d))
+
+    return torch.fx.GraphModule(net, Tracer().trace(net))
+
+
+@pytest.mark.parametrize(
+    'survive',
+    [
+        lambda net, place, x: copy.deepcopy(net),
+        through_state_dict,
+        through_pickle,
+        through_compile,
+        through_jit,
+        through_export,
+        through_fx,
+    ],
+    ids=['copy', 'state', 'pickle', 'compile', 'jit', 'export', 'fx'],
+)
+@pytest.mark.parametrize('place', ['stage.1', 'list.0'])
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+def test_survives(place, survive, x):
+    net = insert_after(Net(), place, block()).eval()
+    with torch.no_grad():
+        expected = net(x)
+        torch.testing.assert_close(survive(net, place, x)(x), expected)
+
+
+@pytest.mark.parametrize('place', ['stage.1', 'list.0'])
+def test_copy_calls_its_own_block(place, x):
+    """So does every replica of DataParallel, which is a copy, too."""
+    net = insert_after(Net(), place, block())
+    before = net(x)
+    twin = copy.deepcopy(net)
+    nn.init.zeros_(twin.get_submodule(KEYS[place]).norm.weight)
+    nn.init.zeros_(twin.get_submodule(KEYS[place]).norm.bias)
+    assert torch.equal(net(x), before)
+    assert not torch.equal(twin(x), before)
+
+
+def test_distributed_data_parallel_trains_the_block():
+    """In a process of its own: a group stays for the life of one."""
+    code = """
+        import tempfile
+        import torch
+        import torch.distributed as dist
+        from torch import nn
+        from cgnl_mm import CGNL2d, insert_after
+
+        with tempfile.TemporaryDirectory() as folder:
+            dist.init_process_group(
+                'gloo', init_method=f'file://{folder}/f', rank=0, world_size=1)
+            class Net(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.conv = nn.Conv2d(3, 8, 3)
+                def forward(self, x):
+                    return self.conv(x)
+            net = insert_after(Net(), 'conv', CGNL2d(8, groups=2))
+            parallel = nn.parallel.DistributedDataParallel(net)
+            parallel(torch.randn(2, 3, 6, 6)).square().sum().backward()
+            assert net.conv.cgnl.norm.weight.grad.abs().max() > 0
+            dist.destroy_process_group()
+    """
+    done = subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(code)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_second_block_runs_before_the_first(x):
+    for place in ('stage.1', 'list.0'):
+        net, first, second = Net(), block(), block()
+        plain = copy.deepcopy(net)
+        insert_after(net, place, first)
+        insert_after(net, place, second, name='second')
+        both = nn.Sequential(second, first)
+        expected = by_hand(plain, place, both, x)
+        torch.testing.assert_close(net(x), expected, rtol=0, atol=0)
+
+
+def test_block_takes_the_mode_of_its_place(x):
+    net = Net().eval()
+    insert_after(net, 'stage.0', block(norm_cfg=dict(type='BN')))
+    assert not net.stage.cgnl_0.norm.training
+
+
+@pytest.mark.parametrize(
+    'path, message',
+    [
+        ('stage.3', 'did you mean stage.2 .*stage.0, stage.1, stage.2'),
+        ('stag.1', 'did you mean stage.1'),
+        ('nothing', 'the network has stem, stage, list, unused'),
+        ('', "no module ''"),
+        ('list', 'is a ModuleList, whose children only its owner calls'),
+    ],
+)
+def test_no_such_place(path, message):
+    with pytest.raises(ValueError, match=message):
+        insert_after(Net(), path, block())
+
+
+def test_taken_name():
+    for place in ('stage.1', 'list.0'):
+        net = insert_after(Net(), place, block())
+        with pytest.raises(ValueError, match="give another one by 'name'"):
+            insert_after(net, place, block())
+    with pytest.raises(ValueError, match="give another one by 'name'"):
+        insert_after(Net(), 'list.0', block(), name='forward')
+
+
+@pytest.mark.parametrize(
+    'place, wrong, message',
+    [
+        ('stage.1', CGNL2d(32), r"behind 'stage.1', which returns \(2, 16, 6"),
+        ('list.0', CGNL1d(16), r'CGNL1d expects \(B, 16, W\)'),
+        ('unused', CGNL2d(16), "'unused' is not called"),
+        ('stage', nn.Conv2d(16, 8, 1), 'a block keeps the shape'),
+    ],
+)
+def test_example_shows_what_does_not_fit(place, wrong, message, x):
+    net = Net()
+    keys = list(net.state_dict())
+    with pytest.raises(ValueError, match=message):
+        insert_after(net, place, wrong, example=x)
+    assert list(net.state_dict()) == keys
+    assert net.training and wrong.training
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_example_leaves_no_trace(x):
+    net = Net()
+    net.stage[0].conv.eval()
+    fitting = block(norm_cfg=dict(type='BN'))
+    insert_after(net, 'stage.1', fitting, example=x)
+    assert not fitting.norm.running_mean.any()
+    assert net.training and not net.stage[0].conv.training
+
+
+def test_wrong_channels_without_example_fail_at_first_use(x):
+    net = insert_after(Net(), 'stage.1', CGNL2d(32))
+    with pytest.raises(ValueError, match=r'expects \(B, 32, H, W\), got'):
+        net(x)
+
+
+def test_resnet_of_torchvision_takes_weights_of_our_backbones():
+    """One name for one place, so a checkpoint goes either way."""
+    models = pytest.importorskip('torchvision.models')
+    from mmengine.registry import DefaultScope
+
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.registry import MODELS
+
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        ours = MODELS.build(
+            dict(
+                type='PluginResNet',
+                depth=18,
+                plugins=[
+                    dict(
+                        cfg=dict(type='CGNL2d', zero_init=False, init_std=0.1),
+                        after_blocks=((), (), (0,), ()),
+                    )
+                ],
+            )
+        )
+    ours.eval()  # returns nothing
+    theirs = insert_after(models.resnet18(), 'layer3.0', CGNL2d(256)).eval()
+    theirs.fc = theirs.avgpool = nn.Identity()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            theirs(x), ours(x)[0].flatten(1), rtol=1e-5, atol=1e-5
+        )

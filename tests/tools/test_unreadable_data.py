@@ -1,0 +1,106 @@
+"""Trainings whose data set has broken files, as real processes."""
+
+import re
+import shutil
+
+import pytest
+
+LINES = """
+custom_hooks = [dict(type='UnreadableDataHook', limit={limit}, interval=1)]
+train_dataloader.update(num_workers=2)
+"""
+
+
+@pytest.fixture
+def broken(project, tmp_path):
+    """The project with 3 of 24 training images broken, each another way."""
+    shutil.copytree(project / 'data', tmp_path / 'data')
+    shutil.copy(project / 'tiny.py', tmp_path)
+    folder = tmp_path / 'data/train/a'
+    (folder / '0.png').write_bytes(b'')
+    (folder / '1.png').write_text('<html>404</html>')
+    content = (folder / '2.png').read_bytes()
+    (folder / '2.png').write_bytes(content[: len(content) // 2])
+    return tmp_path
+
+
+def train(run_tool, folder, limit, *options, status=0, tool='train.py'):
+    with (folder / 'tiny.py').open('a') as config:
+        config.write(LINES.format(limit=limit))
+    done = run_tool(tool, 'tiny.py', *options, cwd=folder, status=status)
+    return done.stdout + done.stderr
+
+
+def test_training_goes_on_and_reports_each_file_once(run_tool, broken):
+    said = train(run_tool, broken, 0.2)
+    skipped = re.findall(r'skipped: \S*/(\d).png: (.*)', said)
+    assert sorted(name for name, _ in skipped) == ['0', '1', '2']
+    assert dict(skipped)['0'] == 'zero bytes'
+    assert dict(skipped)['1'].startswith('UnidentifiedImageError: ')
+    summaries = re.findall(
+        r'(\d+) of 24 training samples \(12.50%\) could not be read', said
+    )
+    assert summaries == ['3', '3']  # an epoch each
+    (listed,) = broken.glob('work_dirs/tiny/*/unreadable_0.txt')
+    paths = {line.split('\t')[0] for line in listed.read_text().splitlines()}
+    assert {path.rpartition('/')[2] for path in paths} == {
+        '0.png', '1.png', '2.png',
+    }  # fmt: skip
+    assert (broken / 'work_dirs/tiny/epoch_2.pth').is_file()
+
+
+def test_too_many_end_it_in_one_line(run_tool, broken):
+    said = train(run_tool, broken, 0.05, status=2)
+    error = said[said.index('error: '):]
+    assert re.match(
+        r'error: \d of 24 training samples cannot be read, more than 5.00%: '
+        r'see \S*unreadable_0.txt.*raise `limit`',
+        error,
+    )
+    assert 'Traceback' not in error
+
+
+def test_broken_validation_image_is_named(run_tool, broken):
+    (broken / 'data/val/b/3.png').write_bytes(b'')
+    said = train(run_tool, broken, 0.2, status=2)
+    assert re.search(r'error: \S*val/b/3.png: zero bytes. A result', said)
+
+
+def test_ranks_report_what_each_saw(run_tool, broken):
+    said = train(run_tool, broken, 0.2, '2', tool='dist_train.sh')
+    assert re.search(r'3 of 24 training samples \(12.50%\)', said)
+    lists = list(broken.glob('work_dirs/tiny/*/unreadable_*.txt'))
+    assert len(lists) == 2
+    # half of the samples each; a substitute may be the other's
+    found = [set(f.read_text().splitlines()) for f in lists]
+    assert len({x.split('\t')[0] for x in set.union(*found)}) == 3
+
+
+def test_check_finds_what_training_would_skip(run_tool, broken):
+    done = run_tool(
+        'data/check.py', 'tiny.py', '--out', 'broken.txt', '--quiet',
+        cwd=broken, status=1,
+    )  # fmt: skip
+    assert 'train: 24 files, 3 broken (' in done.stdout
+    assert 'val: 24 files, 0 broken\n' in done.stdout
+    listed = dict(
+        line.split('\t')
+        for line in (broken / 'broken.txt').read_text().splitlines()
+    )
+    assert [path[-5:] for path in listed] == ['0.png', '1.png', '2.png']
+    assert list(listed.values())[2].startswith('OSError: ')
+    for path in listed:  # of a folder, which lists what is there
+        (broken / path).unlink()
+    run_tool('data/check.py', 'tiny.py', cwd=broken)
+
+
+def test_check_lists_missing_clips(run_tool, tmp_path):
+    (tmp_path / 'list.txt').write_text('no.mp4 0\n')
+    (tmp_path / 'video.py').write_text(
+        "default_scope = 'mmaction'\n"
+        "train_dataloader = dict(dataset=dict(type='VideoDataset', "
+        "ann_file='list.txt', pipeline=[]))\n"
+    )
+    done = run_tool('data/check.py', 'video.py', cwd=tmp_path, status=1)
+    assert 'train: 1 files, 1 broken (1 missing)' in done.stdout
+    assert 'no.mp4: missing' in done.stdout

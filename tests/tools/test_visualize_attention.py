@@ -1,0 +1,216 @@
+"""The tool as a process, on checkpoints of short trainings of the demos."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+BLOCK = 'backbone.layer3.cgnl_0'
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory, run_tool):
+    """``demo(name)``: (folder, config, checkpoint) after a few iterations."""
+    folder = tmp_path_factory.mktemp('demo')
+    trained = {}
+
+    def train(name):
+        if name not in trained:
+            run_tool(
+                'train.py',
+                CONFIGS / f'{name}.py',
+                '--no-validate',
+                '--cfg-options',
+                'train_cfg._delete_=True',
+                'train_cfg.by_epoch=False',
+                'train_cfg.max_iters=3',
+                'param_scheduler=[]',
+                'train_dataloader.batch_size=4',
+                'train_dataloader.num_workers=0',
+                'train_dataloader.persistent_workers=False',
+                'default_hooks.checkpoint.by_epoch=False',
+                'default_hooks.checkpoint.interval=3',
+                'default_hooks.checkpoint.save_best=None',
+                cwd=folder,
+            )
+            trained[name] = folder / f'work_dirs/{name}/iter_3.pth'
+        return folder, CONFIGS / f'{name}.py', trained[name]
+
+    return train
+
+
+def sample(folder, pattern):
+    return sorted((folder / 'data').glob(pattern))[0]
+
+
+def picture(path):
+    return np.asarray(Image.open(path).convert('RGB')).astype(int)
+
+
+def test_picture_of_a_classifier_shows_the_groups_asked_for(
+    demo, run_tool, tmp_path
+):
+    folder, config, checkpoint = demo('r18_cgnl_digits')
+    image = sample(folder, 'digits/test/3/*.png')
+    done = run_tool(
+        'visualize_attention.py',
+        *(config, checkpoint, image, '--point', '30,2', '--groups', 5),
+        *('--block', 'layer3.cgnl_0', '--out', tmp_path),
+        cwd=folder,
+    )
+    (file,) = tmp_path.iterdir()
+    assert done.stdout.split()[-1] == str(file)
+    assert file.name == f'{BLOCK}.png'
+    # two panels are wider than high, nine would not be
+    height, width = picture(file).shape[:2]
+    assert width > 1.5 * height
+    # the attention is in colour, the digit is not
+    pixels = picture(file)
+    assert (np.ptp(pixels, -1) > 60).mean() > 0.02
+
+
+def test_film_of_a_recogniser_has_a_picture_a_frame(demo, run_tool, tmp_path):
+    import av
+
+    folder, config, checkpoint = demo('i3d_r18_cgnl_movingdigits')
+    video = sample(folder, 'movingdigits/videos/test*.mp4')
+    run_tool(
+        'visualize_attention.py',
+        *(config, checkpoint, video, '--point', '30,24,3'),
+        *('--groups', 0, 7, '--out', tmp_path),
+        cwd=folder,
+    )
+    ends = ('.png', '_frames.png', '.mp4', '.gif')
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {BLOCK + end for end in ends}
+    with av.open(str(tmp_path / f'{BLOCK}.mp4')) as film:
+        frames = [f.to_ndarray(format='rgb24') for f in film.decode(video=0)]
+    assert len(frames) == 8  # clip_len
+    assert Image.open(tmp_path / f'{BLOCK}.gif').n_frames == 8
+    # the fourth is the still picture, to the codec's loss
+    still = picture(tmp_path / f'{BLOCK}.png')
+    height, width = frames[3].shape[:2]
+    errors = [np.abs(f - still[:height, :width]).mean() for f in frames]
+    assert np.argmin(errors) == 3 and errors[3] < 5
+
+
+def test_picture_of_a_detector(demo, run_tool, tmp_path):
+    folder, config, checkpoint = demo('mask_rcnn_r18_fpn_nl_digitscenes')
+    image = sample(folder, 'digitscenes/test/*.png')
+    run_tool(
+        'visualize_attention.py',
+        *(config, checkpoint, image, '--out', tmp_path),
+        cwd=folder,
+    )
+    (file,) = tmp_path.iterdir()
+    assert file.name == 'backbone.layer3.nonlocal_block_0.png'
+
+
+def test_statistics_of_the_test_data(demo, run_tool, tmp_path):
+    folder, config, checkpoint = demo('r18_cgnl_digits')
+    done = run_tool(
+        'visualize_attention.py',
+        *(config, checkpoint, '--dataset', 70, '--out', tmp_path),
+        cwd=folder,
+    )
+    with open(tmp_path / f'{BLOCK}_groups.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    values = np.array([float(row['factor']) for row in rows]).reshape(70, 8)
+    assert {row['power'] for row in rows} == {'1'}
+    assert (tmp_path / f'{BLOCK}_groups.png').is_file()
+    table = [line.split() for line in done.stdout.splitlines()]
+    table = [line for line in table if len(line) == 5 and line[0] == '1']
+    assert [float(line[2]) for line in table] == pytest.approx(
+        values.mean(0), rel=5e-3
+    )
+    assert [line[4] for line in table] == [
+        f'{share:.1%}' for share in (values > 0).mean(0)
+    ]
+
+
+@pytest.fixture
+def refusal(demo, monkeypatch):
+    """``refusal(*options)``: the message that ends the tool, run here."""
+    folder, config, checkpoint = demo('r18_cgnl_digits')
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(CONFIGS.parent / 'tools'))
+    from cgnl_mm.errors import SetupError
+
+    def start(*options, config=config, checkpoint=checkpoint):
+        from visualize_attention import main
+
+        arguments = ['visualize_attention.py', config, checkpoint, *options]
+        monkeypatch.setattr('sys.argv', list(map(str, arguments)))
+        with pytest.raises(SetupError) as caught:
+            main()
+        return str(caught.value)
+
+    return start
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--block', 'layer3.cgnl_9'], f'it has {BLOCK}'),
+        (['--point', '32,0'], '32 x 32 pixels (x 0 to 31, y 0 to 31)'),
+        (['--point', '3,4,1'], 'and 1 frame'),
+        (['--groups', '8'], f'{BLOCK} has the groups 0 to 7'),
+    ],
+)
+def test_options_that_do_not_fit(demo, refusal, options, message):
+    image = sample(demo('r18_cgnl_digits')[0], 'digits/test/3/*.png')
+    assert message in refusal(image, *options)
+
+
+def test_network_without_blocks(demo, refusal, tmp_path):
+    folder, _, checkpoint = demo('r18_cgnl_digits')
+    state = torch.load(checkpoint)['state_dict']
+    plain = {key: t for key, t in state.items() if 'cgnl' not in key}
+    torch.save(dict(state_dict=plain), tmp_path / 'plain.pth')
+    message = refusal(
+        sample(folder, 'digits/test/3/*.png'),
+        config=CONFIGS / 'r18_digits.py',
+        checkpoint=tmp_path / 'plain.pth',
+    )
+    assert 'no CGNL or non-local block' in message
+
+
+def test_the_picture_is_the_file(demo, monkeypatch):
+    """What was normalised, and swapped to RGB, comes back."""
+    folder, config, checkpoint = demo('r18_cgnl_digits')
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(CONFIGS.parent / 'tools'))
+    from argparse import Namespace
+
+    from _model import build_model, read_config
+    from _visualize_input import look
+
+    cfg = read_config(Namespace(config=str(config), cfg_options=None))
+    model = build_model(cfg, str(checkpoint))
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 24, 3), np.uint8)
+    Image.fromarray(pixels).save('colours.png')
+    seen = look(model, cfg, {}, Path('colours.png'))
+    assert seen.size == (32, 24)
+    assert np.array_equal(seen.frames[0], pixels)
+
+
+def test_missing_file(refusal):
+    assert "no file 'nothing.png'" in refusal('nothing.png')
+
+
+def test_unreadable_file_ends_in_one_line(demo, run_tool, tmp_path):
+    folder, config, checkpoint = demo('r18_cgnl_digits')
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'no picture')
+    done = run_tool(
+        'visualize_attention.py', config, checkpoint, broken, cwd=folder,
+        status=2,
+    )  # fmt: skip
+    assert 'cannot be read as image' in done.stderr
+    assert 'Traceback' not in done.stderr

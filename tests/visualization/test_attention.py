@@ -1,0 +1,217 @@
+"""Maps and factors against the literal operator and mmcv's own weights."""
+
+import math
+
+import pytest
+import torch
+from mmcv.cnn import NonLocal2d, NonLocal3d
+from torch import nn
+
+from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
+from cgnl_mm.ops import cgnl_attention, generalized_nonlocal
+from cgnl_mm.visualization import (
+    BlockInputs,
+    attention_map,
+    find_blocks,
+    group_factors,
+)
+
+MODES = ('dot_product', 'embedded_gaussian', 'gaussian_rbf', 'learnable')
+SIZES = {1: (5,), 2: (3, 2), 3: (2, 1, 3)}
+BLOCKS = {1: CGNL1d, 2: CGNL2d, 3: CGNL3d}
+
+
+def block_and_input(rank=2, batch=2, **options):
+    """fp64, with weights large enough that every power matters."""
+    options = dict(dict(groups=2, init_std=0.4, gamma=0.3), **options)
+    block = BLOCKS[rank](12, **options).double()
+    if block.mode == 'learnable':
+        with torch.no_grad():
+            block.coefficients.copy_(torch.tensor([0.7, -1.2, 0.5, 0.9]))
+    return block, torch.randn(batch, 12, *SIZES[rank], dtype=torch.float64)
+
+
+def explicit_map(block, x, position, kernel, weighted):
+    """Column by column from the truth: values are on at one position only."""
+    theta, phi, g = block.theta(x), block.phi(x), block.g(x)
+    scale = 1.0
+    if block.use_scale:
+        inner = theta.shape[1] // block.groups
+        scale = (inner * math.prod(x.shape[2:])) ** -0.5
+    full = torch.zeros(len(x), block.groups, *x.shape[2:], dtype=x.dtype)
+    for j in range(full[0, 0].numel()):
+        only = torch.zeros_like(x[:1, :1]).flatten()
+        only[j] = 1
+        values = (g if weighted else torch.ones_like(g)) * only.view(
+            1, 1, *x.shape[2:]
+        )
+        y = generalized_nonlocal(
+            theta, phi, values, kernel, block.groups, scale=scale
+        )
+        here = y[(..., *position)].view(len(x), block.groups, -1).mean(-1)
+        full.flatten(2)[..., j] = here
+    return full
+
+
+@pytest.mark.parametrize('weighted', [False, True])
+@pytest.mark.parametrize('use_scale', [False, True])
+@pytest.mark.parametrize('groups', [1, 2, 6])
+@pytest.mark.parametrize('mode', MODES)
+@torch.no_grad()
+def test_map_is_the_row_of_the_affinity(mode, groups, use_scale, weighted):
+    block, x = block_and_input(mode=mode, groups=groups, use_scale=use_scale)
+    for position in [(0, 0), (2, 1), (1, 0)]:
+        torch.testing.assert_close(
+            attention_map(block, x, position, weighted),
+            explicit_map(block, x, position, block.coefficients, weighted),
+            rtol=1e-10,
+            atol=1e-12,
+        )
+
+
+@pytest.mark.parametrize('rank, position', [(1, (4,)), (3, (1, 0, 2))])
+@torch.no_grad()
+def test_map_of_signals_and_clips(rank, position):
+    block, x = block_and_input(rank, mode='embedded_gaussian')
+    torch.testing.assert_close(
+        attention_map(block, x, position),
+        explicit_map(block, x, position, block.coefficients, False),
+    )
+
+
+@torch.no_grad()
+def test_long_series_gives_the_exact_embedded_gaussian():
+    block, x = block_and_input(mode='embedded_gaussian', order=40)
+    for weighted in (False, True):
+        torch.testing.assert_close(
+            attention_map(block, x, (1, 1), weighted),
+            explicit_map(block, x, (1, 1), 'embedded_gaussian', weighted),
+        )
+
+
+@pytest.mark.parametrize('mode', MODES)
+@torch.no_grad()
+def test_weighted_map_adds_up_to_the_output(mode):
+    block, x = block_and_input(mode=mode)
+    y = cgnl_attention(
+        block.theta(x), block.phi(x), block.g(x), block.coefficients, 2
+    )
+    torch.testing.assert_close(
+        attention_map(block, x, (2, 0), weighted=True).sum((2, 3)),
+        y[..., 2, 0].view(2, 2, -1).mean(-1),
+    )
+
+
+@torch.no_grad()
+def test_dot_product_has_one_map_up_to_a_factor():
+    block, x = block_and_input(mode='dot_product')
+    one, other = (attention_map(block, x, at) for at in [(0, 0), (2, 1)])
+    ratio = other / one
+    torch.testing.assert_close(ratio, ratio[..., :1, :1].expand_as(ratio))
+    assert not torch.allclose(ratio[..., 0, 0], torch.ones(2, 2).double())
+
+
+@pytest.mark.parametrize('use_scale', [False, True])
+@pytest.mark.parametrize('mode', MODES)
+@torch.no_grad()
+def test_factors_make_the_output(mode, use_scale):
+    block, x = block_and_input(mode=mode, use_scale=use_scale)
+    theta = block.theta(x).view(2, 2, -1)
+    y = sum(
+        factor.unsqueeze(-1) * theta**power
+        for power, factor in group_factors(block, x).items()
+    )
+    scale = (3 * 6) ** -0.5 if use_scale else 1.0
+    torch.testing.assert_close(
+        y.view(2, 6, 3, 2),
+        cgnl_attention(
+            block.theta(x),
+            block.phi(x),
+            block.g(x),
+            block.coefficients,
+            2,
+            scale,
+        ),
+    )
+
+
+def test_dot_product_has_one_factor():
+    block, x = block_and_input(mode='dot_product')
+    assert list(group_factors(block, x)) == [1]
+
+
+@pytest.mark.parametrize('sub_sample', [False, True])
+@pytest.mark.parametrize(
+    'mode', ['embedded_gaussian', 'dot_product', 'gaussian', 'concatenation']
+)
+@pytest.mark.parametrize('kind, size', [(NonLocal2d, (4, 6)),
+                                        (NonLocal3d, (2, 4, 6))])
+@torch.no_grad()
+def test_map_of_a_non_local_block_is_its_pairwise_weight(
+    kind, size, mode, sub_sample, monkeypatch
+):
+    block = kind(8, mode=mode, sub_sample=sub_sample, std=0.5).double()
+    x = torch.randn(2, 8, *size, dtype=torch.float64)
+    with monkeypatch.context() as patch:
+        kept, pairwise = [], getattr(block, mode)
+
+        def keep(theta, phi):
+            kept.append(pairwise(theta, phi))
+            return kept[-1]
+
+        patch.setattr(block, mode, keep)
+        block(x)
+    (weight,) = kept
+    position = tuple(length - 2 for length in size)
+    flat = torch.arange(math.prod(size)).view(size)[position]
+    row = attention_map(block, x, position)
+    halves = 2 if sub_sample else 1
+    assert row.shape == (2, 1, *size[:-2], 4 // halves, 6 // halves)
+    torch.testing.assert_close(row.flatten(1), weight[:, flat])
+
+
+def test_map_under_autocast_is_that_of_the_block():
+    """Projections in bfloat16, sums in float32, as in the block."""
+    block, x = block_and_input()
+    block, x = block.float(), x.float()
+    with torch.autocast('cpu', torch.bfloat16):
+        half = attention_map(block, x, (1, 1))
+        theta, phi = block.theta(x), block.phi(x)
+    assert half.dtype == torch.float32
+    looking = theta.float().view(2, 2, 3, 6)[..., 3].mean(-1)
+    looked = phi.float().view(2, 2, 3, 6).sum(2)
+    torch.testing.assert_close(
+        half.flatten(2), looking.unsqueeze(-1) * looked
+    )
+
+
+@pytest.mark.parametrize('position', [(3, 0), (0, -1), (0,), (0, 0, 0)])
+def test_position_outside_names_the_size(position):
+    block, x = block_and_input()
+    with pytest.raises(ValueError, match=r'outside of a map of size \(3, 2\)'):
+        attention_map(block, x, position)
+
+
+def test_blocks_without_what_is_asked_say_so():
+    block, x = block_and_input(mode='none')
+    for call in (
+        lambda: attention_map(block, x, (0, 0)),
+        lambda: group_factors(block, x),
+    ):
+        with pytest.raises(ValueError, match='no attention'):
+            call()
+    with pytest.raises(ValueError, match='CGNL blocks only'):
+        attention_map(NonLocal2d(12), x.float(), (0, 0), weighted=True)
+
+
+def test_inputs_are_kept_and_the_hooks_removed():
+    model = nn.Sequential(nn.Conv2d(3, 12, 1), CGNL2d(12, 2), NonLocal2d(12))
+    x = torch.randn(1, 3, 4, 4)
+    blocks = find_blocks(model)
+    assert list(blocks) == ['1', '2']
+    with BlockInputs(blocks) as inputs:
+        model(x)
+        model(x + 1)
+    torch.testing.assert_close(inputs['1'], model[0](x))
+    assert list(inputs) == ['1', '2']
+    assert not any(block._forward_pre_hooks for block in blocks.values())

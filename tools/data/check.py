@@ -1,0 +1,126 @@
+"""Look for files that a config's data sets cannot read, before it trains.
+
+    python tools/data/check.py configs/i3d_r50_cgnl_minikinetics.py
+    python tools/data/check.py CONFIG --splits train --out broken.txt
+
+Every file is decoded whole, in parallel. Ends with status 1 if one is missing
+or broken, and lists them in --out: PATH<tab>REASON. Training goes on past
+them with `custom_hooks=[dict(type='UnreadableDataHook')]`.
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from _common import find_config, run
+from _missing_data import require_data
+from _prepare import positive
+
+SPLITS = ('train', 'val', 'test')
+
+
+def list_files(cfg, split: str) -> dict[str, None]:
+    """Files of a data set, in its order, each once."""
+    from importlib import import_module
+
+    from cgnl_mm.datasets.unreadable import KEYS, leaves
+
+    loader = cfg[f'{split}_dataloader']
+    registry = import_module(f'{cfg.default_scope}.registry').DATASETS
+    files = {}
+    for data_set in leaves(registry.build(loader.dataset)):
+        data_set.full_init()
+        for index in range(len(data_set)):
+            sample = data_set.get_data_info(index)
+            path = next((sample[key] for key in KEYS if sample.get(key)), None)
+            if path is not None:
+                files[str(path)] = None
+    return files
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('--splits', nargs='+', choices=SPLITS, default=SPLITS,
+        help='default: all')
+    parser.add_argument('--out', type=Path, metavar='FILE',
+        help='list of the broken files')
+    parser.add_argument('--workers', type=positive,
+        default=os.cpu_count() or 1,
+        help='files that are decoded together (default: %(default)s)')
+    parser.add_argument('--quiet', action='store_true',
+        help='no progress bar')  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    args = parse_args()
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+    from rich.progress import MofNCompleteColumn, Progress
+
+    import cgnl_mm  # noqa: F401  repairs the hosts
+    from cgnl_mm.datasets.unreadable import check_file
+    from cgnl_mm.errors import SetupError
+    from cgnl_mm.hosts import require_host, require_mmcv
+
+    require_mmcv()
+    cfg = Config.fromfile(find_config(args.config))
+    if cfg.get('default_scope') is None:
+        raise SetupError(f'{args.config} names no host: no default_scope')
+    require_host(cfg.default_scope)
+    require_data(cfg, args.splits)
+    init_default_scope(cfg.default_scope)
+
+    known, lines = {}, []
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with (
+        Progress(*columns, disable=args.quiet) as progress,
+        ThreadPoolExecutor(args.workers) as pool,
+    ):
+        for split in args.splits:
+            if cfg.get(f'{split}_dataloader') is None:
+                continue
+            files = list_files(cfg, split)
+            # test and validation are often one
+            new = [path for path in files if path not in known]
+            task = progress.add_task(split, total=len(new))
+            # in parts: a million futures take gigabytes
+            for start in range(0, len(new), 1024):
+                part = new[start : start + 1024]
+                for path, reason in zip(part, pool.map(check_file, part)):
+                    known[path] = reason
+                    progress.advance(task)
+            broken = [path for path in files if known[path]]
+            kinds = Counter(known[path].partition(':')[0] for path in broken)
+            text = ', '.join(f'{n} {kind}' for kind, n in kinds.most_common())
+            lines.append(
+                f'{split}: {len(files)} files, {len(broken)} broken'
+                + (f' ({text})' if text else '')
+            )
+    print('\n'.join(lines))
+    broken = {path: reason for path, reason in known.items() if reason}
+    for path, reason in list(broken.items())[:20]:
+        print(f'{path}: {reason}')
+    if len(broken) > 20:
+        print(f'... and {len(broken) - 20} more')
+    if args.out:
+        try:
+            args.out.write_text(
+                ''.join(f'{path}\t{why}\n' for path, why in broken.items()),
+                encoding='utf-8', errors='replace',
+            )  # fmt: skip
+        except OSError as error:
+            raise SetupError(f'--out {args.out}: {error.strerror}') from None
+    sys.exit(1 if broken else 0)
+
+
+if __name__ == '__main__':
+    run(main)

@@ -1,0 +1,167 @@
+"""Show what one position of an image or a video attends to.
+
+    python tools/visualize_attention.py configs/r18_cgnl_digits.py \\
+        CHECKPOINT digit.png --point 12,20
+    python tools/visualize_attention.py configs/i3d_r18_cgnl_movingdigits.py \\
+        CHECKPOINT clip.mp4 --point 30,24,3 --groups 0 5
+    python tools/visualize_attention.py configs/r18_cgnl_digits.py \\
+        CHECKPOINT --dataset 200
+
+The file goes through the config's test pipeline; pictures show, and
+``--point`` counts, pixels of what the network gets. An image gives
+``<block>.png``; a video also ``<block>_frames.png`` (a filmstrip), mp4 and
+gif. Red is positive, blue negative, each group on its own scale. For the dot
+product all positions of a group see one map, up to sign and size:
+``cgnl_mm.visualization.attention_map`` says why.
+
+``--dataset`` takes the first N samples of the config's test data instead
+(without a number, all): sign and size of each group's attention,
+``<block>_groups.png`` and, for every sample, ``<block>_groups.csv``.
+"""
+
+import argparse
+from pathlib import Path
+
+from _common import run
+
+FPS = 4.0
+
+
+def parse_args() -> argparse.Namespace:
+    from _model import add_model_options
+
+    parser = argparse.ArgumentParser(
+        description='Show what the blocks of a network attend to'
+    )
+    add_model_options(parser)
+    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+    parser.add_argument(
+        'input', nargs='?', type=Path, help='an image or a video'
+    )
+    parser.add_argument(
+        '--dataset',
+        nargs='?',
+        type=int,
+        const=0,
+        metavar='N',
+        help='statistics over N samples of the test data, or all of them',
+    )
+    parser.add_argument(
+        '--point',
+        type=read_point,
+        metavar='X,Y[,T]',
+        help='the position that looks: pixels from the top left and, in a '
+        'video, the frame, all from 0; default: the middle',
+    )
+    parser.add_argument('--block', metavar='NAME', help='default: every block')
+    parser.add_argument(
+        '--groups',
+        nargs='+',
+        type=int,
+        metavar='K',
+        help='channel groups to draw, from 0; default: all',
+    )
+    parser.add_argument(
+        '--weighted',
+        action='store_true',
+        help='weigh the attention with g: what each position contributes to '
+        'the output (CGNL blocks)',
+    )
+    parser.add_argument(
+        '--fps', type=float, default=FPS, help='frames a second of mp4 and gif'
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        metavar='DIR',
+        help='default: work_dirs/<name of the config>/attention',
+    )
+    parser.add_argument(
+        '--device', help="'cpu', 'cuda:1', ...; default: a GPU if there is one"
+    )
+    args = parser.parse_args()
+    if (args.input is None) == (args.dataset is None):
+        parser.error('give either an image or a video, or --dataset')
+    if args.dataset is not None and args.dataset < 0:
+        parser.error('--dataset takes a positive number')
+    if args.fps <= 0:
+        parser.error('--fps takes a positive number')
+    return args
+
+
+def read_point(text: str) -> tuple[int, ...]:
+    """'x,y' or 'x,y,t' as numbers."""
+    try:
+        point = tuple(int(part) for part in text.split(','))
+    except ValueError:
+        point = ()
+    if len(point) not in (2, 3):
+        raise argparse.ArgumentTypeError(
+            f'takes X,Y or X,Y,T, got {text!r}'
+        )
+    return point
+
+
+def choose_blocks(model, name: str | None) -> dict:
+    """The blocks to show, by name.
+
+    Args:
+        model (Module): The network.
+        name (str | None): A name, or the end of one, as ``layer3.cgnl_4``.
+
+    Raises:
+        SetupError: No such block, or no block at all.
+    """
+    from cgnl_mm.errors import SetupError
+    from cgnl_mm.visualization import find_blocks
+
+    blocks = find_blocks(model)
+    if not blocks:
+        raise SetupError(
+            'this network has no CGNL or non-local block: its config inserts '
+            'none (`plugins`)'
+        )
+    if name is None:
+        return blocks
+    found = {
+        key: block
+        for key, block in blocks.items()
+        if key == name or key.endswith(f'.{name}')
+    }
+    if not found:
+        raise SetupError(
+            f'--block: no block {name!r} in this network; it has '
+            f'{", ".join(blocks)}'
+        )
+    return found
+
+
+def main() -> None:
+    args = parse_args()
+    from _model import build_model, read_config
+    from mmengine.device import get_device
+
+    from cgnl_mm.errors import SetupError
+
+    if args.input is not None and not args.input.is_file():
+        raise SetupError(f'no file {str(args.input)!r} in {Path.cwd()}')
+    cfg = read_config(args)
+    if args.dataset is not None:
+        from _missing_data import require_data
+
+        require_data(cfg, ('test',))
+    model = build_model(cfg, args.checkpoint).to(args.device or get_device())
+    blocks = choose_blocks(model, args.block)
+    out = args.out or Path('work_dirs', Path(args.config).stem, 'attention')
+    if args.dataset is None:
+        from _visualize_maps import draw_maps
+
+        draw_maps(model, cfg, blocks, args, out)
+    else:
+        from _visualize_groups import draw_groups
+
+        draw_groups(model, cfg, blocks, args.dataset, out)
+
+
+if __name__ == '__main__':
+    run(main)
