@@ -75,7 +75,8 @@ class _CGNLNd(BaseModule):
             the dot product's sums from the Gram matrix of x;
             ``cgnl_mm/ops/inner_sums.py``), 'triton' (as Triton kernels, for
             CUDA) or 'auto' (what the measurements speak for). The results
-            are the same to rounding. Defaults to 'auto'.
+            are the same to rounding; derivatives of derivatives (a gradient
+            penalty) need 'reference'. Defaults to 'auto'.
         recompute (bool): Whether the folded paths compute theta, phi and g
             again in the backward pass instead of keeping them: less memory,
             more time. Defaults to False.

@@ -12,6 +12,20 @@ from ..ops.folded import folded_block
 from ..ops.folded_norm import FoldedNorm
 
 LAYERS = ('theta', 'phi', 'g', 'conv_out')
+HOOKS = (
+    '_forward_hooks',
+    '_forward_pre_hooks',
+    '_backward_hooks',
+    '_backward_pre_hooks',
+)
+# a subclass with a forward of its own computes something else
+NORMS = (
+    nn.Identity.forward,
+    nn.GroupNorm.forward,
+    _BatchNorm.forward,
+    _InstanceNorm.forward,
+    nn.SyncBatchNorm.forward,
+)
 
 
 def obstacle(block: nn.Module, path: str) -> Optional[str]:
@@ -23,20 +37,39 @@ def obstacle(block: nn.Module, path: str) -> Optional[str]:
     """
     if path == 'gram' and block.mode != 'dot_product':
         return f'the Gram matrix knows no {block.mode!r}'
-    layers = [getattr(block, name, None) for name in LAYERS]
-    for layer in (*filter(None, layers), block.norm):
-        if layer._forward_hooks or layer._forward_pre_hooks:
+    for name in (*LAYERS, 'norm'):
+        layer = getattr(block, name, None)
+        if layer is None:
+            continue
+        if any(getattr(layer, hooks) for hooks in HOOKS):
             return 'a layer inside the block has a hook'
-        if layer is not block.norm and type(layer) is not block.conv_type:
-            return f'{type(layer).__name__} in place of a convolution'
+        if 'forward' in vars(layer):
+            return 'a layer inside the block has a forward of its own'
+        if name != 'norm':
+            groups = block.groups if name == 'conv_out' else 1
+            reason = _conv_obstacle(layer, block.conv_type, groups)
+            if reason:
+                return f'{name} is {reason}'
     norm = block.norm
     if isinstance(norm, nn.SyncBatchNorm) and norm.training:
         return 'SyncBN joins statistics of several processes'
     if isinstance(norm, _InstanceNorm) and norm.track_running_stats:
         return 'instance norm with running statistics'
-    known = (nn.Identity, nn.GroupNorm, _BatchNorm, _InstanceNorm)
-    if not isinstance(norm, known):
+    if type(norm).forward not in NORMS:
         return f'the norm {type(norm).__name__}'
+    return None
+
+
+def _conv_obstacle(layer, conv_type: type, groups: int) -> Optional[str]:
+    """Say how a layer is not the 1x1 convolution that it was built as."""
+    if type(layer) is not conv_type:
+        return f'{type(layer).__name__} in place of a convolution'
+    if layer.bias is not None:
+        return 'a convolution with a bias (fuse_conv_bn adds one)'
+    if any(n != 1 for n in (*layer.kernel_size, *layer.stride)):
+        return 'no 1x1 convolution'
+    if layer.groups != groups:
+        return f'a convolution in {layer.groups} groups, not {groups}'
     return None
 
 

@@ -67,7 +67,7 @@ def choose(
 
 def _choose_auto(find_obstacle, x, inner, recompute) -> Tuple[str, str]:
     """The path of backend='auto', and why."""
-    obstacle = find_obstacle('folded')
+    obstacle = find_obstacle('folded') or _obstacle('folded', x, inner)
     if obstacle:
         return 'reference', obstacle
     device = x.device.type
@@ -87,6 +87,13 @@ def _choose_auto(find_obstacle, x, inner, recompute) -> Tuple[str, str]:
 
 def _obstacle(path: str, x: Tensor, inner: int) -> Optional[str]:
     """Say why a path does not serve an input; None if it does."""
+    if (
+        torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+    ):
+        return 'torch.func and forward-mode derivatives know its layers alone'
+    if not x.numel():
+        return 'an empty input'
     if path == 'triton':
         from . import passes_triton  # imports triton
 

@@ -7,6 +7,7 @@ attended map nor W_z's output nor the norm's is ever formed. Other series
 first form y = sum_p c_p <phi^p, g> theta^p, then go the same way.
 """
 
+import math
 from typing import Optional, Sequence, Tuple, Union
 
 import torch
@@ -66,7 +67,7 @@ def folded_block(
     Raises:
         ValueError: If ``use_gram``, but the series is not the dot product.
     """
-    shape = (len(x), x.shape[1], -1)
+    shape = (len(x), x.shape[1], math.prod(x.shape[2:]))
     if norm is None:  # a scale of one
         ones = z.new_ones(len(z), dtype=torch.float32)
         norm = FoldedNorm(len(z), 0.0, mean=torch.zeros_like(ones), var=ones)
@@ -84,7 +85,12 @@ def folded_block(
         if not use_gram:
             source = MapSums(groups, attention.powers, recompute, kernels)
         elif attention.is_dot:
-            source = GramSums(groups, keep=torch.is_grad_enabled())
+            source = GramSums(
+                groups,
+                keep=torch.is_grad_enabled()
+                and not recompute
+                and (phi.requires_grad or g.requires_grad),
+            )
         else:
             raise ValueError(
                 'use_gram=True serves the dot product alone, got powers '
@@ -116,7 +122,8 @@ class _Folded(torch.autograd.Function):
         out = kernels.apply(x, fold.shift, fold.scaled.flatten(0, 1), y)
         ctx.save_for_backward(
             x, theta, phi, g, z, weight, bias, coefficients, mean, cov,
-            None if recompute else theta_map, *sums, *held,
+            None if recompute else theta_map, norm.mean, norm.var, *sums,
+            *held,
         )  # fmt: skip
         ctx.settings = attention, source, norm, groups, kernels, len(sums)
         if norm.mean is not None:
@@ -130,7 +137,7 @@ class _Folded(torch.autograd.Function):
         attention, source, norm, groups, kernels, num_sums = ctx.settings
         (
             x, theta, phi, g, z, weight, bias, coefficients, mean, cov,
-            theta_map, *rest,
+            theta_map, _, _, *rest,  # those of the norm: checked for changes
         ) = ctx.saved_tensors  # fmt: skip
         sums, held = rest[:num_sums], rest[num_sums:]
         if theta_map is None:
@@ -156,13 +163,17 @@ class _Folded(torch.autograd.Function):
                 theta_map, sums, d_theta, d_factor, coefficients
             )
         d_theta = d_theta.to(theta.dtype).view(len(x), -1, x.shape[-1])
-        d_x = d.clone(memory_format=torch.preserve_format)  # the residual
-        add_product(d_x, theta, d_theta)
-        d_weights = [passes.weight_gradient(d_theta, x.to(theta.dtype))]
-        if attention:
-            d_weights += source.backward(x, phi, g, held, d_sums, d_x)
-        else:
-            d_weights += [None, None]
+        needed = ctx.needs_input_grad
+        d_x, d_weights = None, [None, None, None]
+        if needed[0]:
+            d_x = d.clone(memory_format=torch.preserve_format)  # the residual
+            add_product(d_x, theta, d_theta)
+        if needed[1]:
+            d_weights[0] = passes.weight_gradient(d_theta, x.to(theta.dtype))
+        if attention and any((needed[0], needed[2], needed[3])):
+            d_weights[1:] = source.backward(
+                x, phi, g, held, d_sums, d_x, needed[2:4]
+            )
         d_z = d_matrix.sum(0).view(z.shape).to(z.dtype)
         return (
             d_x, *d_weights, d_z, d_weight.to(weight.dtype),

@@ -9,9 +9,12 @@ over the channels c of the group, and X X^T (C, C), being symmetric, costs
 about as much as one of the two maps. Its backward pass has one product with
 x where the maps have four. It serves the first power alone, and pays where
 there are more positions than channels.
+
+A backward pass adds to the gradient of x where there is one, and leaves out
+the gradients that nobody asks for.
 """
 
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -62,9 +65,21 @@ class MapSums:
         g: Tensor,
         held: List[Tensor],
         d_sums: List[Tensor],
-        d_x: Tensor,
-    ) -> List[Tensor]:
-        """Add to the gradient of x; return those of the two weights."""
+        d_x: Optional[Tensor],
+        needed: Sequence[bool] = (True, True),
+    ) -> List[Optional[Tensor]]:
+        """Add to the gradient of x; return those of the two weights.
+
+        Args:
+            x (Tensor): As in :meth:`forward`, and ``phi``, ``g``.
+            phi (Tensor): The same.
+            g (Tensor): The same.
+            held (list[Tensor]): What the forward pass returned.
+            d_sums (list[Tensor]): Gradients of the sums.
+            d_x (Tensor, optional): None where x needs none.
+            needed (Sequence[bool]): Whether phi and g need one.
+                Defaults to both.
+        """
         maps = held or self._maps(x, phi, g)
         d_sums = dict(zip(self.powers, (d.view(-1, 1, 1) for d in d_sums)))
         if self.powers == [1]:
@@ -73,10 +88,13 @@ class MapSums:
         else:
             d_maps = self._d_maps(*map(passes.wide, maps), d_sums)
         x_cast, d_weights = x.to(phi.dtype), []
-        for weight, d_map in zip((phi, g), d_maps):
+        for weight, d_map, wanted in zip((phi, g), d_maps, needed):
             d_map = d_map.to(weight.dtype).view(len(x), -1, x.shape[-1])
-            add_product(d_x, weight, d_map)
-            d_weights.append(passes.weight_gradient(d_map, x_cast))
+            if d_x is not None:
+                add_product(d_x, weight, d_map)
+            d_weights.append(
+                passes.weight_gradient(d_map, x_cast) if wanted else None
+            )
         return d_weights
 
     @staticmethod
@@ -100,36 +118,61 @@ class GramSums:
 
     Args:
         groups (int): Channel groups G.
-        keep (bool): Whether there will be a backward pass.
+        keep (bool): Whether the backward pass, if there is one, finds its
+            matrices kept, or computes them again. Defaults to True.
     """
 
-    def __init__(self, groups: int, keep: bool) -> None:
+    def __init__(self, groups: int, keep: bool = True) -> None:
         self.groups, self.keep = groups, keep
 
     def forward(self, x, phi, g):
         """As :meth:`MapSums.forward`."""
         sums, held = [], []
         for sample in x:
-            matrix = gram(sample)
+            matrix, mean = centred_gram(sample)
+            total = sample.shape[1] * torch.mv(phi, mean) * torch.mv(g, mean)
             phi_x = torch.mm(phi, matrix)
-            sums.append((phi_x * g).view(self.groups, -1).sum(1))
+            total += (phi_x * g).sum(1)
+            sums.append(total.view(self.groups, -1).sum(1))
             if self.keep:
-                held += [phi_x, torch.mm(g, matrix)]
+                held += self._with_mean(sample, phi, g, phi_x, matrix, mean)
         return [torch.cat(sums)], held
 
-    def backward(self, x, phi, g, held, d_sums, d_x):
+    @staticmethod
+    def _with_mean(sample, phi, g, phi_x, matrix, mean) -> List[Tensor]:
+        """phi X X^T and g X X^T, (C', C) each."""
+        count = sample.shape[1]
+        g_x = torch.mm(g, matrix)
+        return [
+            product.addr(torch.mv(weight, mean), mean, alpha=count)
+            for weight, product in ((phi, phi_x), (g, g_x))
+        ]
+
+    def backward(
+        self, x, phi, g, held, d_sums, d_x, needed=(True, True)
+    ):
         """As :meth:`MapSums.backward`."""
-        d_phi, d_g = torch.zeros_like(phi), torch.zeros_like(g)
-        rows = d_sums[0].view(len(x), -1, 1)
+        if not held and any(needed):
+            held = []
+            for sample in x:
+                matrix, mean = centred_gram(sample)
+                phi_x = torch.mm(phi, matrix)
+                held += self._with_mean(sample, phi, g, phi_x, matrix, mean)
+        rows = d_sums[0].view(len(x), -1, 1).to(phi.dtype)
         rows = rows.repeat_interleave(len(phi) // self.groups, 1)
-        matrices = []
-        for row, phi_x, g_x in zip(rows.to(phi.dtype), held[::2], held[1::2]):
-            d_phi.addcmul_(row, g_x)
-            d_g.addcmul_(row, phi_x)
-            matrices.append(torch.mm(phi.t(), row * g))
-        matrices = torch.stack(matrices)
-        add_product(d_x, matrices + matrices.mT, x)
-        return [d_phi, d_g]
+        d_weights = [None, None]
+        if any(needed):
+            pairs = list(zip(rows, held[::2], held[1::2]))
+            d_weights = [
+                sum(row * g_x for row, _, g_x in pairs),
+                sum(row * phi_x for row, phi_x, _ in pairs),
+            ]
+        if d_x is not None:
+            matrices = torch.stack(
+                [torch.mm(phi.t(), row * g) for row in rows]
+            )
+            add_product(d_x, matrices + matrices.mT, x)
+        return [d if n else None for d, n in zip(d_weights, needed)]
 
     @staticmethod
     def obstacle(x: Tensor) -> Optional[str]:
@@ -139,6 +182,15 @@ class GramSums:
         if torch.is_autocast_enabled(x.device.type):
             return 'autocast wants the products in half precision'
         return None
+
+
+def centred_gram(x: Tensor) -> Tuple[Tensor, Tensor]:
+    """Gram matrix (C, C) of x (C, S) without its mean, and the mean (C,).
+
+    A mean far from zero would cancel where weights have learnt to ignore it.
+    """
+    mean = x.mean(1)
+    return gram(x - mean.unsqueeze(1)), mean
 
 
 def gram(x: Tensor, blocks: int = 4) -> Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
 from cgnl_mm.ops import dispatch
@@ -209,6 +210,36 @@ def layer_norm(block):
     block.norm = nn.LayerNorm(48)
 
 
+def backward_hook(block):
+    block.phi.register_full_backward_hook(lambda *args: None)
+
+
+def patch(block):
+    layer = block.theta
+    layer.forward = lambda x: 2 * nn.Conv2d.forward(layer, x)
+
+
+def bias(block):
+    block.theta = nn.Conv2d(32, 16, 1)
+
+
+def kernel(block):
+    block.phi = nn.Conv2d(32, 16, 3, padding=1, bias=False)
+
+
+def other_groups(block):
+    block.g = nn.Conv2d(32, 16, 1, groups=2, bias=False)
+
+
+class RectifiedNorm(nn.GroupNorm):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+def norm_subclass(block):
+    block.norm = RectifiedNorm(4, 32)
+
+
 @pytest.mark.parametrize(
     'change, message',
     [
@@ -216,6 +247,12 @@ def layer_norm(block):
         (replace, 'Sequential in place of a convolution'),
         (sync, 'SyncBN'),
         (layer_norm, 'the norm LayerNorm'),
+        (backward_hook, 'hook'),
+        (patch, 'a forward of its own'),
+        (bias, 'theta is a convolution with a bias'),
+        (kernel, 'phi is no 1x1 convolution'),
+        (other_groups, 'g is a convolution in 2 groups, not 1'),
+        (norm_subclass, 'the norm RectifiedNorm'),
     ],
 )
 def test_obstacles(change, message, monkeypatch, caplog):
@@ -237,6 +274,59 @@ def test_obstacles(change, message, monkeypatch, caplog):
         block(large())
     (record,) = (r for r in caplog.records if r.name == 'cgnl_mm')
     assert message in record.message
+
+
+def test_a_harmless_subclass_of_the_norm_is_folded(monkeypatch):
+    class Named(nn.GroupNorm):
+        pass
+
+    block = CGNL2d(32, groups=4)
+    block.norm = Named(4, 32)
+    assert path_of(block, large(), monkeypatch) == 'gram'
+
+
+@pytest.mark.parametrize('size', [6, 100])
+def test_fused_batch_norm_changes_no_result(size):
+    """mmcv's fuse_conv_bn gives W_z a bias and takes the norm away."""
+    _, block = twins(training=False, norm_cfg=dict(type='BN'))
+    block.backend = 'auto'
+    x = torch.randn(1, 32, size, size, dtype=torch.float64)
+    expected = block(x)
+    fused = copy.deepcopy(block)
+    fused.conv_out = fuse_conv_bn_eval(block.conv_out, block.norm)
+    fused.norm = nn.Identity()
+    assert torch.allclose(fused(x), expected, 1e-9, 1e-9)
+
+
+def test_empty_batch():
+    block = CGNL2d(32, groups=4, zero_init=False)
+    x = torch.empty(0, 32, 48, 48, requires_grad=True)
+    out = block(x)
+    assert out.shape == x.shape
+    out.sum().backward()
+
+
+def test_torch_func_takes_the_reference():
+    block = CGNL2d(32, groups=4, zero_init=False)
+    x = large()
+
+    def loss(x):
+        return block(x).square().sum()
+
+    leaf = x.clone().requires_grad_()
+    loss(leaf).backward()
+    assert torch.allclose(torch.func.grad(loss)(x), leaf.grad, 1e-3, 1e-3)
+    _, slope = torch.func.jvp(loss, (x,), (torch.ones_like(x),))
+    assert torch.allclose(slope, leaf.grad.sum(), 1e-3, 1e-1)
+
+
+def test_running_statistics_that_change_before_backward():
+    block = CGNL2d(32, groups=4, norm_cfg=dict(type='BN'), backend='folded')
+    block.eval()
+    out = block(large().requires_grad_())
+    block.norm.running_var.mul_(2)
+    with pytest.raises(RuntimeError, match='modified by an inplace'):
+        out.sum().backward()
 
 
 def test_tracing_takes_the_reference():

@@ -21,10 +21,10 @@ CASES = json.loads(DATA['__cases__'].tobytes())
 # and g are themselves rounding (1e-6 beside 40): those are held to float32
 # rounding of the whole block.
 ROUNDING = 1e-6
-# (output, gradients). One group's sum in the scaled case is near zero, and
-# the author's float32 is 4e-6 and 1.5e-4 from float64 there. The other paths
-# round as he did; the Gram matrix is ten times nearer to float64.
-RELATIVE = {'gram': (1e-5, 3e-4)}
+# (output, gradients). One group's sum in the scaled case is near zero: the
+# author's float32 and the Gram path are 4e-6 and 1.5e-4 from float64 there,
+# each in its own direction; the other paths round as he did.
+RELATIVE = {'gram': (1e-5, 4e-4)}
 
 
 def tensors(case, kind):

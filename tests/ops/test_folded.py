@@ -265,7 +265,8 @@ def test_mixed_types_of_autocast():
 def test_what_is_kept_for_the_backward_pass(recompute, options):
     """x, and without recomputation theta, phi and g; else small tensors.
 
-    With the Gram matrix theta alone, and two small matrices a sample.
+    With the Gram matrix theta, and without recomputation two small matrices a
+    sample.
     """
     tensors, settings = arguments(
         'dot', 'GN', torch.float32, (2, C, 40, 40)
@@ -282,6 +283,43 @@ def test_what_is_kept_for_the_backward_pass(recompute, options):
     x = tensors['x'].nbytes
     maps = 0 if recompute else (1 if options['use_gram'] else 3) * x // 2
     assert x + maps <= sum(kept.values()) < x + maps + 0.1 * x
+
+
+@pytest.mark.parametrize('frozen', ['x', 'theta', 'phi', 'g', 'phi g', 'z'])
+@pytest.mark.parametrize('recompute', [False, True])
+@pytest.mark.parametrize('options', GRAM, ids=name_of)
+def test_what_needs_no_gradient_gets_none(options, recompute, frozen):
+    """And the others get what they get without."""
+    tensors, settings = arguments('dot', 'GN', torch.float64)
+    direction = torch.randn(3, C, 35, dtype=torch.float64)
+    truth = results(chain, tensors, settings, direction)
+    for name in frozen.split():
+        tensors[name].requires_grad_(False)
+    out = folded(tensors, settings, recompute=recompute, **options)
+    out.backward(direction)
+    for name, tensor in tensors.items():
+        if name in frozen.split():
+            assert tensor.grad is None
+        else:
+            assert torch.allclose(tensor.grad, truth[name], 1e-6, 1e-9), name
+
+
+@pytest.mark.parametrize('options', GRAM, ids=name_of)
+def test_weights_that_ignore_a_large_mean(options):
+    """X X^T without its mean, or the sums would be rounding noise."""
+    tensors, settings = arguments('dot', 'none', torch.float32)
+    with torch.no_grad():
+        for name in ('theta', 'phi', 'g'):
+            tensors[name] -= tensors[name].mean(1, keepdim=True)
+        tensors['x'] += 10
+    direction = torch.randn(3, C, 35)
+    truth = results(chain, in_float64(tensors), settings, direction.double())
+    plain = results(chain, tensors, settings, direction)
+    actual = results(folded, tensors, settings, direction, **options)
+    for name, value in truth.items():
+        ours = (actual[name].double() - value).abs().max()
+        theirs = (plain[name].double() - value).abs().max()
+        assert ours <= 4 * theirs + 2e-6 * value.abs().max(), name
 
 
 def test_gram_serves_the_dot_product_alone():
