@@ -8,14 +8,16 @@ compute a block. Forms that compute CGNL hold their layers under the names of
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from mmcv.cnn import ContextBlock, NonLocal2d, NonLocal3d
 from torch import Tensor, nn
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
+from cgnl_mm.blocks.folding import obstacle
 from cgnl_mm.ops import taylor_coefficients
-from cgnl_mm.ops.dispatch import BACKENDS
+from cgnl_mm.ops.dispatch import BACKENDS, choose
 
 LOOP, CONVOLUTIONS, NON_LOCAL = 'per-group loop', 'convolutions', 'NL gaussian'
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -204,6 +206,35 @@ def build_cgnl(
         backend=backend,
         recompute=recompute,
     )
+
+
+def resolved(
+    form: Form, case: Case, device: str, dtype: torch.dtype
+) -> list[Form]:
+    """The forms that a form runs at the size of a case.
+
+    Args:
+        form (Form): Any. One of backend='auto' takes a path by its input, and
+            may take another one for training.
+        case (Case): At its full size.
+        device (str): Of the input.
+        dtype (dtype): Of the input.
+    """
+    block = form.build(case) if form.is_ours else None
+    if getattr(block, 'backend', None) != 'auto':
+        return [form]
+    x = torch.empty(1, device=device, dtype=dtype).expand(case.shape)
+    paths = set()
+    for training in (True, False):
+        with torch.set_grad_enabled(training):
+            paths.add(choose(
+                'auto', partial(obstacle, block), x,
+                case.inner // case.groups, block.recompute,
+            ))  # fmt: skip
+    return [
+        _ours(path, block.recompute and path != 'reference')
+        for path in sorted(paths)
+    ]
 
 
 def _ours(backend: str, recompute: bool = False) -> Form:

@@ -7,7 +7,7 @@ twice as far from it as the reference in the same type, plus rounding.
 
 import math
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from _bench_forms import Case, Form, build_cgnl
@@ -118,7 +118,7 @@ def _draw(case: Case, dtype: torch.dtype, generator: torch.Generator):
 def _run(
     module, state, x, d, device, dtype, memory_format, function=None
 ) -> dict[str, Tensor]:
-    """Output and gradients by name, in float64."""
+    """Output, gradients and output in inference by name, in float64."""
     layers = getattr(module, '_orig_mod', module)  # of torch.compile
     module.to(device, dtype).train()
     layers.load_state_dict(state)
@@ -127,14 +127,21 @@ def _run(
     layers.norm.eps = 1.0
     x = x.to(device, dtype).contiguous(memory_format=memory_format)
     x.requires_grad_()
-    out = module(x) if function is None else function(module, x)
+    call = module if function is None else partial(function, module)
+    out = call(x)
     names, parameters = zip(*layers.named_parameters())
     grads = torch.autograd.grad(out, [x, *parameters], d.to(device, dtype))
+    module.eval()
+    with torch.inference_mode():
+        inferred = call(x.detach())
     names = ['output', 'gradient of x'] + [
         f'gradient of {name}' for name in names
     ]
-    values = [value.detach().double() for value in (out, *grads)]
-    return dict(zip(names, values))
+    values = (out.detach(), *grads, inferred)
+    return {
+        name: value.clone().double()
+        for name, value in zip([*names, 'output in inference'], values)
+    }
 
 
 def _errors(results: list[dict], truth: list[dict]) -> dict[str, float]:

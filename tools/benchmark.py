@@ -113,18 +113,22 @@ class Benchmark:
         if not form.is_cgnl:
             return None
         import torch
+        from _bench_forms import resolved
         from _bench_parity import find_deviation, reduced
 
         # in half precision the loop rounds its sums, which the rule forbids
         dtype = self.dtype if form.is_ours else torch.float32
         layout = self.memory_format(case.rank)
-        key = form.name, reduced(case)
-        if key not in self._deviations:
-            deviation = find_deviation(form, case, self.device, dtype, layout)
-            self._deviations[key] = deviation
-        if self._deviations[key] is None:
-            return None
-        return f'refused: {self._deviations[key]}'
+        for part in resolved(form, case, self.device, dtype):
+            key = part.name, reduced(case)
+            if key not in self._deviations:
+                self._deviations[key] = find_deviation(
+                    part, case, self.device, dtype, layout
+                )
+            if self._deviations[key] is not None:
+                name = '' if part is form else f'{part.name}: '
+                return f'refused: {name}{self._deviations[key]}'
+        return None
 
     def place(self, module, case):
         layout = self.memory_format(case.rank)

@@ -12,6 +12,7 @@ import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..ops import KERNELS, cgnl_attention, taylor_coefficients
 from ..ops.dispatch import BACKENDS, choose
@@ -239,12 +240,20 @@ class _CGNLNd(BaseModule):
         theta = self.theta(x)
         if theta.dtype != torch.float16:
             y = self._attend(x, theta, scale, theta.dtype)
-            return x + self.norm(self.conv_out(y)).to(x.dtype)
+            return x + self._normalise(self.conv_out(y)).to(x.dtype)
 
         # A group's sum leaves float16's range; the norm brings it back.
         y = self._attend(x, theta, scale, torch.float32)
         u = in_float32(self.norm, in_float32(self.conv_out, y))
         return x + u.to(x.dtype)
+
+    def _normalise(self, u: Tensor) -> Tensor:
+        u = self.norm(u)
+        if isinstance(self.norm, _InstanceNorm) and u.requires_grad:
+            # of one sample, PyTorch 2.14 takes a channels-last gradient for
+            # a contiguous one
+            u.register_hook(Tensor.contiguous)
+        return u
 
     def _attend(self, x, theta, scale, dtype) -> Tensor:
         """The operator's output (B, C', *S), before W_z."""

@@ -80,6 +80,23 @@ def test_paths_agree(rank, mode, path, norm, training):
         assert torch.allclose(folded[name], value, 1e-6, 1e-9), name
 
 
+@pytest.mark.parametrize('norm', NORMS)
+def test_paths_agree_on_one_sample_in_channels_last(norm):
+    """Where instance norm's gradient is wrong in PyTorch 2.14."""
+    if norm == 'SyncBN':
+        return
+    blocks = twins(norm_cfg=NORMS[norm])
+    x = torch.randn(1, 32, 9, 7, dtype=torch.float64)
+    last = dict(memory_format=torch.channels_last)
+    d, found = torch.randn_like(x).contiguous(**last), []
+    for block in blocks:
+        leaf = x.clone(**last).requires_grad_()
+        block(leaf).backward(d)
+        found.append([leaf.grad, *(p.grad for p in block.parameters())])
+    for reference, folded in zip(*found):
+        assert torch.allclose(folded, reference, 1e-6, 1e-9)
+
+
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize('mode', MODES)
 def test_autocast(mode, dtype):

@@ -209,6 +209,23 @@ def test_wrong_path_is_refused_and_named(
     assert 'cgnl reference' not in said
 
 
+def test_auto_is_checked_on_the_path_that_is_timed(load, bench, monkeypatch):
+    """Which a few positions would not take."""
+    inner_sums = importlib.import_module('cgnl_mm.ops.inner_sums')
+    right = inner_sums.gram
+    monkeypatch.setattr(inner_sums, 'gram', lambda x: 1.01 * right(x))
+    forms, tiny = load('_bench_forms'), bench()
+    named = {form.name: form for form in forms.block_forms('cpu')}
+    large = forms.Case('large', 1, 32, (56, 56))
+    few = forms.Case('few', 1, 32, (5, 3))
+    refused = tiny.find_reason(named['cgnl auto'], large)
+    assert refused.startswith('refused: cgnl gram: ')
+    assert tiny.find_reason(named['cgnl auto'], few) is None
+    assert tiny.find_reason(named['cgnl folded'], large) is None
+    recompute = tiny.find_reason(named['cgnl auto recompute'], large)
+    assert recompute.startswith('refused: cgnl gram recompute: ')
+
+
 @pytest.mark.parametrize('size', [(7,), (5, 3), (2, 3, 3)])
 @pytest.mark.parametrize(
     'series',
