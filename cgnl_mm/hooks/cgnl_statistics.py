@@ -26,20 +26,19 @@ class CGNLStatisticsHook(Hook):
     Scalars ``cgnl/<block>/<name>`` go to the message hub and to every
     visualizer backend (TensorBoard, scalars.json), not to the terminal:
 
-    ===================================  ==================================
-    attention_mean, attention_std        of the factor <phi, g> over the
-                                         samples and groups
-                                         (:func:`.group_factors`)
-    attention_positive                   share of positive ones, 0 to 1
-    norm_weight                          mean \\|weight\\| of the last norm;
-                                         of W_z if there is none. 0: the
-                                         block is the identity
-    output_ratio                         norm of block(x) - x over that of x
-    gradient_share_phi, gradient_share_g gradient norm over weight norm,
-                                         relative to
-                                         theta's. Near 0: the attention has
-                                         stopped learning
-    ===================================  ==================================
+    ====================================  ==================================
+    attention_mean, attention_std         of the factor <phi, g> over the
+                                          samples and groups
+                                          (:func:`.group_factors`)
+    attention_positive                    share of positive ones, 0 to 1
+    norm_weight                           mean absolute weight of the last
+                                          norm; of W_z if there is none. 0:
+                                          the block is the identity
+    output_ratio                          norm of block(x) - x over that of x
+    gradient_share_phi, gradient_share_g  gradient norm over weight norm,
+                                          relative to theta's. Near 0: the
+                                          attention has stopped learning
+    ====================================  ==================================
 
     With several powers in the series the attention of power p is
     ``attention_p<p>_mean`` and so on. A non-local block of mmcv gets all but

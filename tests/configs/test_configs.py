@@ -134,6 +134,7 @@ def test_every_published_row_has_its_config():
         *(name.format(block)
           for name, _ in DEMOS.values()
           for block in ('', '_nl', '_cgnl')),
+        *(f'r18{block}_mnist5k' for block in ('', '_nl', '_cgnl')),
     }  # fmt: skip
     assert set(EXPERIMENTS) == wanted
 

@@ -31,7 +31,7 @@ def test_published_numbers_stay_what_they_are():
     assert published['r50_cgnl_cub'] == ['85.14 / 96.88', '87.06 / 96.91']
     text = '\n'.join(f'{k} {v}' for k, v in sorted(published.items()))
     # changed a number? then compare with its source, and change this
-    assert zlib.crc32(text.encode()) == 2841573659
+    assert zlib.crc32(text.encode()) == 1960054794
 
 
 def test_metafile_fits_the_format_and_the_configs():

