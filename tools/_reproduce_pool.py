@@ -161,7 +161,8 @@ class Pool:
         )
 
     def _show(self, progress, task, begun, total, waiting) -> None:
-        shares = {a.run.name: a.run.progress() for a in self.active}
+        # a trained run is not done: it may be tested yet
+        shares = {a.run.name: 0.99 * a.run.progress() for a in self.active}
         done = total - len(waiting) - len(self.active) + sum(shares.values())
         # a resumed run's first part was not done in this time
         here = (

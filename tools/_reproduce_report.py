@@ -392,7 +392,7 @@ def plot(results: Results, path: Path) -> None:
         xlabel=f'{grid.metrics[0]}{unit}',
         title='each seed; the bar is the mean',
     )
-    left.invert_yaxis()
+    left.set_ylim(len(names) - 0.5, -0.5)  # those without a run, too
     right.axvline(0, color='gray', linewidth=0.8)
     right.set(
         xlabel=f'difference to the baseline{unit}',
