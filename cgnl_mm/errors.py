@@ -9,6 +9,10 @@ class SetupError(Exception):
     """Something has to be installed, downloaded or corrected first."""
 
 
+class ConfigError(SetupError, ValueError):
+    """A setting of a config does not fit."""
+
+
 class MissingDataError(SetupError, FileNotFoundError):
     """A data set is not where the config looks for it."""
 
@@ -23,3 +27,14 @@ class UnreadableFileError(SetupError):
 
 class TooManyUnreadableError(SetupError):
     """More of the training samples than allowed cannot be read."""
+
+
+class DiskFullError(SetupError, OSError):
+    """A file could not be written for lack of space."""
+
+    def __str__(self) -> str:
+        return self.strerror
+
+
+class NonFiniteError(SetupError, ArithmeticError):
+    """A block or the loss left the range of its numbers."""

@@ -6,11 +6,14 @@ a checkout that was never installed.
 
 import argparse
 import difflib
+import errno
 import os
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+
+from _config_errors import config_message, unread_keys
 
 # Before torch is imported. On a CPU that is shared, with the data loaders or
 # with somebody else, threads that spin while they wait made training 50 times
@@ -74,6 +77,11 @@ def setup_message(error: BaseException) -> str | None:
         if isinstance(error, errors.SetupError):
             kind = f'{type(error).__module__}.{type(error).__qualname__}: '
             return str(error).rpartition(kind)[2].strip()
+        if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
+            return f'{error}. Make room; a training goes on with --resume'
+        message = config_message(error)
+        if message is not None:
+            return message
         # an error while handling another one is a fault, unless it is the
         # ImportError over an ImportError
         wraps = isinstance(error, ImportError)
@@ -151,6 +159,7 @@ def load_config(args: argparse.Namespace):
     scope = cfg.get('default_scope')
     if scope is not None:
         require_host(scope)
+        _require_scope(scope, path)
     cfg.launcher = args.launcher
     _set_loader_defaults(cfg, pin_memory=not args.no_pin_memory)
     if scope == 'mmdet':
@@ -171,11 +180,35 @@ def load_config(args: argparse.Namespace):
     except (KeyError, TypeError) as error:
         raise SetupError(f'--cfg-options: {error.args[0]}') from error
 
+    for key, near in unread_keys(cfg).items():
+        raise SetupError(
+            f'nothing reads the key {key!r} of {path}: did you mean {near!r}? '
+            'A variable of your own needs another name'
+        )
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', Path(path).stem)
     return cfg
+
+
+def _require_scope(scope: str, path: str) -> None:
+    """Raise SetupError for a default scope that nothing registers."""
+    import importlib.util
+
+    from mmengine.registry import MODELS
+
+    from cgnl_mm.errors import SetupError
+    from cgnl_mm.hosts import HOSTS
+
+    if scope == 'mmengine' or scope in MODELS.children:
+        return
+    if importlib.util.find_spec(scope) is None:
+        known = ', '.join(HOSTS)
+        raise SetupError(
+            f'{path}: default_scope={scope!r} is no package that is '
+            f'installed; this project knows {known}'
+        )
 
 
 def find_config(path: str) -> str:
@@ -212,6 +245,19 @@ def require_file(path: str, option: str) -> None:
         raise SetupError(f'{option}: no file {path!r} in {os.getcwd()}')
 
 
+def require_whole(path: str, option: str) -> None:
+    """Raise SetupError if the local checkpoint ``path`` is damaged."""
+    from cgnl_mm.checkpoints import find_fault
+    from cgnl_mm.errors import SetupError
+
+    fault = find_fault(path) if '://' not in path else None
+    if fault:
+        raise SetupError(
+            f'{option}: {path!r} cannot be read: {fault}. `--resume` without '
+            'a path takes the last whole checkpoint of the work folder'
+        )
+
+
 def build_runner(cfg):
     """Build the Runner, or the one that ``runner_type`` names.
 
@@ -227,6 +273,8 @@ def build_runner(cfg):
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
+    if isinstance(cfg.get('load_from'), str):
+        require_file(cfg.load_from, 'load_from')
     strategy = cfg.get('strategy') or {}
     if cfg.launcher == 'none' and strategy.get('type') == 'FSDPStrategy':
         print(

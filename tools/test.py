@@ -68,7 +68,59 @@ def main() -> None:
     cfg = load_config(args)
     merge_test_options(cfg, args)
     require_data(cfg, ('test',))
-    build_runner(cfg).test()
+    runner = build_runner(cfg)
+    require_fit(runner, args.checkpoint)
+    runner.test()
+
+
+def require_fit(runner, path: str) -> None:
+    """Raise SetupError where a checkpoint lacks weights, or has others.
+
+    MMEngine warns, and tests what is left at random.
+    """
+    from mmengine.model import is_model_wrapper
+    from mmengine.runner import CheckpointLoader
+
+    from cgnl_mm.errors import SetupError
+
+    model = runner.model
+    if model is None:  # FlexibleRunner builds it later
+        return
+    while is_model_wrapper(model):
+        model = model.module
+    loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    loaded = {
+        name.removeprefix('module.'): tuple(value.shape)
+        for name, value in loaded.get('state_dict', loaded).items()
+        if hasattr(value, 'shape')
+    }
+    own = {name: tuple(v.shape) for name, v in model.state_dict().items()}
+    # a loss's or a teacher's are not needed here, nor counters
+    needed = {
+        name
+        for name in own
+        if not name.endswith('num_batches_tracked')
+        and not name.startswith('data_preprocessor.')
+    }
+    faults = [
+        f'{name} is {loaded[name]} there and {own[name]} here (num_classes?)'
+        for name in own
+        if name in loaded and loaded[name] != own[name]
+    ]
+    faults += [f'{name} is not there' for name in own
+               if name in needed and name not in loaded]
+    faults += [
+        f'{name} is there only'
+        for name in loaded
+        if name.startswith('backbone.') and name not in own
+    ]
+    if faults:
+        more = f', and {len(faults) - 3} more' if len(faults) > 3 else ''
+        raise SetupError(
+            f'{path} is of another network than {runner.cfg.filename}: '
+            + '; '.join(faults[:3])
+            + more
+        )
 
 
 if __name__ == '__main__':

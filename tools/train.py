@@ -11,6 +11,7 @@ from _common import (
     build_runner,
     load_config,
     require_file,
+    require_whole,
     run,
 )
 from _missing_data import require_data
@@ -96,12 +97,13 @@ def merge_train_options(cfg, args: argparse.Namespace) -> None:
     if args.resume == 'auto':
         # a job that is queued again with --resume must not lose the
         # config's own load_from when it never got to a checkpoint
-        from mmengine.runner import find_latest_checkpoint
+        from cgnl_mm.checkpoints import find_latest
 
-        if find_latest_checkpoint(cfg.work_dir) is not None:
+        if find_latest(cfg.work_dir) is not None:
             cfg.resume, cfg.load_from = True, None
     elif args.resume is not None:
         require_file(args.resume, '--resume')
+        require_whole(args.resume, '--resume')
         cfg.resume, cfg.load_from = True, args.resume
 
     randomness = dict(cfg.get('randomness') or {})

@@ -20,6 +20,8 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from ..errors import ConfigError
+
 KEYS = ('cfg', 'after_blocks', 'allow_frozen')
 HOST_KEYS = ('cfg', 'stages', 'position')
 
@@ -46,8 +48,9 @@ class PluginMixin:
             mmdet's ResNet.
 
     Raises:
-        ValueError: If a stage, unit, channel count or block does not fit;
-            the message names the value, the stage and what is allowed.
+        ConfigError: (a ValueError) If a stage, unit, channel count or block
+            does not fit; the message names the value, the stage and what is
+            allowed.
     """
 
     host_plugins = False  # whether the host's class has plugins of its own
@@ -69,25 +72,25 @@ def _split(plugins, owner, host_plugins) -> Tuple[list, list]:
     """Sort plugin dicts into those with after_blocks and the host's own."""
     ours, theirs = [], []
     if plugins is not None and not isinstance(plugins, (list, tuple)):
-        raise ValueError(
+        raise ConfigError(
             f'{owner}: plugins must be a list of dicts, got '
             f'{type(plugins).__name__}'
         )
     for index, plugin in enumerate(plugins or ()):
         where = f'{owner} plugins[{index}]'
         if not isinstance(plugin, dict):
-            raise ValueError(f'{where} must be a dict, got {plugin!r}')
+            raise ConfigError(f'{where} must be a dict, got {plugin!r}')
         is_theirs = host_plugins and 'position' in plugin
         allowed = HOST_KEYS if is_theirs else KEYS
         unknown = sorted(set(plugin) - set(allowed))
         if unknown:
             hint = '' if host_plugins else "; 'position' is mmdet's alone"
-            raise ValueError(
+            raise ConfigError(
                 f'{where} has unknown keys {unknown}; allowed: '
                 f'{list(allowed)}{hint if "position" in unknown else ""}'
             )
         if not isinstance(plugin.get('cfg'), dict):
-            raise ValueError(
+            raise ConfigError(
                 f"{where} needs a 'cfg' with the dict of a block, e.g. "
                 f"cfg=dict(type='CGNL2d'), got {plugin.get('cfg')!r}"
             )
@@ -96,7 +99,7 @@ def _split(plugins, owner, host_plugins) -> Tuple[list, list]:
         elif 'after_blocks' in plugin:
             ours.append((where, plugin))
         else:
-            raise ValueError(
+            raise ConfigError(
                 f"{where} has no 'after_blocks': give the residual units of "
                 'each stage that the block follows, e.g. '
                 'after_blocks=((), (), (-2,), ())'
@@ -120,7 +123,7 @@ def insert_plugins(
         that it follows.
 
     Raises:
-        ValueError: If a plugin does not fit.
+        ConfigError: (a ValueError) If a plugin does not fit.
     """
     followers = defaultdict(lambda: defaultdict(dict))
     for where, plugin in plugins:
@@ -132,7 +135,7 @@ def insert_plugins(
                 spot = f'{where}, after unit {unit} of {stage_name}'
                 name, block = _build(stage, stage_name, unit, plugin, spot)
                 if name in taken:
-                    raise ValueError(
+                    raise ConfigError(
                         f'{spot}: a block {name!r} is there already; give '
                         "one of the two a 'postfix' in its cfg"
                     )
@@ -163,7 +166,7 @@ def _resolve(backbone, where, plugin) -> Dict[str, List[int]]:
         not isinstance(after_blocks, (list, tuple))
         or len(after_blocks) != len(stages)
     ):
-        raise ValueError(
+        raise ConfigError(
             f'{where}: after_blocks must have one tuple of units for each of '
             f'the {len(stages)} stages ({", ".join(stages)}), got '
             f'{after_blocks!r}'
@@ -171,7 +174,7 @@ def _resolve(backbone, where, plugin) -> Dict[str, List[int]]:
     resolved = {}
     for index, (stage_name, units) in enumerate(zip(stages, after_blocks)):
         if not isinstance(units, (list, tuple)):
-            raise ValueError(
+            raise ConfigError(
                 f'{where}: after_blocks[{index}] ({stage_name}) must be a '
                 f'tuple of units, e.g. (-2,) or (), got {units!r}'
             )
@@ -180,30 +183,30 @@ def _resolve(backbone, where, plugin) -> Dict[str, List[int]]:
         total = len(getattr(backbone, stage_name))
         for unit in units:
             if isinstance(unit, bool) or not isinstance(unit, int):
-                raise ValueError(
+                raise ConfigError(
                     f'{where}: after_blocks[{index}] ({stage_name}) must '
                     f'hold integers, got {unit!r}'
                 )
             if not -total <= unit < total:
-                raise ValueError(
+                raise ConfigError(
                     f'{where}: after_blocks[{index}] ({stage_name}) names '
                     f'unit {unit}, but the stage has {total} units: allowed '
                     f'are {-total} to {total - 1}'
                 )
         resolved[stage_name] = sorted(unit % total for unit in units)
         if len(set(resolved[stage_name])) != len(units):
-            raise ValueError(
+            raise ConfigError(
                 f'{where}: after_blocks[{index}] ({stage_name}) names a unit '
                 f'twice: {units!r}'
             )
         if index > max(backbone.out_indices):
-            raise ValueError(
+            raise ConfigError(
                 f'{where}: {stage_name} lies behind the last output '
                 f'(out_indices={tuple(backbone.out_indices)}), so its blocks '
                 'would never be trained; move them or add the output'
             )
         if index < backbone.frozen_stages and not plugin.get('allow_frozen'):
-            raise ValueError(
+            raise ConfigError(
                 f'{where}: {stage_name} is frozen '
                 f'(frozen_stages={backbone.frozen_stages}), so a block in it '
                 'would stay the identity; move the block, lower '
@@ -219,7 +222,7 @@ def _build(stage, stage_name, unit, plugin, spot) -> Tuple[str, nn.Module]:
     cfg['type'] = block_type = _find_type(cfg.get('type'), spot)
     postfix = str(cfg.pop('postfix', ''))
     if '.' in postfix:
-        raise ValueError(
+        raise ConfigError(
             f'{spot}: postfix {postfix!r} becomes part of a module name and '
             'cannot hold a dot'
         )
@@ -227,7 +230,7 @@ def _build(stage, stage_name, unit, plugin, spot) -> Tuple[str, nn.Module]:
     channels = _out_channels(stage[unit])
     given = cfg.pop('in_channels', channels)
     if given != channels:
-        raise ValueError(
+        raise ConfigError(
             f'{spot}: in_channels={given}, but the unit has {channels} '
             'output channels; leave in_channels out'
         )
@@ -240,16 +243,16 @@ def _build(stage, stage_name, unit, plugin, spot) -> Tuple[str, nn.Module]:
                 block.init_weights()
     except TypeError as error:
         takes = ', '.join(inspect.signature(block_type).parameters)
-        raise ValueError(
+        raise ConfigError(
             f'{spot}: {error}; {block_type.__name__} takes {takes}'
         ) from error
     except (AssertionError, ValueError) as error:
-        raise ValueError(
+        raise ConfigError(
             f'{spot}: {block_type.__name__} refuses its settings: {error}'
         ) from error
     rank, expected = _rank(block), _rank(stage)
     if rank not in (None, expected):
-        raise ValueError(
+        raise ConfigError(
             f'{spot}: {block_type.__name__} works on {rank} spatial axes, '
             f'the stage on {expected}; take the {expected}d version of the '
             'block'
@@ -266,7 +269,7 @@ def _find_type(block_type, spot) -> type:
         with MODELS.switch_scope_and_registry(None) as registry:
             found = registry.get(block_type)
     if found is None:
-        raise ValueError(
+        raise ConfigError(
             f'{spot}: no block {block_type!r} is registered; known are, for '
             'example, CGNL2d, CGNL3d, NonLocal2d, NonLocal3d and '
             "ContextBlock; a host's own need its prefix ('mmdet.DyReLU')"
@@ -298,7 +301,7 @@ def _check_batch_norm(backbone, block, plugin, spot) -> None:
     elif backbone.norm_eval and getattr(backbone, 'bn_frozen', False):  # CSN
         frozen_by = 'bn_frozen'
     if frozen_by and not plugin.get('allow_frozen'):
-        raise ValueError(
+        raise ConfigError(
             f'{spot}: {frozen_by}=True of the backbone also freezes the '
             'BatchNorm of this block, which would stay the identity; use '
             f'GroupNorm (norm_cfg=None), {frozen_by}=False, or set '

@@ -13,6 +13,7 @@ only those named. What was done::
 from . import (
     cpu_distributed,
     flexible_runner,
+    late_workers,
     mmaction_bfloat16,
     mmaction_drn,
     mmcv_ops,
@@ -20,6 +21,7 @@ from . import (
     numpy_hue,
     numpy_names,
     safe_load,
+    whole_checkpoints,
 )
 from .workaround import Record, Workaround, switched_off
 
@@ -28,6 +30,8 @@ WORKAROUNDS = (
     mmaction_drn.WORKAROUND,
     mmaction_bfloat16.WORKAROUND,
     safe_load.WORKAROUND,
+    whole_checkpoints.WORKAROUND,
+    late_workers.WORKAROUND,
     cpu_distributed.WORKAROUND,
     flexible_runner.WORKAROUND,
     numpy_hue.WORKAROUND,

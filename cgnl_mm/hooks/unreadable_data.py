@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from ..datasets.unreadable import GuardedPipeline, leaves
 from ..errors import TooManyUnreadableError
+from .loaders import require_not_started
 
 
 @HOOKS.register_module()
@@ -60,6 +61,7 @@ class UnreadableDataHook(Hook):
         )
         for data_set in found:
             data_set.pipeline = GuardedPipeline(data_set.pipeline, self._log)
+        require_not_started(runner)
 
     def before_val(self, runner: Runner) -> None:
         _name_broken_files(runner.val_dataloader)

@@ -26,7 +26,11 @@ param_scheduler = [
 train_dataloader = dict(
     batch_size=1, sampler=dict(type='InfiniteSampler', shuffle=True))
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=10000, max_keep_ckpts=3))
+    checkpoint=dict(by_epoch=False, interval=10000, max_keep_ckpts=3),
+    exact_resume=dict(type='ExactResumeHook'),
+    preemption=dict(type='PreemptionHook'),
+    numerics=dict(type='NumericsHook'),
+    unreadable=dict(type='UnreadableDataHook'))
 log_processor = dict(by_epoch=False)
 # 8 GPUs x 1 image; one GPU needs 8 times the iterations (configs/README.md)
 auto_scale_lr = dict(enable=False, base_batch_size=8)

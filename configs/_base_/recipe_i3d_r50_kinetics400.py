@@ -4,3 +4,8 @@ _base_ = 'mmaction::recognition/i3d/' \
     'i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb.py'
 custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 model = dict(backbone=dict(type='PluginResNet3d'))
+default_hooks = dict(
+    exact_resume=dict(type='ExactResumeHook'),
+    preemption=dict(type='PreemptionHook'),
+    numerics=dict(type='NumericsHook'),
+    unreadable=dict(type='UnreadableDataHook'))

@@ -78,6 +78,11 @@ test_dataloader = dict(
 val_evaluator = dict(type='AccMetric')
 test_evaluator = val_evaluator
 
-default_hooks = dict(checkpoint=dict(interval=5, max_keep_ckpts=5))
+default_hooks = dict(
+    checkpoint=dict(interval=5, max_keep_ckpts=5),
+    exact_resume=dict(type='ExactResumeHook'),
+    preemption=dict(type='PreemptionHook'),
+    numerics=dict(type='NumericsHook'),
+    unreadable=dict(type='UnreadableDataHook'))
 # 8 GPUs x 8 clips; on fewer, pass --auto-scale-lr
 auto_scale_lr = dict(enable=False, base_batch_size=64)

@@ -104,5 +104,8 @@ param_scheduler = [
 ]
 default_hooks = dict(
     checkpoint=dict(interval=1, max_keep_ckpts=1, save_best='auto'),
-    logger=dict(interval=10))
+    logger=dict(interval=10),
+    exact_resume=dict(type='ExactResumeHook'),
+    preemption=dict(type='PreemptionHook'),
+    numerics=dict(type='NumericsHook'))
 randomness = dict(seed=0)

@@ -3,3 +3,8 @@
 _base_ = 'mmpretrain::resnet/resnet152_8xb32_in1k.py'
 custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 model = dict(backbone=dict(type='PluginResNet'))
+default_hooks = dict(
+    exact_resume=dict(type='ExactResumeHook'),
+    preemption=dict(type='PreemptionHook'),
+    numerics=dict(type='NumericsHook'),
+    unreadable=dict(type='UnreadableDataHook'))

@@ -61,5 +61,8 @@ param_scheduler = dict(
     convert_to_iter_based=True)
 default_hooks = dict(
     checkpoint=dict(interval=1, max_keep_ckpts=1, save_best='auto'),
-    logger=dict(interval=20))
+    logger=dict(interval=20),
+    exact_resume=dict(type='ExactResumeHook'),
+    preemption=dict(type='PreemptionHook'),
+    numerics=dict(type='NumericsHook'))
 randomness = dict(seed=0)

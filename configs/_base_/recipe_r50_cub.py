@@ -81,6 +81,10 @@ param_scheduler = [
 ]
 default_hooks = dict(
     checkpoint=dict(interval=5, max_keep_ckpts=2, save_best='auto'),
-    logger=dict(interval=10))
+    logger=dict(interval=10),
+    exact_resume=dict(type='ExactResumeHook'),
+    preemption=dict(type='PreemptionHook'),
+    numerics=dict(type='NumericsHook'),
+    unreadable=dict(type='UnreadableDataHook'))
 # 8 GPUs x 32 images; on fewer, pass --auto-scale-lr
 auto_scale_lr = dict(enable=False, base_batch_size=256)

@@ -1,5 +1,6 @@
 """A small real project: images in folders, a ResNet-18, the tools on it."""
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -114,3 +118,42 @@ def run_tool():
         return done
 
     return start
+
+
+@pytest.fixture
+def load_tool(monkeypatch):
+    """Import a file of tools/, as if it were run."""
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    # the tools set it for MMEngine
+    monkeypatch.setenv('LOCAL_RANK', '0')
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(
+            f'tools_{name}', ROOT / 'tools' / f'{name}.py'
+        )
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def message_of(load_tool, monkeypatch, capsys):
+    """Run a tool here, expect status 2, return the error it prints."""
+
+    def run(tool, *args):
+        module = load_tool(tool)
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            module.run(module.main)
+        assert end.value.code == 2
+        error = capsys.readouterr().err
+        assert 'Traceback' not in error, error
+        (line,) = [x for x in error.splitlines() if x.startswith('error: ')]
+        return line
+
+    yield run
+    # the next test has another standard output
+    for kind in (MMLogger, Visualizer, MessageHub, DefaultScope):
+        kind._instance_dict.clear()

@@ -1,7 +1,5 @@
 """What the user can put right ends a tool in one line and status 2."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,35 +10,6 @@ from mmengine.registry import DATASETS
 from cgnl_mm.errors import MissingDataError, MissingHostError, SetupError
 
 TOOLS = Path(__file__).parents[2] / 'tools'
-
-
-def load_tool(name):
-    spec = importlib.util.spec_from_file_location(
-        f'tools_{name}', TOOLS / f'{name}.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(autouse=True)
-def tools_on_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
-    # the tools set it for MMEngine
-    monkeypatch.setenv('LOCAL_RANK', '0')
-
-
-def message_of(tool, *args, capsys, monkeypatch):
-    """Run a tool here, expect status 2, return the error it prints."""
-    module = load_tool(tool)
-    monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
-    with pytest.raises(SystemExit) as end:
-        module.run(module.main)
-    assert end.value.code == 2
-    error = capsys.readouterr().err
-    assert 'Traceback' not in error
-    (line,) = [x for x in error.splitlines() if x.startswith('error: ')]
-    return line
 
 
 @pytest.mark.parametrize(
@@ -58,67 +27,42 @@ def message_of(tool, *args, capsys, monkeypatch):
         ),
     ],
 )
-def test_options_of_train(project, options, expected, capsys, monkeypatch):
-    line = message_of(
-        'train',
-        project / 'tiny.py',
-        *options,
-        capsys=capsys,
-        monkeypatch=monkeypatch,
-    )
+def test_options_of_train(project, options, expected, message_of):
+    line = message_of('train', project / 'tiny.py', *options)
     assert expected in line
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='needs no GPU')
-def test_amp_without_a_gpu(project, capsys, monkeypatch):
-    line = message_of(
-        'train',
-        project / 'tiny.py',
-        '--amp',
-        capsys=capsys,
-        monkeypatch=monkeypatch,
-    )
+def test_amp_without_a_gpu(project, message_of):
+    line = message_of('train', project / 'tiny.py', '--amp')
     assert '--amp needs a GPU' in line
 
 
-def test_missing_checkpoint(project, capsys, monkeypatch):
-    line = message_of(
-        'test',
-        project / 'tiny.py',
-        'none.pth',
-        capsys=capsys,
-        monkeypatch=monkeypatch,
-    )
+def test_missing_checkpoint(project, message_of):
+    line = message_of('test', project / 'tiny.py', 'none.pth')
     assert "checkpoint: no file 'none.pth'" in line
 
 
-def test_wrong_config_path_suggests_the_right_one(capsys, monkeypatch):
-    line = message_of(
-        'train',
-        'configs/i3d_r18_cgnl_movingdigit.py',
-        capsys=capsys,
-        monkeypatch=monkeypatch,
-    )
+def test_wrong_config_path_suggests_the_right_one(message_of):
+    line = message_of('train', 'configs/i3d_r18_cgnl_movingdigit.py')
     assert "no config 'configs/i3d_r18_cgnl_movingdigit.py'" in line
     assert 'i3d_r18_cgnl_movingdigits.py' in line.split('Did you mean')[1]
 
 
-def test_run_without_logs(tmp_path, capsys, monkeypatch):
-    line = message_of(
-        'plot_curves', tmp_path, capsys=capsys, monkeypatch=monkeypatch
-    )
+def test_run_without_logs(tmp_path, message_of):
+    line = message_of('plot_curves', tmp_path)
     assert f'no logged curves in {str(tmp_path)!r}' in line
 
 
-def test_new_keys_in_cfg_options_are_noted(project, capsys, monkeypatch):
+def test_new_keys_in_cfg_options_are_noted(
+    project, capsys, message_of, load_tool
+):
     message_of(
         'train',
         project / 'tiny.py',
         *('--resume', 'no.pth'),
         *('--cfg-options', 'train_cfg.max_epoch=1', 'val_cfg.fp16=False'),
-        'optim_wrapper.optimizer.lr=1',
-        capsys=capsys,
-        monkeypatch=monkeypatch,
+        'optim_wrapper.optimizer.lr=1'
     )
     # message_of has read the first output: once more, for the note
     module = load_tool('train')
@@ -130,13 +74,17 @@ def test_new_keys_in_cfg_options_are_noted(project, capsys, monkeypatch):
     )
 
 
-def caught(function, *args):
-    with pytest.raises(Exception) as error:
-        function(*args)
-    return load_tool('_common').setup_message(error.value)
+@pytest.fixture
+def caught(load_tool):
+    def run(function, *args):
+        with pytest.raises(Exception) as error:
+            function(*args)
+        return load_tool('_common').setup_message(error.value)
+
+    return run
 
 
-def test_message_survives_the_registry():
+def test_message_survives_the_registry(caught):
     @DATASETS.register_module(name='LostData', force=True)
     class LostData:
         def __init__(self):
@@ -151,7 +99,7 @@ def test_message_survives_the_registry():
         DATASETS._module_dict.pop('LostData')
 
 
-def test_message_survives_custom_imports(tmp_path, monkeypatch):
+def test_message_survives_custom_imports(tmp_path, monkeypatch, caught):
     """MMEngine raises two ImportErrors over the one of the module."""
     (tmp_path / 'needs_a_host.py').write_text(
         'from cgnl_mm.errors import MissingHostError\n'
@@ -172,7 +120,7 @@ class Unreadable(torch.utils.data.Dataset):
         raise MissingHostError('no decoder: install one')
 
 
-def test_message_survives_a_dataloader_worker():
+def test_message_survives_a_dataloader_worker(caught):
     loader = torch.utils.data.DataLoader(Unreadable(), num_workers=1)
     assert caught(list, loader) == 'no decoder: install one'
 
@@ -187,7 +135,7 @@ def fault_after_setup_error():
 @pytest.mark.parametrize(
     'fault', [fault_after_setup_error, lambda: 1 / 0, lambda: open('/no')]
 )
-def test_faults_keep_their_traceback(fault):
+def test_faults_keep_their_traceback(fault, caught):
     assert caught(fault) is None
 
 
@@ -272,17 +220,17 @@ def test_missing_mmengine(python_without, run_tool, project):
     ],
 )
 def test_missing_data_set_names_its_script(
-    config, script, tmp_path, monkeypatch, capsys
+    config, script, tmp_path, monkeypatch, message_of
 ):
     monkeypatch.chdir(tmp_path)
     path = TOOLS.parent / 'configs' / f'{config}.py'
-    line = message_of('train', path, capsys=capsys, monkeypatch=monkeypatch)
+    line = message_of('train', path)
     assert f'{tmp_path}' in line and 'does not exist' in line
     if script != 'minikinetics':  # says it itself, over several lines
         assert f'python tools/data/{script}.py --help' in line
 
 
-def test_missing_data_inside_wrappers(tmp_path):
+def test_missing_data_inside_wrappers(tmp_path, load_tool):
     """Each loader alone, through RepeatDataset and ConcatDataset."""
     require_data = load_tool('_missing_data').require_data
     whole = dict(

@@ -1,0 +1,103 @@
+"""Which checkpoints of a run can be resumed from."""
+
+import logging
+import os
+import os.path as osp
+import zipfile
+import zlib
+from typing import Optional
+
+# a key of the pickled dictionary, with the length before it
+OPTIMIZER = b'X\x09\x00\x00\x00optimizer'
+
+
+def find_fault(path: str, with_optimizer: bool = False) -> Optional[str]:
+    """Say why a checkpoint file cannot be resumed from.
+
+    Reads the whole file for its checksums; unpickles nothing.
+
+    Args:
+        path (str): A file in the format of torch >= 1.6, or an older one,
+            which holds no checksums and passes.
+        with_optimizer (bool): Also ask for the state of an optimizer, which
+            the best checkpoints of a run do not hold. Defaults to False.
+
+    Returns:
+        str | None: The reason in a few words; None if the file is whole.
+    """
+    if not osp.exists(path):
+        return 'missing'
+    try:
+        if not osp.getsize(path):
+            return 'empty'
+        if not zipfile.is_zipfile(path):
+            with open(path, 'rb') as file:
+                return 'cut off' if file.read(2) == b'PK' else None
+        with zipfile.ZipFile(path) as file:
+            broken = file.testzip()
+            if broken:
+                return f'damaged at {broken!r}'
+            pickled = [n for n in file.namelist() if n.endswith('/data.pkl')]
+            if not pickled:
+                return 'no checkpoint of PyTorch'
+            if with_optimizer and OPTIMIZER not in file.read(pickled[0]):
+                return 'without the state of an optimizer'
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        return f'{type(error).__name__}: {error}'
+    return None
+
+
+def find_latest(folder: str) -> Optional[str]:
+    """Find the checkpoint from which a run goes on.
+
+    The one that ``last_checkpoint`` names, unless it is not whole: then the
+    newest whole one beside it. Every file that is passed over is logged.
+
+    Args:
+        folder (str): Work folder of the run.
+
+    Returns:
+        str | None: Its path; None if there is none.
+    """
+    from mmengine.logging import print_log
+
+    note = osp.join(folder, 'last_checkpoint')
+    if not osp.exists(note):
+        # killed during the first save: nothing was finished
+        print_log(f'no last_checkpoint in {folder}: nothing to resume from')
+        return None
+    with open(note) as file:
+        named = file.read().strip()
+    if '://' in named or osp.isdir(named):  # remote, or DeepSpeed's
+        return named
+    # a run that was moved or copied names its files where they were
+    home = folder if _newest_first(folder) else osp.dirname(named)
+    first = osp.join(home, osp.basename(named))
+    for path in dict.fromkeys((first, *_newest_first(home))):
+        if not named and path == first:
+            continue
+        fault = find_fault(path, with_optimizer=path != first)
+        if fault is None:
+            return path
+        print_log(
+            f'passed over {path}: {fault}', 'current', logging.WARNING
+        )
+    print_log(
+        f'no checkpoint in {folder} can be resumed from',
+        'current',
+        logging.WARNING,
+    )
+    return None
+
+
+def _newest_first(folder: str) -> list:
+    """Checkpoints but for the best ones, which hold no optimizer."""
+    if not osp.isdir(folder):
+        return []
+    found = [
+        entry
+        for entry in os.scandir(folder)
+        if entry.name.endswith('.pth') and not entry.name.startswith('best_')
+    ]
+    found.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
+    return [osp.join(folder, entry.name) for entry in found]

@@ -1,0 +1,192 @@
+"""Resumed runs that compute what an uninterrupted one would."""
+
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ..datasets.seeded import SeededBatchSampler, seed_everything
+from .loaders import is_iter_based, require_not_started
+
+KEY = 'exact_resume'
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """Go on with ``--resume`` as if nothing had happened.
+
+    ::
+
+        custom_hooks = [dict(type='ExactResumeHook')]
+
+    MMEngine restores weights, optimizer, schedules and logs, but not the
+    random numbers (augmentation, dropout), nor the place within an epoch,
+    nor an evaluation that was cut off; and an iteration-based run decodes
+    all that it was trained on again. With the hook
+
+    - random numbers depend on the seed, the rank and the number of the
+      batch alone: not on the workers, nor on what came before;
+    - a checkpoint of mid-epoch is taken up at the next batch; what comes
+      before it is not decoded;
+    - an evaluation that was due and not finished comes first.
+
+    So the weights of a resumed run equal those of an uninterrupted one, bit
+    for bit where the operators are deterministic (CPU; on a GPU with
+    ``--deterministic``), with the same number of processes and batch size.
+    With another one the place is found by the number of samples, and a
+    warning says so. Costs about 20 us a batch. The seed is that of
+    ``randomness`` or, if there is none, of the checkpoint.
+
+    Samples of an iterable data set have no number: left as they are.
+    """
+
+    # after DistSamplerSeedHook, before CheckpointHook
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self) -> None:
+        self._loaded = None
+        self._done = 0  # batches of this epoch
+        self._validated = -1  # iteration of the last finished evaluation
+        self._sampler = None
+
+    # what a checkpoint tells
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint[KEY] = dict(
+            batches_done=self._done,
+            samples_per_step=_samples_per_step(runner),
+            validated=self._validated,
+        )
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if not runner._resume:
+            return
+        self._loaded = checkpoint.get(KEY)
+        self._loaded_seed = checkpoint['meta'].get('seed')
+        if self._loaded is None:
+            runner.logger.warning(
+                'ExactResumeHook: the checkpoint was written without it; '
+                'the run goes on at the beginning of an epoch'
+            )
+
+    # where to begin
+
+    def before_train(self, runner: Runner) -> None:
+        loader = runner.train_dataloader
+        if loader.batch_sampler is None:
+            runner.logger.warning(
+                'ExactResumeHook: a data set without indices; random numbers '
+                'and place are not restored'
+            )
+            return
+        self._sampler = SeededBatchSampler(
+            loader.batch_sampler, (runner.seed, get_rank(), 0)
+        )
+        # the loader's own way to say that it is not to be changed
+        loader.__dict__['batch_sampler'] = self._sampler
+        sampler = loader.batch_sampler.sampler
+        if self._loaded is not None and self._loaded_seed is not None:
+            # built before the checkpoint's seed was known
+            if getattr(sampler, 'seed', None) is not None and not (
+                runner._randomness_cfg.get('diff_rank_seed')
+            ):
+                sampler.seed = self._loaded_seed
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        self._finish_validation(runner)
+        loaded, self._loaded = self._loaded, None
+        if self._sampler is None:
+            return
+        loop = runner.train_loop
+        if is_iter_based(runner):
+            skipped = self._converted(runner, loaded, loop.iter)
+            self._sampler.epoch, self._sampler.start = 0, skipped
+            require_not_started(runner)
+            loop.dataloader_iterator = _Advanced(
+                loop.dataloader_iterator, loop.iter
+            )
+            return
+        self._sampler.epoch = loop.epoch
+        done = loaded['batches_done'] if loaded else 0
+        skipped = self._converted(runner, loaded, done)
+        self._sampler.start = self._done = skipped
+        if skipped:
+            runner.logger.info(
+                f'epoch {loop.epoch + 1} goes on after batch {skipped} of '
+                f'{len(loop.dataloader)}'
+            )
+            run_iter = loop.run_iter
+            loop.run_iter = lambda idx, batch: run_iter(idx + skipped, batch)
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None
+    ) -> None:
+        rank = 0
+        if runner._randomness_cfg.get('diff_rank_seed'):
+            rank = get_rank()
+        seed_everything(runner.seed, rank, 1, runner.iter)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
+    ) -> None:
+        self._done = batch_idx + 1
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        self._done = 0
+        runner.train_loop.__dict__.pop('run_iter', None)
+
+    def after_val_epoch(self, runner: Runner, metrics=None) -> None:
+        self._validated = runner.iter
+
+    def after_train(self, runner: Runner) -> None:
+        self._finish_validation(runner)  # of a run that was through
+        self._loaded = None
+
+    def _finish_validation(self, runner: Runner) -> None:
+        loop, loaded = runner.train_loop, self._loaded
+        if loaded is None or runner.val_loop is None:
+            return
+        self._validated = loaded['validated']
+        loop._decide_current_val_interval()
+        at, last = loop.epoch, loop.max_epochs
+        if is_iter_based(runner):
+            at, last = loop.iter, loop.max_iters
+        elif loaded['batches_done']:
+            return
+        due = at >= loop.val_begin and (
+            at % loop.val_interval == 0 or at == last
+        )
+        if at and due and self._validated != loop.iter:
+            runner.logger.info('the evaluation that was cut off comes first')
+            runner.val_loop.run()
+
+    def _converted(self, runner: Runner, loaded, batches: int) -> int:
+        """Batches of now that hold the samples of so many batches then."""
+        now = _samples_per_step(runner)
+        then = loaded['samples_per_step'] if loaded else now
+        if now == then or not batches:
+            return batches
+        runner.logger.warning(
+            f'a step takes {now} samples, before the checkpoint it took '
+            f'{then}: the run goes on at the same number of samples, but '
+            'computes other batches than it would have'
+        )
+        return batches * then // now
+
+
+def _samples_per_step(runner: Runner) -> int:
+    batch_sampler = runner.train_dataloader.batch_sampler
+    return getattr(batch_sampler, 'batch_size', 1) * get_world_size()
+
+
+class _Advanced:
+    """Answers the calls by which MMEngine skips what is skipped already."""
+
+    def __init__(self, iterator, calls: int) -> None:
+        self.iterator, self.calls = iterator, calls
+
+    def __next__(self):
+        if self.calls:
+            self.calls -= 1
+            return None
+        return next(self.iterator)

@@ -1,0 +1,127 @@
+"""A run that is told to end saves first."""
+
+import os.path as osp
+import signal
+import sys
+import threading
+from typing import Sequence
+
+import torch
+from mmengine import dist
+from mmengine.hooks import EMAHook, Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+FILE = 'preempted.pth'
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """Save a checkpoint and exit when the cluster wants its nodes back.
+
+    ::
+
+        custom_hooks = [dict(type='PreemptionHook')]
+
+    On a signal the iteration is finished, ``preempted.pth`` is written to
+    the work folder, and every process exits with 128 + the signal's number
+    (143 for SIGTERM). ``--resume`` takes it up; at the very next batch with
+    :class:`ExactResumeHook`, else in its epoch's first. A second signal ends
+    the process at once.
+
+    One process that got the signal is enough: they agree after each training
+    iteration, and at the end of an evaluation, which a single process leaves
+    at once. Slurm's ``--signal=TERM@120`` gives the time that an iteration
+    and the saving need; ``torchrun`` kills its processes 30 s after a
+    SIGTERM.
+
+    Args:
+        signals (Sequence[str]): Names of signals. Defaults to
+            ('SIGTERM', ).
+
+    Raises:
+        ValueError: If a name is not that of a signal.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, signals: Sequence[str] = ('SIGTERM',)) -> None:
+        names = [signals] if isinstance(signals, str) else signals
+        known = signal.Signals.__members__
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f'signals: {name!r} is not the name of a signal such as '
+                    "'SIGTERM' or 'SIGUSR1'"
+                )
+        self.signals = [known[name] for name in names]
+        self._received = 0
+        self._previous = {}
+
+    def before_train(self, runner: Runner) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            runner.logger.warning(
+                'PreemptionHook: signals reach the main thread only, and '
+                'this training is in another one'
+            )
+            return
+        for number in self.signals:
+            self._previous[number] = signal.signal(number, self._receive)
+
+    def after_train(self, runner: Runner) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        self._previous = {}
+
+    def _receive(self, number: int, frame) -> None:
+        # nothing else: a handler may interrupt anything
+        self._received = number
+        self._restore()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
+    ) -> None:
+        self._end_if_told(runner, runner.iter + 1)
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
+    ) -> None:
+        # processes may have different numbers of these
+        if self._received and dist.get_world_size() == 1:
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):  # it is in the model's place
+                    hook._swap_ema_parameters()
+            self._end_if_told(runner, runner.iter)
+
+    def after_val_epoch(self, runner: Runner, metrics=None) -> None:
+        if runner._train_loop is not None:  # not by `runner.val()`
+            self._end_if_told(runner, runner.iter)
+
+    def _end_if_told(self, runner: Runner, iterations: int) -> None:
+        received = torch.tensor(self._received)
+        dist.all_reduce(received, 'max')
+        number = int(received)
+        if not number:
+            return
+        name = signal.Signals(number).name
+        runner.logger.warning(f'{name} after iteration {iterations}: saving')
+        runner.save_checkpoint(
+            runner.work_dir,
+            FILE,
+            meta=dict(epoch=runner.epoch, iter=iterations),
+            by_epoch=False,
+        )
+        path = osp.join(runner.work_dir, FILE)
+        if dist.is_main_process():
+            with open(osp.join(runner.work_dir, 'last_checkpoint'), 'w') as f:
+                f.write(path)
+        dist.barrier()
+        runner.logger.warning(
+            f'{path} is written; --resume goes on from there. Exit status '
+            f'{128 + number}'
+        )
+        runner.visualizer.close()
+        sys.exit(128 + number)

@@ -1,0 +1,212 @@
+"""The block against its definition, on inputs that nobody thought of.
+
+More of them by hand: HYPOTHESIS_PROFILE=long pytest tests/blocks/...
+"""
+
+import copy
+import os
+
+import torch
+from hypothesis import assume, example, given, note, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
+from cgnl_mm.ops.naive import generalized_nonlocal
+
+settings.register_profile('short', max_examples=80, derandomize=True)
+settings.register_profile('long', max_examples=3000)
+settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'short'))
+# time depends on who else is at work
+quick = settings(deadline=None)
+
+BLOCKS = {1: CGNL1d, 2: CGNL2d, 3: CGNL3d}
+MODES = (
+    'dot_product',
+    'embedded_gaussian',
+    'gaussian_rbf',
+    'learnable',
+    'none',
+)
+NORMS = (None, False, dict(type='GN', num_groups=1), dict(type='BN'))
+
+
+@st.composite
+def cases(draw):
+    """Options of a block, an input shape and how the input lies in memory."""
+    rank = draw(st.sampled_from(sorted(BLOCKS)))
+    groups = draw(st.integers(1, 4))
+    reduction = draw(st.integers(1, 3))
+    inter = groups * draw(st.integers(1, 4))
+    channels = inter * reduction
+    norm_cfg = draw(st.sampled_from(NORMS))
+    options = dict(
+        in_channels=channels,
+        groups=groups,
+        reduction=reduction,
+        mode=draw(st.sampled_from(MODES)),
+        order=draw(st.integers(1, 4)),
+        gamma=draw(st.sampled_from((1e-4, 0.1, 1.0))),
+        norm_cfg=norm_cfg,
+        backend=draw(st.sampled_from(('reference', 'folded', 'auto'))),
+    )
+    options['recompute'] = (
+        draw(st.booleans()) and options['backend'] != 'reference'
+    )
+    options['use_scale'] = draw(st.booleans()) and options['mode'] != 'none'
+    batch = draw(st.integers(1, 3))
+    size = [draw(st.integers(1, 5)) for _ in range(rank)]
+    layout = draw(st.sampled_from(('contiguous', 'channels last', 'strided')))
+    return options, (batch, channels, *size), layout
+
+
+def build(options, seed=0):
+    torch.manual_seed(seed)
+    options = dict(options)
+    rank = options.pop('rank')
+    block = BLOCKS[rank](**options, zero_init=False, init_std=0.4)
+    if options['mode'] == 'learnable':
+        with torch.no_grad():
+            block.coefficients.uniform_(-0.5, 0.5)
+    return block.double()
+
+
+def lay(x, layout):
+    """The same numbers, elsewhere in memory."""
+    if layout == 'channels last':
+        return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    if layout == 'strided':
+        wide = x.new_full((*x.shape[:-1], 2 * x.shape[-1]), float('nan'))
+        wide[..., ::2] = x
+        return wide[..., ::2]
+    return x
+
+
+def literal(block, x):
+    """The definition: the affinity of every position with every other."""
+    conv = [None, F.conv1d, F.conv2d, F.conv3d][x.dim() - 2]
+    theta = conv(x, block.theta.weight)
+    y = theta
+    if block.mode != 'none':
+        coefficients = block.coefficients
+        if not isinstance(coefficients, torch.Tensor):
+            coefficients = list(coefficients)
+        size = theta[0, 0].numel() * theta.shape[1] // block.groups
+        y = generalized_nonlocal(
+            theta,
+            conv(x, block.phi.weight),
+            conv(x, block.g.weight),
+            coefficients,
+            block.groups,
+            scale=size**-0.5 if block.use_scale else 1.0,
+        )
+    u = conv(y, block.conv_out.weight, groups=block.groups)
+    return block.norm(u) + x
+
+
+@given(cases(), st.integers(0, 2**16))
+@quick
+def test_output_and_gradients_are_those_of_the_definition(case, seed):
+    options, shape, layout = case
+    options = dict(options, rank=len(shape) - 2)
+    # torch's norms refuse a single value
+    assume(torch.Size(shape[2:]).numel() * shape[0] > 1)
+    block = build(options, seed)
+    truth = copy.deepcopy(block)
+    torch.manual_seed(seed)
+    x = torch.randn(shape, dtype=torch.float64)
+    grad = torch.randn_like(x)
+    inputs = [lay(x, layout).detach(), x.clone()]
+    for one in inputs:
+        one.requires_grad_()
+    outputs = [block(inputs[0]), literal(truth, inputs[1])]
+    for out in outputs:
+        out.backward(grad)
+
+    # a norm over a few numbers takes rounding up by 1 / sqrt(eps)
+    def agree(name, one, other):
+        one = torch.zeros_like(other) if one is None else one
+        error = (one - other).abs().max()
+        size = other.abs().max()
+        note(f'{name}: error {error}, size {size}')
+        assert error <= 1e-7 * size + 1e-8, name
+
+    agree('output', *outputs)
+    agree('input', *(x.grad for x in inputs))
+    for (name, one), other in zip(
+        block.named_parameters(), truth.parameters()
+    ):
+        agree(name, one.grad, other.grad)
+
+
+@given(cases(), st.sampled_from(('float32', 'bfloat16', 'float16')))
+@quick
+def test_fresh_block_is_the_identity(case, dtype):
+    options, shape, layout = case
+    assume(torch.Size(shape[2:]).numel() * shape[0] > 1)
+    dtype = getattr(torch, dtype)
+    torch.manual_seed(0)
+    block = BLOCKS[len(shape) - 2](**options).to(dtype)
+    x = lay(torch.randn(shape).to(dtype), layout)
+    assert torch.equal(block(x), x)
+
+
+@given(cases(), st.integers(0, 2**16))
+@quick
+def test_samples_do_not_meet(case, seed):
+    """Without BatchNorm a sample's output is its own."""
+    options, shape, layout = case
+    assume(options['norm_cfg'] != dict(type='BN'))
+    assume(torch.Size(shape[2:]).numel() > 1)
+    block = build(dict(options, rank=len(shape) - 2), seed)
+    x = torch.randn(shape, dtype=torch.float64)
+    with torch.no_grad():
+        together = block(lay(x, layout))
+        alone = torch.cat([block(sample[None]) for sample in x])
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)
+
+
+@given(cases(), st.sampled_from(('bfloat16', 'float16')))
+@example(
+    case=(
+        dict(
+            in_channels=4, groups=1, reduction=1, mode='dot_product',
+            order=1, gamma=1e-4, norm_cfg=None, backend='folded',
+            recompute=False, use_scale=False,
+        ),
+        (1, 4, 5),
+        'contiguous',
+    ),
+    dtype='float16',
+)  # fmt: skip
+@quick
+def test_half_precision_stays_finite(case, dtype):
+    """Forward and backward, on the largest activations that are usual."""
+    options, shape, layout = case
+    positions = torch.Size(shape[2:]).numel()
+    assume(positions * shape[0] > 1)
+    # without a norm the sum is the output, and may not fit
+    assume(options['norm_cfg'] is not False)
+    torch.manual_seed(0)
+    block = BLOCKS[len(shape) - 2](**options, zero_init=False)
+    x = lay(30 * torch.randn(shape), layout).detach().requires_grad_()
+    with torch.autocast('cpu', dtype=getattr(torch, dtype)):
+        y = block(x)
+    y.float().sum().backward()
+    assert y.isfinite().all()
+    for name, parameter in block.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+def test_the_literal_form_can_disagree():
+    """It is no copy of the block: another coefficient shows."""
+    options = dict(
+        rank=2, in_channels=8, groups=2, mode='gaussian_rbf', gamma=0.1
+    )
+    block = build(options)
+    other = build(dict(options, gamma=0.2))
+    x = torch.randn(1, 8, 3, 3, dtype=torch.float64)
+    block.norm = other.norm = torch.nn.Identity()
+    assert not torch.allclose(block(x), literal(other, x), rtol=1e-3)
+
+

@@ -1,0 +1,144 @@
+"""What a sample draws depends on its batch, not on who loads it."""
+
+import pickle
+import random
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+
+from cgnl_mm.datasets.seeded import (
+    SeededBatch,
+    SeededBatchSampler,
+    seed_everything,
+)
+
+
+class Draws(Dataset):
+    """Three random numbers a sample, of the three generators."""
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return torch.tensor(
+            [index, random.random(), np.random.rand(), torch.rand(1).item()]
+        )
+
+
+def epochs(count, start=0, seed=(1, 0, 0), **options):
+    """The batches of some epochs, the first of them begun at ``start``."""
+    sampler = DefaultSampler(Draws(), shuffle=True, seed=5)
+    batches = SeededBatchSampler(BatchSampler(sampler, 4, False), seed)
+    loader = DataLoader(Draws(), batch_sampler=batches, **options)
+    found = []
+    for epoch in range(count):
+        batches.epoch = epoch
+        if epoch == 0:
+            batches.start = start
+        random.seed()
+        np.random.seed()
+        torch.seed()
+        found.append(list(loader))
+    return found
+
+
+def assert_equal(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other):
+        assert torch.equal(torch.stack(a), torch.stack(b))
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(num_workers=1),
+        dict(num_workers=3),
+        dict(num_workers=2, persistent_workers=True),
+    ],
+    ids=str,
+)
+def test_workers_do_not_matter(options):
+    assert_equal(epochs(2), epochs(2, **options))
+
+
+def test_begins_in_mid_epoch():
+    whole = epochs(2)
+    for workers in (0, 2):
+        begun = epochs(2, start=3, num_workers=workers)
+        assert_equal(begun, [whole[0][3:], whole[1]])
+
+
+def test_all_numbers_differ():
+    """Between samples, batches, epochs, ranks and seeds."""
+    runs = [epochs(2, seed=s) for s in ((1, 0, 0), (1, 1, 0), (2, 0, 0))]
+    drawn = torch.cat([torch.cat(e) for run in runs for e in run])[:, 1:]
+    assert len(drawn) == 3 * 2 * 20
+    for column in drawn.T:
+        assert len(column.unique()) == len(column)
+
+
+def test_begins_some_epochs_later():
+    """_InfiniteDataloaderIterator counts from 0, whatever is left out."""
+
+    def batches_from(skipped):
+        sampler = DefaultSampler(Draws(), shuffle=True, seed=5)
+        batches = SeededBatchSampler(BatchSampler(sampler, 4, False), (1,))
+        batches.start = skipped
+        found, passes = [], 0
+        while len(found) < 17 - skipped:
+            sampler.set_epoch(passes)
+            for batch in batches:
+                found.append((list(batch), batch.seed))
+            passes += 1
+        return found[: 17 - skipped]
+
+    whole = batches_from(0)
+    assert len({str(x) for x in whole}) == 17
+    for skipped in (1, 4, 5, 6, 10, 16):
+        assert batches_from(skipped) == whole[skipped:]
+
+
+def test_begins_in_an_endless_sampler():
+    def batches_from(skipped):
+        sampler = InfiniteSampler(Draws(), shuffle=True, seed=5)
+        batches = SeededBatchSampler(BatchSampler(sampler, 4, False), (1,))
+        batches.start = skipped
+        return [
+            (list(x), x.seed) for x in islice(iter(batches), 12 - skipped)
+        ]
+
+    assert batches_from(9) == batches_from(0)[9:]
+
+
+def test_begins_in_an_empty_sampler():
+    batches = SeededBatchSampler(BatchSampler([], 4, False), (1,))
+    batches.start = 3
+    assert list(batches) == []
+
+
+def test_batch_survives_pickling():
+    batch = pickle.loads(pickle.dumps(SeededBatch([3, 1], (7, 8))))
+    assert (type(batch), batch[:], batch.seed) == (SeededBatch, [3, 1], (7, 8))
+
+
+def test_looks_like_the_batch_sampler_inside():
+    inner = BatchSampler(range(10), 4, True)
+    batches = pickle.loads(pickle.dumps(SeededBatchSampler(inner, (1,))))
+    assert (len(batches), batches.batch_size) == (2, 4)
+    assert batches.drop_last
+    assert not hasattr(batches, 'nothing')
+
+
+def test_seeds_three_generators():
+    found = []
+    for seed in ((1, 2), (1, 2), (2, 1)):
+        seed_everything(*seed)
+        found.append(
+            (random.random(), np.random.rand(), torch.rand(1).item())
+        )
+    assert found[0] == found[1]
+    assert all(a != b for a, b in zip(found[0], found[2]))

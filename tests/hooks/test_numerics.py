@@ -1,0 +1,153 @@
+"""A NaN is named where it begins: step, block and groups."""
+
+import re
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+from cgnl_mm import CGNL2d
+from cgnl_mm.errors import NonFiniteError
+from cgnl_mm.hooks import NumericsHook
+
+GROUPS = 4
+
+
+class Two(BaseModel):
+    """Two blocks, between a stem and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 1)
+        self.first = CGNL2d(16, groups=GROUPS)
+        self.second = CGNL2d(16, groups=GROUPS)
+        self.head = nn.Linear(16, 1)
+        self._is_init = True
+        for block in (self.first, self.second):
+            nn.init.constant_(block.norm.weight, 0.1)
+
+    def forward(self, inputs, mode='tensor'):
+        y = self.second(self.first(self.stem(inputs)))
+        return dict(loss=self.head(y.mean((2, 3))).square().mean())
+
+
+class Spoil(Hook):
+    """Call ``action(model)`` before the iterations of ``steps``."""
+
+    def __init__(self, action, *steps):
+        self.action, self.steps = action, steps
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 in self.steps:
+            self.kept = [p.detach().clone() for p in runner.model.parameters()]
+            self.action(runner.model)
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter + 1 in self.steps:  # as if AMP had left the step out
+            for p, kept in zip(runner.model.parameters(), self.kept):
+                p.data.copy_(kept)
+
+
+def train(folder, *hooks, patience=3):
+    torch.manual_seed(0)
+    runner = Runner(
+        Two(),
+        work_dir=str(folder),
+        experiment_name=folder.name,
+        train_dataloader=dict(
+            dataset=list(torch.randn(12, 3, 5, 5)),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            batch_size=2,
+            collate_fn=lambda x: dict(inputs=torch.stack(x)),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3)),
+        default_hooks=dict(checkpoint=None),
+        custom_hooks=[*hooks, NumericsHook(patience=patience)],
+    )
+    try:
+        runner.train()
+    finally:
+        (log,) = folder.glob('*/*.log')
+        runner.said = log.read_text()
+    return runner
+
+
+def spoil_groups(model):
+    """W_z of the groups 1 and 3 of the second block."""
+    weight = model.second.conv_out.weight.data
+    weight[4] = float('nan')
+    weight[13] = float('inf')
+
+
+def test_healthy_run_says_nothing(tmp_path):
+    runner = train(tmp_path)
+    assert runner.iter == 12
+    assert 'finite' not in runner.said
+    for block in (runner.model.first, runner.model.second):
+        assert not block._forward_hooks  # none stays behind
+
+
+def test_block_and_groups_are_named_once(tmp_path):
+    runner = train(tmp_path, Spoil(spoil_groups, 4, 5))
+    assert runner.iter == 12
+    lines = [x for x in runner.said.splitlines() if 'ERROR' in x]
+    assert len(lines) == 1
+    assert re.search(
+        r'iteration 4, rank 0: second: input finite, output not, in channel '
+        r'group 1, 3 of 0 to 3; the loss is nan',
+        lines[0],
+    )
+
+
+def test_fault_before_the_blocks(tmp_path):
+    def spoil(model):
+        model.stem.bias.data[3] = float('inf')
+
+    runner = train(tmp_path, Spoil(spoil, 2))
+    assert 'first: its input is not finite, so the fault lies before' in (
+        runner.said
+    )
+    (line,) = [x for x in runner.said.splitlines() if 'ERROR' in x]
+    assert 'second' not in line
+
+
+def test_fault_behind_the_blocks(tmp_path):
+    def spoil(model):
+        model.head.bias.data.fill_(float('inf'))
+
+    runner = train(tmp_path, Spoil(spoil, 2))
+    assert 'the loss is inf; all blocks are finite' in runner.said
+
+
+def test_patience_ends_it(tmp_path):
+    with pytest.raises(
+        NonFiniteError,
+        match='3 iterations in a row, up to 9, were not finite: second: ',
+    ):
+        train(tmp_path, Spoil(spoil_groups, 7, 8, 9))
+
+
+def test_single_ones_do_not_add_up(tmp_path):
+    steps = (1, 2, 4, 5, 7, 8)
+    runner = train(tmp_path, Spoil(spoil_groups, *steps))
+    assert runner.iter == 12
+    assert runner.said.count('ERROR') == 3
+
+
+def test_sums_of_half_precision_do_not_overflow(tmp_path):
+    """40,000 positions of 60,000: finite, though no float16 holds the sum."""
+    hook = NumericsHook()
+    hook._groups = {'block': GROUPS}
+    block = CGNL2d(16, groups=GROUPS).half()
+    x = torch.full((1, 16, 200, 200), 6e4, dtype=torch.float16)
+    hook._look('block', block, x, x)
+    assert all(torch.isfinite(s).all() for s in hook._sums['block'])
+
+
+def test_bad_patience():
+    with pytest.raises(ValueError, match='patience must be at least 1, got 0'):
+        NumericsHook(patience=0)

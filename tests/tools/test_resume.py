@@ -1,0 +1,383 @@
+"""Killed, preempted and starved runs, as real processes.
+
+What a run computes in the end does not tell that it was interrupted.
+"""
+
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+# after the lines of `tiny.py`: what a resumed run could get wrong, that is
+# augmentation in workers that live on, dropout, EMA, a schedule by iteration
+LINES = """
+custom_imports['imports'].append('faulty_hook')
+model['backbone'].update(
+    type='PluginResNet', plugins=[dict(
+        cfg=dict(type='CGNL2d', groups=2), after_blocks=((), (0, ), (), ()))])
+model['head'].update(
+    type='StackedLinearClsHead', mid_channels=[16], dropout_rate=0.5)
+del model['head']['topk']
+train_dataloader.update(
+    batch_size=4, num_workers={workers}, persistent_workers={persistent})
+train_dataloader['dataset']['pipeline'] = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=32),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs')]
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.01))
+param_scheduler = dict(
+    type='OneCycleLR', eta_max=0.01, total_steps=4, by_epoch=True,
+    convert_to_iter_based=True)
+train_cfg.update(max_epochs=4, val_interval=2)
+default_hooks.update(
+    exact_resume=dict(type='ExactResumeHook'),
+    preemption=dict(type='PreemptionHook'))
+default_hooks['checkpoint'].update(max_keep_ckpts=1, save_best='auto')
+custom_hooks = [
+    dict(type='CurveHook'),
+    dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1)]
+"""
+# 24 of them, of 6 an epoch, saved and evaluated off the end of an epoch
+ITERATIONS = """
+train_cfg = dict(by_epoch=False, max_iters=24, val_interval=8)
+param_scheduler = dict(
+    type='OneCycleLR', eta_max=0.01, total_steps=24, by_epoch=False)
+default_hooks['checkpoint'].update(by_epoch=False, interval=4)
+log_processor = dict(by_epoch=False)
+"""
+ENDLESS = ITERATIONS + """
+train_dataloader['sampler']['type'] = 'InfiniteSampler'
+"""
+LOOPS = {
+    'epochs': ('', 1, True),
+    'epochs, new workers': ('', 1, False),
+    'epochs, no worker': ('', 0, False),
+    'iterations': (ITERATIONS, 2, True),
+    'iterations, no worker': (ITERATIONS, 0, False),
+    'endless': (ENDLESS, 1, False),
+}
+
+
+def write_config(project, folder, loop, name='run', extra=''):
+    lines, workers, persistent = LOOPS[loop]
+    text = LINES.format(workers=workers, persistent=persistent)
+    shutil.copytree(project / 'data', folder / 'data', dirs_exist_ok=True)
+    base = (project / 'tiny.py').read_text()
+    (folder / f'{name}.py').write_text(base + text + lines + extra)
+
+
+def start(folder, *args, tool='train.py', **env):
+    program = 'bash' if tool.endswith('.sh') else sys.executable
+    return subprocess.Popen(
+        [program, ROOT / 'tools' / tool, *map(str, args)],
+        cwd=folder,
+        env={
+            **os.environ,
+            'PYTHON': sys.executable,
+            'PYTHONPATH': str(HERE),
+            **env,
+        },
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(process, status=0):
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == status, said[-5000:]
+    return said
+
+
+def train(folder, *args, status=0, **kwargs):
+    return finish(start(folder, *args, **kwargs), status)
+
+
+def curve(work_dir, rank=0):
+    """{iteration: 'batch loss'}; one that was run twice has to agree."""
+    found = {}
+    for line in (work_dir / f'curve{rank}.txt').read_text().splitlines():
+        iteration, rest = line.split(maxsplit=1)
+        assert found.setdefault(iteration, rest) == rest, iteration
+    return found
+
+
+def last(work_dir):
+    path = (work_dir / 'last_checkpoint').read_text()
+    return torch.load(work_dir / Path(path).name)
+
+
+def assert_same_run(one, other):
+    """Curve, weights, their average, optimizer, schedule, best and logs."""
+    assert curve(one) == curve(other)
+    first, second = last(one), last(other)
+    for key in ('state_dict', 'ema_state_dict', 'optimizer'):
+        torch.testing.assert_close(
+            first[key], second[key], rtol=0, atol=0, msg=key
+        )
+    assert first['param_schedulers'] == second['param_schedulers']
+    for key in ('epoch', 'iter', 'seed'):
+        assert first['meta'][key] == second['meta'][key]
+    hubs = [run['message_hub'] for run in (first, second)]
+    for key in ('train/loss', 'train/lr', 'val/accuracy/top1'):
+        scalars = [hub['log_scalars'][key] for hub in hubs]
+        assert [
+            list(x._log_history) for x in scalars[:1]
+        ] == [list(x._log_history) for x in scalars[1:]], key
+    assert (
+        hubs[0]['runtime_info']['best_score']
+        == hubs[1]['runtime_info']['best_score']
+    )
+    names = [
+        sorted(path.name for path in run.glob('*.pth')) for run in (one, other)
+    ]
+    assert names[0] == names[1]
+
+
+@pytest.fixture(scope='module', params=LOOPS)
+def whole(request, project, tmp_path_factory):
+    """An uninterrupted run: its folder and the name of its loop."""
+    folder = tmp_path_factory.mktemp('whole')
+    write_config(project, folder, request.param)
+    train(folder, 'run.py')
+    return folder, request.param
+
+
+FAULTS = {
+    'SIGKILL in mid-epoch': dict(what='SIGKILL', when='iteration', at=15),
+    'SIGKILL while saving': dict(what='SIGKILL', when='saving', at=4),
+    'SIGKILL in validation': dict(what='SIGKILL', when='validation', at=12),
+    'SIGTERM in mid-epoch': dict(what='SIGTERM', when='iteration', at=15),
+    'SIGTERM in validation': dict(what='SIGTERM', when='validation', at=12),
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_interrupted_run_ends_as_the_whole_one(
+    whole, project, tmp_path, fault
+):
+    folder, loop = whole
+    options = dict(FAULTS[fault])
+    if options['when'] == 'validation' and loop in ('endless',):
+        options['at'] = 16
+    if options['when'] == 'validation' and loop.startswith('iterations'):
+        options['at'] = 16
+    extra = f"custom_hooks.insert(0, dict(type='FaultyHook', **{options}))\n"
+    write_config(project, tmp_path, loop, extra=extra)
+    status = -9 if 'SIGKILL' in fault else 143
+    said = train(tmp_path, 'run.py', status=status)
+    run = tmp_path / 'work_dirs/run'
+    if status == 143:
+        assert 'SIGTERM after iteration' in said
+        assert (run / 'last_checkpoint').read_text().endswith('preempted.pth')
+        assert 'Traceback' not in said
+    said = train(tmp_path, 'run.py', '--resume')
+    assert 'resumed epoch' in said
+    if 'validation' in fault:
+        assert 'the evaluation that was cut off comes first' in said
+    (run / 'preempted.pth').unlink(missing_ok=True)
+    assert_same_run(folder / 'work_dirs/run', run)
+
+
+def test_killed_at_random_times(project, tmp_path):
+    """Until it is through, in the middle of anything."""
+    rng = random.Random()
+    write_config(project, tmp_path, 'epochs')
+    write_config(project, tmp_path, 'epochs', name='other')
+    train(tmp_path, 'run.py')
+    delays = []
+    for _ in range(30):
+        process = start(tmp_path, 'other.py', '--resume')
+        delays.append(rng.uniform(6, 12))
+        try:
+            said = process.communicate(timeout=delays[-1])[0]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            continue
+        assert process.returncode == 0, said
+        break
+    else:
+        pytest.skip(f'this machine is too slow: {delays}')
+    print('killed after', delays)
+    assert_same_run(tmp_path / 'work_dirs/run', tmp_path / 'work_dirs/other')
+
+
+@pytest.fixture(scope='module')
+def two_saved(project, tmp_path_factory):
+    """A run with a checkpoint of each epoch."""
+    folder = tmp_path_factory.mktemp('saved')
+    write_config(
+        project,
+        folder,
+        'epochs, no worker',
+        extra="default_hooks['checkpoint'].update(max_keep_ckpts=-1)\n",
+    )
+    train(folder, 'run.py')
+    return folder
+
+
+@pytest.fixture
+def saved(two_saved, tmp_path):
+    shutil.copytree(two_saved, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def flip(path):
+    """One byte in the middle, as by a failing disk."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    'damage, reason',
+    [
+        (cut, 'cut off'),
+        (flip, 'damaged at '),
+        (lambda path: path.write_bytes(b''), 'empty'),
+        (Path.unlink, 'missing'),
+    ],
+)
+def test_damaged_checkpoint_is_passed_over(saved, damage, reason):
+    run = saved / 'work_dirs/run'
+    whole = last(run)
+    damage(run / 'epoch_4.pth')
+    said = train(saved, 'run.py', '--resume')
+    assert re.search(rf'passed over \S*epoch_4.pth: {reason}', said), said
+    assert 'resumed epoch: 3, iter: 18' in said
+    torch.testing.assert_close(
+        last(run)['state_dict'], whole['state_dict'], rtol=0, atol=0
+    )
+    # asked for by name, it is an error
+    damage(run / 'epoch_4.pth')
+    path = run / 'epoch_4.pth'
+    said = train(saved, 'run.py', '--resume', path, status=2)
+    assert re.search(rf"error: --resume: .*{reason.replace('missing', '')}",
+                     said)  # fmt: skip
+    assert 'Traceback' not in said
+
+
+def test_empty_note_of_the_last_one(saved):
+    """Killed between opening and writing it."""
+    run = saved / 'work_dirs/run'
+    (run / 'last_checkpoint').write_text('')
+    (run / 'epoch_4.pth').unlink()
+    assert 'resumed epoch: 3' in train(saved, 'run.py', '--resume')
+
+
+def test_moved_run_goes_on(saved):
+    """last_checkpoint names a folder that is gone."""
+    run = saved / 'work_dirs/run'
+    (run / 'epoch_4.pth').unlink()
+    (run / 'last_checkpoint').write_text('/nowhere/run/epoch_3.pth')
+    assert 'resumed epoch: 3' in train(saved, 'run.py', '--resume')
+
+
+def test_full_disk_leaves_the_previous_checkpoint(project, tmp_path):
+    write_config(
+        project,
+        tmp_path,
+        'epochs, no worker',
+        extra='custom_hooks.append('
+        "dict(type='FullDiskHook', size=200_000, epoch=3))\n",
+    )
+    said = train(tmp_path, 'run.py', status=2)
+    run = tmp_path / 'work_dirs/run'
+    error = said[said.index('error: '):]
+    assert re.match(
+        r'error: .*epoch_3.pth could not be written: File too large .*'
+        r'Earlier files are as they were.*--resume',
+        error,
+    )
+    assert [path.name for path in run.glob('epoch*')] == ['epoch_2.pth']
+    assert last(run)['meta']['epoch'] == 2
+    write_config(project, tmp_path, 'epochs, no worker')
+    assert 'resumed epoch: 2' in train(tmp_path, 'run.py', '--resume')
+
+
+def test_really_full_disk(project, tmp_path):
+    """A file system of 64 MB, where this user may mount one."""
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    mounted = subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', 'size=64m', 'none', disk],
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip('may not mount a file system here')
+    try:
+        write_config(
+            project,
+            tmp_path,
+            'epochs, no worker',
+            extra="default_hooks['checkpoint'].update(max_keep_ckpts=-1)\n"
+            "model['backbone']['base_channels'] = 24\n"
+            "model['backbone']['stem_channels'] = 24\n"
+            "model['head']['in_channels'] = 192\n"
+        )
+        work = ('--work-dir', disk / 'run')
+        said = train(tmp_path, 'run.py', *work, status=2)
+        assert re.search(
+            r'error: .*could not be written: No space left on device', said
+        ), said
+        assert 'Traceback' not in said
+        run = disk / 'run'
+        saved = (run / 'last_checkpoint').read_text()
+        epoch = torch.load(saved)['meta']['epoch']
+        assert not list(run.glob('*.part'))
+        for path in run.glob('best_*'):
+            path.unlink()
+        said = train(
+            tmp_path,
+            'run.py',
+            *work,
+            '--resume',
+            '--cfg-options',
+            'default_hooks.checkpoint.max_keep_ckpts=1',
+            'default_hooks.checkpoint.save_best=None',
+        )
+        assert f'resumed epoch: {epoch}' in said
+    finally:
+        subprocess.run(['umount', '-l', disk])
+
+
+def test_sigterm_to_a_launcher_saves_on_all_ranks(project, tmp_path):
+    """As Slurm and torchrun do it: the launcher gets the signal."""
+    extra = 'train_cfg.update(max_epochs=1000)\nval_cfg = None\n' + (
+        'val_dataloader = val_evaluator = None\n'
+        "default_hooks['checkpoint'].update(save_best=None)\n"
+        "param_scheduler.update(total_steps=1000)\n"
+    )
+    write_config(project, tmp_path, 'epochs, no worker', extra=extra)
+    process = start(tmp_path, 'run.py', 2, tool='dist_train.sh')
+    run = tmp_path / 'work_dirs/run'
+    deadline = time.time() + 120
+    while not (run / 'last_checkpoint').exists():
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.2)
+    # the agent, a child of the shell or the shell itself
+    process.terminate()
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode
+    assert 'preempted.pth is written' in said, said[-3000:]
+    checkpoint = last(run)
+    assert checkpoint['exact_resume']['samples_per_step'] == 8
+    assert checkpoint['meta']['iter'] > 3
