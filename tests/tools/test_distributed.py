@@ -1,59 +1,24 @@
 """Several processes compute what one does: DDP, two nodes, FSDP."""
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
+from distributed_runs import (
+    EXACT,
+    FSDP,
+    finish,
+    free_port,
+    records,
+    start,
+    write_config,
+)
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-CONFIG = ROOT / 'configs/i3d_r18_cgnl_movingdigits.py'
-FSDP = ROOT / 'configs/i3d_r18_cgnl_movingdigits_fsdp.py'
-
-# the demo, small, with nothing random after the initialisation
-SMALL = """
-_base_ = {base!r}
-custom_imports = dict(imports=['cgnl_mm', 'recording_hook'])
-custom_hooks = [dict(type='RecordingHook', attend={attend})]
-model = dict(
-    backbone=dict(base_channels=8{backbone}),
-    cls_head=dict(in_channels=64, dropout_ratio=0.))
-train_pipeline = _base_.train_pipeline
-train_pipeline[3].flip_ratio = 0.
-data = dict(num_train=16, num_test=8, size=32)
-train_dataloader = dict(
-    batch_size={batch}, num_workers=0, persistent_workers=False,
-    dataset=dict(pipeline=train_pipeline, **data),
-    sampler=dict(shuffle=False))
-val_dataloader = dict(
-    batch_size=4, num_workers=0, persistent_workers=False, dataset=data)
-test_dataloader = val_dataloader
-train_cfg = dict(max_epochs={epochs})
-param_scheduler = _base_.param_scheduler
-param_scheduler[0].total_steps = {epochs}
-optim_wrapper = dict(clip_grad={clip})
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))
-"""
-# BatchNorm would take its statistics per process. Of several orders, so that
-# theta, phi and g all have gradients that are more than rounding.
-EXACT = """, norm_eval=True, zero_init_residual=False, plugins=[
-        dict(
-            cfg=dict(type='CGNL3d', groups=8),
-            after_blocks=((), (), (-2, ), ())),
-        dict(
-            cfg=dict(type='CGNL3d', groups=4, mode='learnable'),
-            after_blocks=((), (0, ), (), ()))]"""
 
 
 @pytest.fixture(scope='module')
@@ -62,83 +27,32 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp('distributed')
 
 
-def write_config(
-    folder,
-    name,
-    base=CONFIG,
-    batch=4,
-    epochs=1,
-    clip=None,
-    backbone='',
-    attend=False,
-):
-    (folder / f'{name}.py').write_text(
-        SMALL.format(
-            base=str(base),
-            batch=batch,
-            epochs=epochs,
-            clip=clip,
-            backbone=backbone,
-            attend=attend,
-        )
-    )
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(('127.0.0.1', 0))
-        return sock.getsockname()[1]
-
-
-def start(tool, *args, folder, **env):
-    """Start a tool or launcher; env holds variables such as NNODES."""
-    program = 'bash' if tool.endswith('.sh') else sys.executable
-    names = ('LOCAL_RANK', 'PORT', 'NNODES', 'NODE_RANK', 'MASTER_ADDR')
-    env = {
-        **{k: v for k, v in os.environ.items() if k not in names},
-        'PYTHON': sys.executable,
-        'PYTHONPATH': str(HERE),
-        **env,
-    }
-    return subprocess.Popen(
-        [program, ROOT / 'tools' / tool, *map(str, args)],
-        cwd=folder,
-        env=env,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def finish(process, status=0):
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == status, output[-5000:]
-    return output
-
-
-def records(run):
-    """What the processes of a run wrote down, by rank."""
-    return [torch.load(path) for path in sorted(run.glob('rank?.pt'))]
-
-
 @pytest.fixture(scope='module')
-def one_and_two(folder):
-    """The same 8 clips: one process, and two with 4 each."""
-    write_config(folder, 'one', batch=8, backbone=EXACT, attend=True)
-    write_config(folder, 'two', batch=4, backbone=EXACT, attend=True)
-    finish(start('train.py', 'one.py', '--no-validate', folder=folder))
-    finish(start('dist_train.sh', 'two.py', 2, '--no-validate', folder=folder))
-    return records(folder / 'work_dirs/one'), records(folder / 'work_dirs/two')
+def by_number(folder):
+    """The same 8 clips in 1, 2 and 4 processes: {number: records}."""
+    found = {}
+    for number in (1, 2, 4):
+        name = f'of_{number}'
+        batch = 8 // number
+        write_config(folder, name, batch=batch, backbone=EXACT, attend=True)
+        tool, count = 'dist_train.sh', (number,)
+        if number == 1:
+            tool, count = 'train.py', ()
+        options = (f'{name}.py', *count, '--no-validate')
+        finish(start(tool, *options, folder=folder))
+        found[number] = records(folder / 'work_dirs' / name)
+    return found
 
 
-def test_gradients_of_two_processes_equal_those_of_one(one_and_two):
-    (one,), two = one_and_two
-    assert [record['world_size'] for record in two] == [2, 2]
+@pytest.mark.parametrize('number', [2, 4])
+def test_gradients_of_several_processes_equal_those_of_one(by_number, number):
+    (one,), several = by_number[1], by_number[number]
+    assert [record['world_size'] for record in several] == [number] * number
     expected = one['gradients']
     blocks = [name for name in expected if 'cgnl' in name]
     # theta, phi, g, W_z, weight and bias of the norm; the coefficients
     assert len(blocks) == 2 * 6 + 1
-    for record in two:
+    for record in several:
         assert record['gradients'].keys() == expected.keys()
         for name, gradient in record['gradients'].items():
             error = (gradient - expected[name]).abs().max()
@@ -146,12 +60,14 @@ def test_gradients_of_two_processes_equal_those_of_one(one_and_two):
             assert size > 0, name
             # rounding: 2e-6 at most was measured, in the first convolution
             assert error <= 1e-5 * size, name
+        for name, weight in record['weights'].items():
+            assert torch.equal(weight, several[0]['weights'][name]), name
 
 
-def test_two_nodes_train_together(one_and_two, folder):
+def test_two_nodes_train_together(by_number, folder):
     """Two nodes of one process each, here on one machine."""
     common = dict(folder=folder, NNODES='2', PORT=str(free_port()))
-    options = ('two.py', 1, '--no-validate', '--work-dir', 'nodes')
+    options = ('of_2.py', 1, '--no-validate', '--work-dir', 'nodes')
     nodes = [
         start('dist_train.sh', *options, NODE_RANK=str(rank), **common)
         for rank in range(2)
@@ -160,7 +76,7 @@ def test_two_nodes_train_together(one_and_two, folder):
         assert 'MASTER_ADDR is not set' in finish(node)
     first, second = records(folder / 'nodes')
     assert first['world_size'] == second['world_size'] == 2
-    (alone,), (together, _) = one_and_two
+    (alone,), (together, _) = by_number[1], by_number[2]
     assert first['losses'][0] != second['losses'][0]  # each its own clips
     for name, weight in first['weights'].items():
         assert torch.equal(weight, second['weights'][name]), name

@@ -1,0 +1,52 @@
+"""MMEngine's AMP on a CPU, which MMEngine itself reserves for GPUs."""
+
+from contextlib import contextmanager
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module()
+class CpuAmpOptimWrapper(AmpOptimWrapper):
+    """Steps, scaling and state are the parent's."""
+
+    def __init__(self, dtype, loss_scale=None, **kwargs):
+        OptimWrapper.__init__(self, **kwargs)
+        self._scale_update_param = None
+        self.cast_dtype = getattr(torch, dtype)
+        self.loss_scaler = torch.amp.GradScaler(
+            'cpu', enabled=dtype == 'float16', **(loss_scale or {})
+        )
+
+    @contextmanager
+    def optim_context(self, model):
+        with OptimWrapper.optim_context(self, model):
+            with torch.autocast('cpu', self.cast_dtype):
+                yield
+
+
+@HOOKS.register_module()
+class PrecisionHook(Hook):
+    """Write what each iteration's blocks and losses were to ``amp.pt``."""
+
+    def before_train(self, runner):
+        self.losses, self.types = [], set()
+        for name, module in runner.model.named_modules():
+            if name.endswith('.theta'):
+                module.register_forward_hook(
+                    lambda module, args, out: self.types.add(out.dtype)
+                )
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None,
+                         outputs=None):  # fmt: skip
+        self.losses.append({k: float(v) for k, v in outputs.items()})
+
+    def after_train(self, runner):
+        if get_rank() == 0:
+            torch.save(
+                dict(losses=self.losses, types=self.types),
+                f'{runner.work_dir}/amp.pt',
+            )
