@@ -36,9 +36,11 @@ class PrecisionHook(Hook):
         self.losses, self.types = [], set()
         for name, module in runner.model.named_modules():
             if name.endswith('.theta'):
-                module.register_forward_hook(
-                    lambda module, args, out: self.types.add(out.dtype)
-                )
+                module.register_forward_hook(self.note)
+
+    def note(self, module, args, out):
+        if module.training:
+            self.types.add(out.dtype)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None,
                          outputs=None):  # fmt: skip

@@ -55,7 +55,7 @@ def test_data_are_written_once(data):
         ("what='SIGKILL', when='iteration'", 'SIGKILL'),
         # nothing comes from a process that hangs; what is said is gloo's
         ("what='SIGSTOP', when='iteration'", 'Timed out waiting 10000ms'),
-        ("what='raise', when='validation', at=4", 'a fault of this process'),
+        ("what='raise', when='validation', at=3", 'a fault of this process'),
     ],
 )
 def test_dying_process_ends_the_others(folder, options, said):
@@ -154,8 +154,8 @@ def accuracy(run):
 
 def test_uneven_last_batches(folder):
     """13 clips to train and 7 to test, in batches of 2 by 3 processes."""
-    extra = 'data.update(num_train=13, num_test=7)\n'
-    extra += """
+    extra = """
+data.update(num_train=13, num_test=7, data_root='data/uneven')
 train_dataloader['dataset'].update(data)
 for loader in (val_dataloader, test_dataloader):
     loader['dataset'] = data
