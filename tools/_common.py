@@ -78,7 +78,7 @@ def setup_message(error: BaseException) -> str | None:
             kind = f'{type(error).__module__}.{type(error).__qualname__}: '
             return str(error).rpartition(kind)[2].strip()
         if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
-            return f'{error}. Make room; a training goes on with --resume'
+            return f'{error}. Make room and start again'
         message = config_message(error)
         if message is not None:
             return message
