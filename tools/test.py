@@ -80,11 +80,12 @@ def require_fit(runner, path: str) -> None:
     """
     from mmengine.model import is_model_wrapper
     from mmengine.runner import CheckpointLoader
+    from torch import nn
 
     from cgnl_mm.errors import SetupError
 
     model = runner.model
-    if model is None:  # FlexibleRunner builds it later
+    if not isinstance(model, nn.Module):  # FlexibleRunner builds it later
         return
     while is_model_wrapper(model):
         model = model.module
