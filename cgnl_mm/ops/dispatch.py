@@ -14,12 +14,12 @@ from torch import Tensor
 from .inner_sums import GramSums
 
 BACKENDS = ('auto', 'reference', 'folded', 'gram', 'triton')
-# Measured on CPUs. Positions from which on the folded path is the faster one;
-# without gradients it saves fewer passes, and oneDNN's convolutions are ahead
-# longer.
-TRAINING, INFERENCE = 512, 8192
-# Positions for each channel from which on the Gram matrix is, in both.
-GRAM = 2
+# Measured on CPUs. The folded path keeps half as much for the backward pass
+# in no more time, from so many positions on, unless its covariances are large.
+FOLDED_POSITIONS, FOLDED_INNER = 512, 64
+# The Gram matrix wins from so many positions on, in all and for each channel.
+# Without gradients it spares fewer products.
+GRAM_POSITIONS, GRAM_TRAINING, GRAM_INFERENCE = 2048, 2, 6
 
 _logger = logging.getLogger('cgnl_mm')
 _said = set()
@@ -70,19 +70,26 @@ def _choose_auto(find_obstacle, x, inner, recompute) -> Tuple[str, str]:
     obstacle = find_obstacle('folded') or _obstacle('folded', x, inner)
     if obstacle:
         return 'reference', obstacle
-    device = x.device.type
+    device, is_training = x.device.type, torch.is_grad_enabled()
     positions = math.prod(x.shape[2:])
-    if device == 'cpu' and positions >= GRAM * x.shape[1]:
-        if not (find_obstacle('gram') or _obstacle('gram', x, inner)):
-            return 'gram', f'{GRAM} positions a channel, or more'
-    if recompute:
+    if device == 'cpu':
+        limit = GRAM_TRAINING if is_training else GRAM_INFERENCE
+        limit = max(limit * x.shape[1], GRAM_POSITIONS)
+        if positions >= limit and not (
+            find_obstacle('gram') or _obstacle('gram', x, inner)
+        ):
+            return 'gram', f'{limit} positions or more'
+    if recompute and is_training:
         return 'folded', 'recompute=True'
     if device != 'cpu':
         return 'reference', f'the others are not measured on {device} yet'
-    enough = TRAINING if torch.is_grad_enabled() else INFERENCE
-    if positions >= enough:
-        return 'folded', f'{enough} positions or more'
-    return 'reference', f'fewer than {enough} positions'
+    if not is_training:
+        return 'reference', 'the fastest without gradients here'
+    if inner > FOLDED_INNER:
+        return 'reference', f'more than {FOLDED_INNER} channels in a group'
+    if positions < FOLDED_POSITIONS:
+        return 'reference', f'fewer than {FOLDED_POSITIONS} positions'
+    return 'folded', f'{FOLDED_POSITIONS} positions or more'
 
 
 def _obstacle(path: str, x: Tensor, inner: int) -> Optional[str]:
@@ -105,4 +112,3 @@ def _say_once(text: str) -> None:
     if text not in _said:
         _said.add(text)
         _logger.info(text)
-

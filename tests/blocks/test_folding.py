@@ -151,30 +151,56 @@ def large():
 def test_chosen_by_size(monkeypatch):
     block = CGNL2d(32, groups=4, mode='embedded_gaussian')
     x = large()
-    positions = x[0, 0].numel()
-    assert dispatch.TRAINING <= positions < dispatch.INFERENCE
-    few = x[..., :8]
-    assert few[0, 0].numel() < dispatch.TRAINING
+    few = x[..., :10]
+    assert few[0, 0].numel() < dispatch.FOLDED_POSITIONS
     assert path_of(block, x, monkeypatch) == 'folded'
     assert path_of(block, few, monkeypatch) == 'reference'
     with torch.no_grad():
         assert path_of(block, x, monkeypatch) == 'reference'
-        assert path_of(block, x.repeat(1, 1, 2, 2), monkeypatch) == 'folded'
     block.recompute = True
     assert path_of(block, few, monkeypatch) == 'folded'
+    with torch.no_grad():  # nothing to recompute
+        assert path_of(block, few, monkeypatch) == 'reference'
+
+
+def test_large_groups_are_not_folded(monkeypatch):
+    """Their covariances would cost more than they spare."""
+    x = torch.randn(1, 260, 23, 23)
+    in_two = CGNL2d(260, groups=2)
+    assert in_two.inter_channels // 2 == dispatch.FOLDED_INNER + 1
+    assert path_of(in_two, x, monkeypatch) == 'reference'
+    assert path_of(CGNL2d(260, groups=13), x, monkeypatch) == 'folded'
 
 
 def test_gram_is_chosen_where_positions_outnumber_channels(monkeypatch):
     block, x = CGNL2d(32, groups=4), large()
-    enough = x[..., : dispatch.GRAM * 32 // 16, :16]
-    assert path_of(block, enough, monkeypatch) == 'gram'
-    assert path_of(block, enough[..., 1:], monkeypatch) == 'reference'
+    fewer = x[..., :42]
+    assert fewer[0, 0].numel() < dispatch.GRAM_POSITIONS
+    assert path_of(block, x, monkeypatch) == 'gram'
+    assert path_of(block, fewer, monkeypatch) == 'folded'
     with torch.no_grad():
-        assert path_of(block, enough, monkeypatch) == 'gram'
+        assert path_of(block, x, monkeypatch) == 'gram'
     with torch.autocast('cpu', torch.bfloat16):
         assert path_of(block, x, monkeypatch) == 'folded'
     half = copy.deepcopy(block).bfloat16()
     assert path_of(half, x.bfloat16(), monkeypatch) == 'folded'
+
+
+@pytest.mark.parametrize(
+    'is_training, a_channel, below',
+    [
+        (True, dispatch.GRAM_TRAINING, 'folded'),
+        (False, dispatch.GRAM_INFERENCE, 'reference'),
+    ],
+)
+def test_gram_needs_positions_for_each_channel(is_training, a_channel, below):
+    channels = dispatch.GRAM_POSITIONS
+    enough = torch.empty(1).expand(1, channels, a_channel, channels)
+    fewer = enough[..., 1:]
+    with torch.set_grad_enabled(is_training):
+        for given, path in ((enough, 'gram'), (fewer, below)):
+            chosen = dispatch.choose('auto', lambda path: None, given, 1)
+            assert chosen == path
 
 
 @pytest.mark.parametrize('mode', MODES[1:])
@@ -206,7 +232,7 @@ def test_one_line_says_which_path_runs(monkeypatch, caplog):
         MMLogger._instance_dict.pop('a runner')
     logged = [r for r in caplog.records if r.name == runner.name]
     assert [record.message for record in logged] == [
-        'CGNL runs its gram path: 2 positions a channel, or more',
+        'CGNL runs its gram path: 2048 positions or more',
         'CGNL runs its reference path: fewer than 512 positions',
     ]
 
