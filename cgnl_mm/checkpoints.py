@@ -4,8 +4,9 @@ import logging
 import os
 import os.path as osp
 import zipfile
-import zlib
 from typing import Optional
+
+from .errors import printable
 
 # a key of the pickled dictionary, with the length before it
 OPTIMIZER = b'X\x09\x00\x00\x00optimizer'
@@ -36,14 +37,14 @@ def find_fault(path: str, with_optimizer: bool = False) -> Optional[str]:
         with zipfile.ZipFile(path) as file:
             broken = file.testzip()
             if broken:
-                return f'damaged at {broken!r}'
+                return printable(f'damaged at {broken!r}')
             pickled = [n for n in file.namelist() if n.endswith('/data.pkl')]
             if not pickled:
                 return 'no checkpoint of PyTorch'
             if with_optimizer and OPTIMIZER not in file.read(pickled[0]):
                 return 'without the state of an optimizer'
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
-        return f'{type(error).__name__}: {error}'
+    except Exception as error:  # of broken archives zipfile raises anything
+        return printable(f'{type(error).__name__}: {error}')
     return None
 
 

@@ -38,3 +38,12 @@ class DiskFullError(SetupError, OSError):
 
 class NonFiniteError(SetupError, ArithmeticError):
     """A block or the loss left the range of its numbers."""
+
+
+def printable(text: str) -> str:
+    """Return ``text``, escaped if a character of it is not printable.
+
+    For paths in logs and lists: a newline or a tab in a file's name would
+    forge a line or a column, an escape sequence move the terminal's cursor.
+    """
+    return text if text.isprintable() else ascii(text)[1:-1]

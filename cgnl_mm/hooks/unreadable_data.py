@@ -10,7 +10,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..datasets.unreadable import GuardedPipeline, leaves
-from ..errors import TooManyUnreadableError
+from ..errors import TooManyUnreadableError, printable
 from .loaders import require_not_started
 
 
@@ -133,9 +133,9 @@ class FaultLog:
         if path in self.seen:
             return
         self.seen.add(path)
-        line = f'{path}\t{reason}'.replace('\n', ' ')
+        line = f'{printable(path)}\t{printable(reason)}'
         # short lines appended in one write stay whole
-        with open(self.path, 'a', encoding='utf-8', errors='replace') as file:
+        with open(self.path, 'a', encoding='utf-8') as file:
             file.write(line + '\n')
         if len(self.seen) > self.limit * self.total:
             # or MMEngine would look for a readable one 1000 times

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from _common import setup_message
 
 try:
-    from cgnl_mm.errors import MissingDataError, SetupError
+    from cgnl_mm.errors import MissingDataError, SetupError, printable
 except ModuleNotFoundError as error:  # before the scripts can catch it
     if setup_message(error) is None:
         raise
@@ -302,7 +302,7 @@ class Report:
             return True
         self.reasons[reason.partition(':')[0]] += 1
         fields = (self.split, name, str(label), reason)
-        self.unusable.append('\t'.join(map(shown, fields)) + '\n')
+        self.unusable.append('\t'.join(map(printable, fields)) + '\n')
         return False
 
     def summary(self) -> str:
@@ -314,11 +314,6 @@ class Report:
             f'{min(counts)} to {max(counts)}{self.counted} a class'
             + ''.join(f'; {n} {r}' for r, n in sorted(self.reasons.items()))
         )
-
-
-def shown(text: str) -> str:
-    """Return ``text``, escaped unless it is printable."""
-    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def print_reports(

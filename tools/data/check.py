@@ -68,7 +68,7 @@ def main() -> None:
 
     import cgnl_mm  # noqa: F401  repairs the hosts
     from cgnl_mm.datasets.unreadable import check_file
-    from cgnl_mm.errors import SetupError
+    from cgnl_mm.errors import SetupError, printable
     from cgnl_mm.hosts import require_host, require_mmcv
 
     require_mmcv()
@@ -108,15 +108,18 @@ def main() -> None:
     print('\n'.join(lines))
     broken = {path: reason for path, reason in known.items() if reason}
     for path, reason in list(broken.items())[:20]:
-        print(f'{path}: {reason}')
+        print(f'{printable(path)}: {printable(reason)}')
     if len(broken) > 20:
         print(f'... and {len(broken) - 20} more')
     if args.out:
         try:
             args.out.write_text(
-                ''.join(f'{path}\t{why}\n' for path, why in broken.items()),
-                encoding='utf-8', errors='replace',
-            )  # fmt: skip
+                ''.join(
+                    f'{printable(path)}\t{printable(why)}\n'
+                    for path, why in broken.items()
+                ),
+                encoding='utf-8',
+            )
         except OSError as error:
             raise SetupError(f'--out {args.out}: {error.strerror}') from None
     sys.exit(1 if broken else 0)

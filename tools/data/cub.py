@@ -169,6 +169,7 @@ def read_author_lists(train: Path, test: Path) -> Tree:
                 raise SetupError(f'{place}: no label at the end: {line!r}')
             name = relative_path(name.strip(), place)
             name = name.removeprefix('./').removeprefix('images/')
+            relative_path(name, place)  # again: of images//etc it was none
             folder = PurePosixPath(name).parent.name
             if listing_fault(name, ' ') or not folder:
                 raise SetupError(

@@ -43,13 +43,12 @@ from _prepare import (
     read_lines,
     read_text,
     relative_path,
-    shown,
     unusable_list,
     walk,
     write_all,
 )
 
-from cgnl_mm.errors import MissingDataError, SetupError
+from cgnl_mm.errors import MissingDataError, SetupError, printable
 
 LISTS = dict(train='train_ytid_list.txt', val='val_ytid_list.txt')
 MMACTION_LISTS = tuple(
@@ -288,7 +287,7 @@ def read_folders(
 def class_of(path: PurePosixPath) -> str:
     """Name of the class whose folder a clip is in; '' if in none."""
     folder = path.parent.name
-    return '' if folder in SPLITS else shown(folder.replace('_', ' ').strip())
+    return '' if folder in SPLITS else printable(folder.replace('_', ' ').strip())
 
 
 def find_clips(root: Path) -> 'dict[str, list[Path]]':

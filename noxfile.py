@@ -1,0 +1,166 @@
+"""The test suite on other versions; the table of docs/install.md.
+
+    pip install nox
+    nox                        # every set whose Python is there
+    nox -s 'tests(oldest)' -- tests/blocks -n 2
+    nox -s table               # write the table from the recorded results
+
+Each set gets an environment of its own, some gigabytes. A run records what
+it ran and how it ended in docs/versions/SET.json and rewrites the table; the
+log stays in the work folder. With options of pytest after ``--`` nothing is
+recorded, unless RECORD=1.
+"""
+
+import json
+import os
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from datetime import date
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+RESULTS = ROOT / 'docs/versions'
+PAGE = ROOT / 'docs/install.md'
+BEGIN, END = '<!-- versions: nox -s table -->', '<!-- versions: end -->'
+# what the documentation is built with needs a newer Python than 3.10
+COMMON = ('-e', '.[all,test]', 'setuptools<81')
+LITE = 'mmcv-lite==2.1.0'
+
+# Python, and what differs from the newest of everything. MMCV_WHEEL names a
+# compiled mmcv (a wheel or a version), which takes half an hour to make.
+SETS = {
+    'oldest': ('3.10', [
+        'torch==2.1.2', 'torchvision==0.16.2', 'numpy==1.26.4', LITE,
+    ]),
+    'torch2.6': ('3.11', ['torch==2.6.0', 'torchvision==0.21.0', LITE]),
+    'torch2.11': ('3.12', ['torch==2.11.0', 'torchvision==0.26.0', LITE]),
+    'newest': ('3.11', ['-c', 'requirements/constraints.txt', LITE]),
+    'compiled': ('3.11', [
+        '-c', 'requirements/constraints.txt',
+        os.environ.get('MMCV_WHEEL', 'mmcv==2.1.0'),
+    ]),
+}  # fmt: skip
+SHOWN = (
+    'torch', 'torchvision', 'numpy', 'mmcv', 'mmcv-lite', 'mmengine',
+    'mmpretrain', 'mmaction2', 'mmdet',
+)  # fmt: skip
+nox.options.sessions = ['tests']
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
+
+
+@nox.session(venv_backend='none')
+@nox.parametrize('name', [nox.param(name, id=name) for name in SETS])
+def tests(session, name):
+    """Run the test suite with one set of versions."""
+    version, packages = SETS[name]
+    folder = ROOT / '.nox' / name
+    python = folder / 'bin/python'
+    if not python.exists():
+        base = f'python{version}'
+        session.run(base, '-m', 'venv', str(folder), external=True)
+        session.run(
+            str(python), '-m', 'pip', 'install', *packages, *COMMON,
+            external=True,
+        )  # fmt: skip
+    report = folder / 'junit.xml'
+    command = [
+        str(python), '-m', 'pytest', '--dist', 'loadfile',
+        f'--junitxml={report}', *(session.posargs or ['-n', '2']),
+    ]  # fmt: skip
+    report.unlink(missing_ok=True)
+    session.run(
+        *command,
+        env=dict(OMP_NUM_THREADS='1'),
+        external=True,
+        success_codes=[0, 1],
+    )
+    if not session.posargs or os.environ.get('RECORD'):
+        record(name, python, report, ' '.join(command[2:3] + session.posargs))
+        write_table()
+    failed = summarise(report)['failed']
+    if failed:
+        session.error(f'{len(failed)} failed with {name}')
+
+
+@nox.session(venv_backend='none')
+def table(session):
+    """Write the table of docs/install.md from docs/versions/."""
+    write_table()
+
+
+def summarise(report: Path) -> dict:
+    """Counts of a JUnit report, and what failed."""
+    cases = list(ElementTree.parse(report).iter('testcase'))
+    failed = [
+        f'{case.get("classname")}.{case.get("name")}'
+        for case in cases
+        if case.find('failure') is not None or case.find('error') is not None
+    ]
+    skipped = sum(case.find('skipped') is not None for case in cases)
+    passed = len(cases) - len(failed) - skipped
+    return dict(passed=passed, skipped=skipped, failed=failed)
+
+
+def record(name: str, python: Path, report: Path, command: str) -> None:
+    """Write docs/versions/NAME.json."""
+    script = (
+        'import json, platform, importlib.metadata as m; '
+        f'names = {SHOWN!r}; '
+        'found = {d.metadata["Name"].lower(): d.version '
+        'for d in m.distributions()}; '
+        'print(json.dumps(dict(python=platform.python_version(), '
+        '**{n: found[n] for n in names if n in found})))'
+    )
+    versions = subprocess.check_output([str(python), '-c', script], text=True)
+    commit = subprocess.check_output(
+        ['git', 'rev-parse', '--short', 'HEAD'], text=True, cwd=ROOT
+    )
+    RESULTS.mkdir(exist_ok=True)
+    content = dict(
+        versions=json.loads(versions),
+        commit=commit.strip(),
+        date=str(date.today()),
+        command=command,
+        **summarise(report),
+    )
+    path = RESULTS / f'{name}.json'
+    path.write_text(json.dumps(content, indent=1) + '\n')
+
+
+def write_table() -> None:
+    """Replace the table between the two marks of docs/install.md."""
+    rows = [
+        '| Python | torch, torchvision | numpy | mmcv | passed | skipped '
+        '| failed | commit |',
+        '|---|---|---|---|---|---|---|---|',
+    ]
+    for name in SETS:
+        path = RESULTS / f'{name}.json'
+        if not path.exists():
+            continue
+        result = json.loads(path.read_text())
+        found = result['versions']
+        mmcv = (
+            f'{found["mmcv"]} compiled'
+            if 'mmcv' in found
+            else f'{found["mmcv-lite"]} lite'
+        )
+        cells = (
+            found['python'],
+            f'{found["torch"]}, {found["torchvision"]}',
+            found['numpy'],
+            mmcv,
+            f'{result["passed"]:,}',
+            result['skipped'],
+            len(result['failed']),
+            result['commit'],
+        )
+        rows.append(f'| {" | ".join(map(str, cells))} |')
+    text = PAGE.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    rows = '\n'.join(rows)
+    PAGE.write_text(f'{before}{BEGIN}\n\n{rows}\n\n{END}{after}')

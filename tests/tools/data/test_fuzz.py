@@ -1,0 +1,225 @@
+"""The readers of annotation files against files that somebody broke.
+
+Whatever the bytes, a reader ends in a :class:`SetupError`, or in lists whose
+paths stay below their folder.
+"""
+
+import json
+import os
+import tempfile
+import zipfile
+from argparse import Namespace
+from pathlib import Path, PurePosixPath
+
+import pytest
+from fuzzing import HOSTILE, in_files, mutations
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cgnl_mm.errors import SetupError
+
+ID = 'abcdefghij'
+CUB = {
+    'classes.txt': '1 001.Auk\n2 002.Bunting\n',
+    'images.txt': '1 001.Auk/a.jpg\n2 002.Bunting/b.jpg\n',
+    'image_class_labels.txt': '1 1\n2 2\n',
+    'train_test_split.txt': '1 1\n2 0\n',
+}
+AUTHOR = {
+    'train.list': '001.Auk/a.jpg 0\n',
+    'val.list': 'images/002.Bunting/b.jpg 1\n',
+}
+UCF = {
+    'classInd.txt': '1 Archery\n2 Biking\n',
+    'trainlist01.txt': 'Archery/v_a_g01.avi 1\nBiking/v_b_g01.avi 2\n',
+}
+KINETICS = {
+    'ids.txt': f'{ID}1\n{ID}-\n',
+    'train.csv': 'label,youtube_id,time_start,time_end,split\n'
+    f'"dancing, slow",{ID}1,3,13,train\neating,{ID}-,0,10,train\n',
+    'kinetics400_train_list_videos.txt': f'eating_soup/{ID}1_000003_000013'
+    f'.mp4 7\nvideos_train/dancing/{ID}-.mp4 0\n',
+}
+VAL = 'ILSVRC2012_val_00000001.JPEG n01440764\nval/b.JPEG 1\n'
+COCO = dict(
+    images=[
+        dict(id=1, file_name='a.jpg', height=4, width=5),
+        dict(id=2, file_name='b/c.jpg', height=4, width=5),
+    ],
+    annotations=[
+        dict(id=1, image_id=2, category_id=1, bbox=[0, 0, 1, 1.5], area=1.5)
+    ],
+    categories=[dict(id=1, name='person')],
+)
+
+
+def read_cub(module, folder):
+    return [path for path, *_ in module.read_tree(folder).images]
+
+
+def read_author(module, folder):
+    lists = folder / 'train.list', folder / 'val.list'
+    return [path for path, *_ in module.read_author_lists(*lists).images]
+
+
+def read_ucf(module, folder):
+    classes = module.read_classes(folder / 'classInd.txt')
+    clips, _ = module.read_list(folder / 'trainlist01.txt', classes)
+    return [*clips, *classes]
+
+
+def read_kinetics(module, folder):
+    ids, _ = module.read_ids(folder / 'ids.txt')
+    labels = module.read_csvs([folder / 'train.csv'], set(ids))
+    lists = [folder / 'kinetics400_train_list_videos.txt']
+    named = module.read_mmaction_lists(lists, set(ids))
+    # names of classes become lines of classes.txt
+    names = [name for name, *_ in (*labels.values(), *named.values())]
+    assert all(name and name.isprintable() for name in names)
+    return ids
+
+
+def read_imagenet(module, folder):
+    classes = ['n01440764', 'n01443537']
+    path = folder / 'labels.txt'
+    labels = module.read_val_labels(path, classes, '--val-labels')
+    assert set(labels.values()) <= set(classes)
+    return labels
+
+
+def read_coco(module, folder):
+    content = module.read_annotations(folder / 'instances.json')
+    known = {item['id'] for item in content['images']}
+    assert {item['image_id'] for item in content['annotations']} <= known
+    return [item['file_name'] for item in content['images']]
+
+
+READERS = {
+    'cub': ('cub', CUB, read_cub),
+    'author': ('cub', AUTHOR, read_author),
+    'ucf101': ('ucf101', UCF, read_ucf),
+    'minikinetics': ('minikinetics', KINETICS, read_kinetics),
+    'imagenet': ('imagenet', {'labels.txt': VAL}, read_imagenet),
+    'coco': ('coco', {'instances.json': json.dumps(COCO)}, read_coco),
+}
+FILES = [(name, file) for name in READERS for file in READERS[name][1]]
+
+
+def write(folder, files):
+    for name, content in files.items():
+        Path(folder, name).write_text(content, encoding='utf-8')
+
+
+@pytest.mark.parametrize('name', READERS)
+def test_whole_files_are_read(name, scripts, tmp_path):
+    script, files, read = READERS[name]
+    write(tmp_path, files)
+    assert len(read(scripts(script), tmp_path)) >= 2
+
+
+@pytest.mark.parametrize('name, file', FILES)
+@in_files
+@given(data=st.data())
+def test_fuzz_readers(name, file, data, scripts):
+    script, files, read = READERS[name]
+    broken = data.draw(mutations(files[file].encode()))
+    with tempfile.TemporaryDirectory() as folder:
+        write(folder, files)
+        Path(folder, file).write_bytes(broken)
+        try:
+            paths = read(scripts(script), Path(folder))
+        except SetupError as error:
+            assert str(error).isprintable(), error
+            return
+    for path in paths:
+        assert path.isprintable(), path
+        joined = os.path.normpath(os.path.join('/root/data', path))
+        assert joined.startswith('/root/data/'), path
+        assert '..' not in PurePosixPath(path).parts
+
+
+@in_files
+@given(data=st.data())
+def test_fuzz_devkit(data, scripts):
+    """Of a broken meta.mat SciPy raises what it likes."""
+    import numpy as np
+    from scipy.io import savemat
+
+    synsets = np.zeros(
+        2, [('ILSVRC2012_ID', int), ('WNID', 'O'), ('num_children', int)]
+    )
+    synsets['ILSVRC2012_ID'] = 1, 2
+    synsets['WNID'] = 'n01440764', 'n01443537'
+    with tempfile.TemporaryDirectory() as folder:
+        meta = Path(folder, 'meta.mat')
+        savemat(meta, dict(synsets=synsets))
+        meta.write_bytes(data.draw(mutations(meta.read_bytes())))
+        Path(folder, 'ILSVRC2012_validation_ground_truth.txt').write_text('1')
+        try:
+            wnids, labels = scripts('imagenet').read_devkit(Path(folder))
+        except SetupError:
+            return
+    assert set(labels.values()) <= set(wnids)
+
+
+def zip_bytes(names):
+    """An archive with these files; their content is their name."""
+    with tempfile.TemporaryFile() as file:
+        with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.writestr(name, name)
+        file.seek(0)
+        return file.read()
+
+
+@in_files
+@given(data=st.data())
+def test_fuzz_unzip(data, scripts):
+    """Whatever an archive says, nothing is written outside, nothing half."""
+    names = data.draw(
+        st.lists(
+            st.one_of(
+                st.sampled_from(
+                    [text.decode('latin-1') for text in HOSTILE]
+                ),
+                st.sampled_from(('val2017/a.jpg', 'val2017', 'b/../../c')),
+            ),
+            max_size=4,
+            unique=True,
+        )
+    )
+    content = zip_bytes([name for name in names if len(name) < 999])
+    if data.draw(st.booleans()):
+        content = data.draw(mutations(content))
+    with tempfile.TemporaryDirectory() as folder:
+        root, archive = Path(folder, 'deep/root'), Path(folder, 'a.zip')
+        archive.write_bytes(content)
+        args = Namespace(dry_run=False, quiet=True)
+        try:
+            scripts('coco').unzip(archive, root, args)
+        except SetupError:
+            pass
+        found = [path for path in Path(folder).rglob('*') if path.is_file()]
+        for path in found:
+            if path == archive:
+                continue
+            inside = path.relative_to(root).as_posix()
+            text = path.read_text('utf-8')
+            assert not text or len(text) <= 999
+            assert PurePosixPath(inside).name, inside
+        assert not list(Path(folder).rglob('whole'))
+
+
+def test_a_link_in_an_archive_is_no_link(scripts, tmp_path):
+    """The second file would land where the first one leads."""
+    archive, root = tmp_path / 'a.zip', tmp_path / 'root'
+    with zipfile.ZipFile(archive, 'w') as file:
+        link = zipfile.ZipInfo('val2017')
+        link.external_attr = 0o120777 << 16
+        file.writestr(link, str(tmp_path))
+        file.writestr('val2017/stolen.txt', 'x')
+    args = Namespace(dry_run=False, quiet=True)
+    with pytest.raises(SetupError, match='cannot be unpacked'):
+        scripts('coco').unzip(archive, root, args)
+    assert not (tmp_path / 'stolen.txt').exists()
+    assert not (root / 'val2017').is_symlink()

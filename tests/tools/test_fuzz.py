@@ -1,0 +1,183 @@
+"""Checkpoints, images and videos that somebody broke."""
+
+import io
+import pickle
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fuzzing import in_files, mutations
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cgnl_mm.checkpoints import find_fault
+from cgnl_mm.datasets.unreadable import check_file
+from cgnl_mm.errors import SetupError
+
+
+def checkpoint():
+    buffer = io.BytesIO()
+    weight = torch.arange(300.0)
+    content = dict(state_dict=dict(weight=weight), meta=dict(epoch=3))
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+CHECKPOINT = checkpoint()
+
+
+class Payload:
+    """Runs a command wherever it is unpickled."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.trace),)
+
+
+@pytest.mark.parametrize('whole', [True, False])
+@in_files
+@given(data=st.data())
+def test_fuzz_whole_checkpoints_are_whole(whole, data):
+    """What passes for whole loads, and holds the numbers that were saved."""
+    content = CHECKPOINT if whole else data.draw(mutations(CHECKPOINT))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, 'epoch_3.pth')
+        path.write_bytes(content)
+        fault = find_fault(str(path))
+        assert fault is None or fault.isprintable()
+        if whole:
+            assert fault is None
+        if fault is None and content[:2] == b'PK':
+            loaded = torch.load(path, weights_only=True)
+            weight = loaded['state_dict']['weight']
+            assert torch.equal(weight, torch.arange(300.0))
+
+
+@pytest.mark.parametrize('cut', [False, True])
+def test_looking_at_a_checkpoint_runs_nothing(cut, tmp_path):
+    path, trace = tmp_path / 'epoch_1.pth', tmp_path / 'trace'
+    torch.save(dict(state_dict={}, optimizer=Payload(trace)), path)
+    if cut:
+        path.write_bytes(path.read_bytes()[:-30])
+    find_fault(str(path), with_optimizer=True)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_converting_runs_nothing(zipped, load_tool, tmp_path):
+    path, trace = tmp_path / 'model_best.pth.tar', tmp_path / 'trace'
+    content = dict(state_dict={}, epoch=Payload(trace))
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(SetupError, match='the safe loader refuses'):
+        load_tool('convert_checkpoint').read_checkpoint(str(path))
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(SetupError, match='no whole checkpoint|refuses'):
+        load_tool('convert_checkpoint').read_checkpoint(str(path))
+    assert not trace.exists()
+
+
+@in_files
+@given(data=st.data())
+def test_fuzz_converter_reads(data, load_tool):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, 'model.pth')
+        path.write_bytes(data.draw(mutations(CHECKPOINT)))
+        try:
+            load_tool('convert_checkpoint').read_checkpoint(str(path))
+        except SetupError as error:
+            assert str(path) in str(error)
+
+
+KEYS = st.one_of(
+    st.sampled_from(
+        [
+            'module.conv1.weight',
+            'layer3.5.t.weight',
+            'layer3.5.z.weight',
+            'layer3.5.gn.weight',
+            'layer3.5.gn.bias',
+            'layer3.0.conv1.weight',
+            'fc.weight',
+            'backbone.body.layer3.5.z.weight',
+        ]
+    ),
+    st.text(max_size=20),
+    st.integers(),
+)
+VALUES = st.one_of(
+    st.sampled_from(
+        [
+            torch.zeros(()),
+            torch.zeros(8, 4, 1, 1),
+            torch.zeros(1024, 64, 1, 1),
+            torch.zeros(7),
+            torch.zeros(3, dtype=torch.int64),
+        ]
+    ),
+    st.none(),
+    st.text(max_size=5),
+    st.lists(st.integers(), max_size=2),
+)
+STATES = st.dictionaries(KEYS, VALUES, max_size=6)
+
+
+@in_files
+@given(
+    content=st.one_of(
+        st.none(),
+        STATES,
+        st.builds(dict, state_dict=STATES),
+        st.builds(dict, model=STATES, meta=st.just('author')),
+        st.lists(VALUES, max_size=2),
+    ),
+    target=st.sampled_from(('mmpretrain', 'mmdet', 'author')),
+)
+def test_fuzz_converter_understands(content, target):
+    """A state dict of something else is refused with its name."""
+    from cgnl_mm.convert import convert_checkpoint, inspect_checkpoint
+
+    with pytest.raises(SetupError):
+        inspect_checkpoint(content)
+        convert_checkpoint(content, target, False)
+
+
+def picture():
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, 'PNG')
+    return buffer.getvalue()
+
+
+def video():
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, 'w', format='mp4') as container:
+        stream = container.add_stream('mpeg4', rate=10)
+        stream.width = stream.height = 32
+        for grey in range(0, 200, 25):
+            pixels = np.full((32, 32, 3), grey, np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize('suffix, make', [('png', picture), ('mp4', video)])
+@in_files
+@given(data=st.data())
+def test_fuzz_pictures_and_clips(suffix, make, data):
+    """A broken file has a reason in one line; it ends no process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f'sample.{suffix}')
+        path.write_bytes(make())
+        assert check_file(str(path)) is None
+        path.write_bytes(data.draw(mutations(path.read_bytes())))
+        reason = check_file(str(path))
+    assert reason is None or (reason and '\n' not in reason)
