@@ -153,7 +153,7 @@ def load_config(args: argparse.Namespace):
         cfg = Config.fromfile(path)
     except ModuleNotFoundError as error:
         # `_base_ = 'mmaction::...'` without mmaction
-        for scope in _external_scopes(path):
+        for scope in external_scopes(path):
             require_host(scope)
         raise error
     scope = cfg.get('default_scope')
@@ -288,7 +288,7 @@ def build_runner(cfg):
     return Runner.from_cfg(cfg)
 
 
-def _external_scopes(path: str) -> list[str]:
+def external_scopes(path: str) -> list[str]:
     """Names X of all 'X::...' in a config and in its local bases."""
     import re
 
@@ -297,7 +297,7 @@ def _external_scopes(path: str) -> list[str]:
     for base in re.findall(r"""['"]([^'":]+\.py)['"]""", text):
         file = Path(path).parent / base
         if file.is_file():
-            scopes += _external_scopes(str(file))
+            scopes += external_scopes(str(file))
     return scopes
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from _common import ROOT, _external_scopes
+from _common import ROOT, external_scopes
 
 from cgnl_mm.errors import SetupError
 from cgnl_mm.hosts import require_host, require_mmcv
@@ -271,7 +271,7 @@ def resolve(cell: Cell):
     try:
         cfg = Config.fromfile(cell.config)
     except ModuleNotFoundError as error:
-        for scope in _external_scopes(str(cell.config)):
+        for scope in external_scopes(str(cell.config)):
             require_host(scope)
         raise error
     if cfg.get('default_scope') is not None:
