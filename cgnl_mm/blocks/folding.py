@@ -10,6 +10,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from ..ops import passes
 from ..ops.folded import folded_block
 from ..ops.folded_norm import FoldedNorm
+from ..ops.versions import autocast_dtype
 
 LAYERS = ('theta', 'phi', 'g', 'conv_out')
 HOOKS = (
@@ -93,8 +94,8 @@ def run_folded(
     device = x.device.type
     layers = [getattr(block, name, None) for name in LAYERS]
     weights = [None if a is None else a.weight.flatten(1) for a in layers]
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    dtype = autocast_dtype(device)
+    if dtype is not None:
         # not W_z's: its product is of the precision of the sums
         weights[:3] = [None if w is None else w.to(dtype) for w in weights[:3]]
     norm = _folded_norm(block.norm, block.in_channels)

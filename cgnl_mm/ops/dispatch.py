@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .inner_sums import GramSums
+from .versions import is_compiling
 
 BACKENDS = ('auto', 'reference', 'folded', 'gram', 'triton')
 # Measured on CPUs. The folded path keeps half as much for the backward pass
@@ -47,7 +48,7 @@ def choose(
     Raises:
         RuntimeError: If a path is forced, but cannot be taken.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if is_compiling() or torch.jit.is_tracing():
         # the compiler fuses the reference; exporters know its operators
         return 'reference'
     if backend == 'reference':

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from . import passes
+from .versions import autocast_dtype
 
 
 class MapSums:
@@ -179,7 +180,7 @@ class GramSums:
         """Say why it does not serve an input; None if it does."""
         if x.dtype not in (torch.float32, torch.float64):
             return f'x in {x.dtype} loses the sums of its Gram matrix'
-        if torch.is_autocast_enabled(x.device.type):
+        if autocast_dtype(x.device.type) is not None:
             return 'autocast wants the products in half precision'
         return None
 
