@@ -98,7 +98,7 @@ def run_folded(
     if dtype is not None:
         # not W_z's: its product is of the precision of the sums
         weights[:3] = [None if w is None else w.to(dtype) for w in weights[:3]]
-    norm = _folded_norm(block.norm, block.in_channels)
+    norm = _folded_norm(block.norm, x)
     with torch.autocast(device, enabled=False):
         out, mean, var = folded_block(
             x,
@@ -118,17 +118,28 @@ def run_folded(
     return out
 
 
-def _folded_norm(norm: nn.Module, channels: int) -> Optional[FoldedNorm]:
+def _folded_norm(norm: nn.Module, x: Tensor) -> Optional[FoldedNorm]:
+    channels = x.shape[1]
     if isinstance(norm, nn.Identity):
         return None
     if isinstance(norm, nn.GroupNorm):
         return FoldedNorm(norm.num_groups, norm.eps)
     if isinstance(norm, _InstanceNorm):
+        _require_several(x.shape[2:].numel(), norm, x)
         return FoldedNorm(channels, norm.eps)
     if norm.training or norm.running_mean is None:
+        _require_several(x.numel() // channels, norm, x)
         return FoldedNorm(channels, norm.eps, over_batch=True)
     mean, var = passes.wide(norm.running_mean), passes.wide(norm.running_var)
     return FoldedNorm(channels, norm.eps, mean=mean, var=var)
+
+
+def _require_several(values: int, norm: nn.Module, x: Tensor) -> None:
+    if values == 1:  # as the layer itself: there is no variance
+        raise ValueError(
+            f'{type(norm).__name__} of the block needs more than 1 value per '
+            f'channel, got an input of shape {tuple(x.shape)}'
+        )
 
 
 @torch.no_grad()
@@ -141,6 +152,6 @@ def _update(norm: _BatchNorm, mean: Tensor, var: Tensor, x: Tensor) -> None:
     if momentum is None:  # cumulative average
         momentum = 1 / norm.num_batches_tracked.item()
     count = x.numel() // x.shape[1]
-    unbiased = var * (count / max(count - 1, 1))
+    unbiased = var * (count / (count - 1))
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
     norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)

@@ -349,6 +349,14 @@ def test_empty_batch():
     out.sum().backward()
 
 
+@pytest.mark.parametrize('norm', ['BN', 'IN'])
+def test_statistics_of_one_value_are_refused_as_by_the_norm(norm):
+    norm = dict(type='IN2d', affine=True) if norm == 'IN' else {'type': norm}
+    block = CGNL2d(8, groups=2, norm_cfg=norm, recompute=True)
+    with pytest.raises(ValueError, match='more than 1'):
+        block(torch.randn(1, 8, 1, 1))
+
+
 def test_torch_func_takes_the_reference():
     block = CGNL2d(32, groups=4, zero_init=False)
     x = large()
