@@ -9,10 +9,12 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..visualization import find_blocks, group_factors, is_cgnl
 
 PREFIX = 'cgnl'
+FSDP_INFIX = '._fsdp_wrapped_module'
 
 
 @HOOKS.register_module()
@@ -49,8 +51,8 @@ class CGNLStatisticsHook(Hook):
     training computes what it would without the hook. The values are of the
     main process's samples in that iteration, and of the block's first call
     in it; the gradients are those of the next optimizer step: of all
-    processes, unscaled and accumulated. Not tested with FSDP, which shards
-    weights and gradients. A network compiled as a whole may ignore hooks; it
+    processes, unscaled and accumulated. FSDP shards the gradients, so there
+    are no shares. A network compiled as a whole may ignore hooks; it
     then gets ``norm_weight`` and the gradients alone.
 
     Args:
@@ -72,12 +74,19 @@ class CGNLStatisticsHook(Hook):
         self._handles: list = []
         self._step_handles: dict = {}  # by optimizer
         self._stepped: list = []
+        self._is_sharded = False
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model
+        self._is_sharded = any(
+            isinstance(m, FullyShardedDataParallel) for m in model.modules()
+        )
         while is_model_wrapper(model):
             model = model.module
-        self._blocks = find_blocks(model)
+        self._blocks = {
+            name.replace(FSDP_INFIX, ''): block
+            for name, block in find_blocks(model).items()
+        }
         if not self._blocks:
             runner.logger.warning(
                 'CGNLStatisticsHook: this network has no CGNL or non-local '
@@ -95,7 +104,8 @@ class CGNLStatisticsHook(Hook):
         if not self._blocks or not self._is_due(runner, batch_idx):
             return
         for name, block in self._blocks.items():
-            self._scalars[f'{name}/norm_weight'] = _last_weight(block)
+            if not self._is_sharded:
+                self._scalars[f'{name}/norm_weight'] = _last_weight(block)
             self._handles.append(
                 block.register_forward_hook(
                     lambda block, args, out, name=name: self._record(
@@ -103,6 +113,8 @@ class CGNLStatisticsHook(Hook):
                     )
                 )
             )
+        if self._is_sharded:
+            return
         for optimizer in _optimizers(runner.optim_wrapper):
             if optimizer not in self._step_handles:
                 self._step_handles[optimizer] = (
@@ -151,6 +163,8 @@ class CGNLStatisticsHook(Hook):
         scalars = self._scalars
         if f'{name}/output_ratio' in scalars:
             return
+        if self._is_sharded:  # whole in the forward pass alone
+            scalars[f'{name}/norm_weight'] = _last_weight(block)
         wide = torch.promote_types(x.dtype, torch.float32)
         x_wide = x.to(wide)
         ratio = (out.to(wide) - x_wide).norm() / x_wide.norm()

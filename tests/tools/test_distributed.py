@@ -91,9 +91,13 @@ def test_two_nodes_train_together(by_number, folder):
 @pytest.fixture(scope='module')
 def sharded(folder):
     """Folders of the same two epochs with DDP and with FSDP."""
-    clip = dict(max_norm=0.5)  # below the norms that occur
-    write_config(folder, 'ddp', epochs=2, clip=clip)
-    write_config(folder, 'fsdp', base=FSDP, epochs=2, clip=clip)
+    options = dict(
+        epochs=2,
+        clip=dict(max_norm=0.5),  # below the norms that occur
+        extra="custom_hooks.append(dict(type='CGNLStatisticsHook'))\n",
+    )
+    write_config(folder, 'ddp', **options)
+    write_config(folder, 'fsdp', base=FSDP, **options)
     for name in ('ddp', 'fsdp'):
         finish(start('dist_train.sh', f'{name}.py', 2, folder=folder))
     return folder / 'work_dirs/ddp', folder / 'work_dirs/fsdp'
@@ -132,6 +136,16 @@ def test_fsdp_trains_as_ddp_does(sharded):
         torch.testing.assert_close(
             checkpoint['state_dict'], expected['state_dict']
         )
+
+
+def test_statistics_of_a_sharded_block(sharded):
+    name = 'cgnl/backbone.layer3.cgnl_0'
+    for key in ('norm_weight', 'output_ratio', 'attention_mean'):
+        expected, found = (scalars(run, f'{name}/{key}') for run in sharded)
+        assert len(found) > 1 and found[-1] != 0
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert scalars(sharded[0], f'{name}/gradient_share_g')
+    assert not scalars(sharded[1], f'{name}/gradient_share_g')
 
 
 def test_checkpoint_of_fsdp_loads_into_the_plain_model(sharded, folder):
