@@ -245,16 +245,20 @@ def require_file(path: str, option: str) -> None:
         raise SetupError(f'{option}: no file {path!r} in {os.getcwd()}')
 
 
-def require_whole(path: str, option: str) -> None:
+def require_whole(path: str, option: str = '') -> None:
     """Raise SetupError if the local checkpoint ``path`` is damaged."""
     from cgnl_mm.checkpoints import find_fault
     from cgnl_mm.errors import SetupError
 
     fault = find_fault(path) if '://' not in path else None
     if fault:
+        way_out = (
+            f'. `{option}` without a path takes the last whole checkpoint of '
+            'the work folder'
+        )
         raise SetupError(
-            f'{option}: {path!r} cannot be read: {fault}. `--resume` without '
-            'a path takes the last whole checkpoint of the work folder'
+            f'{option or "checkpoint"}: {path!r} cannot be read: {fault}'
+            + (way_out if option else '')
         )
 
 

@@ -5,7 +5,7 @@ import inspect
 from importlib import import_module
 
 import torch
-from _common import load_config, require_file
+from _common import load_config, require_file, require_whole
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
@@ -90,8 +90,24 @@ def build_model(cfg, checkpoint: str | None) -> nn.Module:
             model.init_weights()
         else:
             require_file(checkpoint, 'checkpoint')
+            require_whole(checkpoint)
             _load(model, checkpoint)
     return model.eval()
+
+
+def move_to_device(model: nn.Module, name: str | None) -> nn.Module:
+    """Move the network to a device; None: a GPU if there is one.
+
+    Raises:
+        SetupError: There is no such device.
+    """
+    from mmengine.device import get_device
+
+    try:
+        return model.to(name or get_device())
+    except (RuntimeError, AssertionError) as error:  # PyTorch has both
+        reason = str(error).splitlines()[0]
+        raise SetupError(f'--device {name}: {reason}') from error
 
 
 def _load(model: nn.Module, checkpoint: str) -> None:

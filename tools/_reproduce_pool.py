@@ -35,21 +35,18 @@ class Pool:
     Args:
         devices (list[str | None]): One entry for each run at a time:
             CUDA_VISIBLE_DEVICES, or None to leave it.
-        gpus_per_run (int): Processes of each training.
         environment (dict): Versions and hardware, for the records.
         console (Console): Where to say so.
     """
 
-    def __init__(
-        self, devices: list, gpus_per_run: int, environment: dict, console
-    ) -> None:
+    def __init__(self, devices: list, environment: dict, console) -> None:
         self.free = list(devices)
-        self.gpus_per_run = gpus_per_run
         self.environment = environment
         self.console: Console = console
         self.active: list[Active] = []
         self.failed: dict[str, str] = {}  # reason by name of the run
         self.finished: list[Run] = []
+        self.elsewhere: list[Run] = []  # trained by another process
 
     def train(self, runs: list[Run]) -> None:
         """Train all; one that fails does not keep the others from it.
@@ -97,17 +94,24 @@ class Pool:
 
     def _begin(self, run: Run) -> None:
         if not run.lock():
-            self._fail(run, 'another process is training it')
+            self.elsewhere.append(run)
+            self._say(f'{run.name}: another process is training it')
             return
         devices = self.free.pop(0)
         try:
+            # another process may have been here since the grid was read
+            if run.state() == 'finished':
+                run.unlock()
+                self.free.append(devices)
+                self.elsewhere.append(run)
+                return
             at_start = run.progress()
-            commands = run.commands(self.gpus_per_run)
+            commands = run.commands()
             process = run.start(next(commands), devices)
         except BaseException as error:
             run.unlock()
             self.free.append(devices)
-            if not isinstance(error, (OSError, RunError)):
+            if not isinstance(error, (OSError, RunError, SetupError)):
                 raise
             self._fail(run, str(error))
             return
@@ -136,29 +140,24 @@ class Pool:
             record = run.finish(active.peak_rss_mb, self.environment)
         except (RunError, SetupError, OSError) as error:
             self._fail(run, str(error))
+        except Exception as error:  # must not end the others
+            self._fail(run, f'its results cannot be read: {error!r}')
         else:
             self.finished.append(run)
             name = run.grid.metrics[0]
             value = record['metrics'][name]['last'] * run.grid.scale
             seconds = time.monotonic() - active.started
-            self.console.print(
-                f'{run.name}: {name} {value:.2f} ({seconds:.0f} s)',
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            self._say(f'{run.name}: {name} {value:.2f} ({seconds:.0f} s)')
         self.active.remove(active)
         self.free.append(active.devices)
         run.unlock()
 
     def _fail(self, run: Run, reason: str) -> None:
         self.failed[run.name] = reason
-        self.console.print(
-            f'FAILED {run.name}: {reason}',
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        self._say(f'FAILED {run.name}: {reason}')
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _show(self, progress, task, begun, total, waiting) -> None:
         # a trained run is not done: it may be tested yet

@@ -21,7 +21,8 @@ class Difference:
         mean (float): Mean over the seeds that both have.
         low (float): Lower end of the confidence interval; nan for one seed.
         high (float): Upper end.
-        p (float): Of the two-sided paired t test; nan for one seed.
+        p (float): Of the two-sided paired t test; nan for one seed, and
+            where all differences are the same.
         seeds (int): Number of pairs.
     """
 
@@ -55,8 +56,8 @@ def paired_difference(ours: dict, theirs: dict) -> Difference | None:
     if len(gaps) == 1:
         return Difference(mean, nan, nan, nan, 1)
     error = statistics.stdev(gaps) / math.sqrt(len(gaps))
-    if error == 0:  # scipy divides by it
-        return Difference(mean, mean, mean, float(mean == 0), len(gaps))
+    if error == 0:  # t knows no spread; equal gaps do not prove one
+        return Difference(mean, nan, nan, 1.0 if mean == 0 else nan, len(gaps))
     test = stats.ttest_1samp(gaps, 0)
     interval = test.confidence_interval(CONFIDENCE)
     return Difference(
@@ -143,7 +144,9 @@ class Results:
             'memory_mb', 'memory_of', 'sessions', 'reason',
         ]  # fmt: skip
         with open(path, 'w', newline='', encoding='utf-8') as file:
-            writer = csv.DictWriter(file, header, lineterminator='\n')
+            writer = csv.DictWriter(
+                file, header, extrasaction='ignore', lineterminator='\n'
+            )
             writer.writeheader()
             for cell in self.grid.cells.values():
                 for seed in self.grid.seeds:
@@ -229,7 +232,7 @@ class Results:
                 _p_value(adjusted.get(cell.name, math.nan)),
                 _interval(best, number),
                 *(
-                    _significant(self.scalar(cell.name, pattern))
+                    _range(self.scalar(cell.name, pattern))
                     for pattern in self.grid.scalars
                 ),
                 _amount(cost.get('params')),
@@ -271,7 +274,7 @@ class Results:
         if self.grid.scalars:
             text += (
                 ' Logged scalars: median over the second half of a '
-                'training, mean over the seeds.'
+                'training; of the seeds the median [smallest, largest].'
             )
         if any(cell.published for cell in self.grid.cells.values()):
             text += ' Published numbers are those of others, not measured.'
@@ -325,8 +328,14 @@ def _p_value(p: float) -> str:
     return '< 0.001' if p < 0.001 else f'{p:.3f}'
 
 
-def _significant(values: list[float]) -> str:
-    return f'{statistics.fmean(values):.3g}' if values else '-'
+def _range(values: list[float]) -> str:
+    """Median and range: a ratio of gradients spans decades."""
+    if not values:
+        return '-'
+    median = f'{statistics.median(values):.2g}'
+    return median if len(values) < 2 else (
+        f'{median} [{min(values):.2g}, {max(values):.2g}]'
+    )
 
 
 def _mean(values: list[float]) -> str:

@@ -8,6 +8,7 @@ is finished.
 import fcntl
 import fnmatch
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -38,17 +39,26 @@ class Run:
         cfg (Config): The cell's resolved config.
         root (Path): The grid's folder.
         train_args (list[str]): More options of tools/train.py.
+        gpus_per_run (int): Processes of the training. Defaults to 1.
     """
 
     def __init__(
-        self, grid: Grid, cell: Cell, seed: int, cfg, root: Path, train_args
+        self,
+        grid: Grid,
+        cell: Cell,
+        seed: int,
+        cfg,
+        root: Path,
+        train_args,
+        gpus_per_run: int = 1,
     ) -> None:
         self.grid, self.cell, self.seed = grid, cell, seed
         self.name = f'{cell.name}/seed_{seed}'
         self.config = root / cell.name / f'{cell.name}.py'
         self.folder = root / cell.name / f'seed_{seed}'
         self.out = root / cell.name / f'seed_{seed}.out'
-        self.plan = make_plan(cfg, train_args)
+        self.gpus_per_run = gpus_per_run
+        self.plan = make_plan(cfg, train_args, gpus_per_run)
         loop = cfg.train_cfg
         self.by_epoch = 'max_epochs' in loop
         self.end = loop.max_epochs if self.by_epoch else loop.max_iters
@@ -61,40 +71,54 @@ class Run:
             RunError: It was made with another plan (the message names what
                 differs), or its record is not that of its log.
         """
-        started = _read_json(self.folder / 'plan.json')
+        started = read_json(self.folder / 'plan.json')
         if started is None:
             if self.folder.exists() and any(self.folder.iterdir()):
                 raise RunError(f'{self.folder} holds something else')
             return 'new'
         changed = differences(started, self.plan)
-        if changed and not (self.folder / 'last_checkpoint').is_file():
+        names = ('last_checkpoint', 'record.json')
+        if changed and not any((self.folder / n).is_file() for n in names):
             return 'new'  # it failed before it had learnt anything
         if changed:
             raise RunError(
                 f'trained with another config: {"; ".join(changed)}. '
                 '--redo trains it afresh and keeps the old folder'
             )
-        record = self.record()
-        if record is None:
-            return 'interrupted'
-        self._verify(record)
-        return 'finished'
+        return 'interrupted' if self.record() is None else 'finished'
 
     def record(self) -> dict | None:
-        """What :meth:`finish` wrote; None before."""
-        return _read_json(self.folder / 'record.json')
+        """What :meth:`finish` wrote; None before.
 
-    def _verify(self, record: dict) -> None:
-        """Compare a record with the log that it was made from."""
-        if self.grid.test:
-            return  # made from checkpoints, which may be gone
-        measured = self._measure(self._curves())
+        What the grid has asked for since then is read from the log.
+
+        Raises:
+            RunError: It is not that of its log, or the log lacks a metric.
+        """
+        record = read_json(self.folder / 'record.json')
+        if record is None:
+            return None
+        metrics, scalars = record['metrics'], record['scalars']
+        curves = self._curves()
+        # a test's are made from checkpoints, which may be gone
+        measured = {} if self.grid.test else self._measure(curves)
         for name in self.grid.metrics:
-            if record['metrics'].get(name) != measured.get(name):
+            if name not in metrics and name not in measured:
+                where = 'test' if self.grid.test else 'log'
                 raise RunError(
-                    f'record.json says {name} = {record["metrics"].get(name)},'
-                    f' the log {measured.get(name)}. --redo trains it afresh'
+                    f'no metric {name!r} in its {where}. --redo trains it '
+                    'afresh'
                 )
+            found = measured.get(name)
+            if metrics.setdefault(name, found) != found and measured:
+                raise RunError(
+                    f'record.json says {name} = {metrics[name]}, the log '
+                    f'{found}. --redo trains it afresh'
+                )
+        for pattern in self.grid.scalars:
+            if pattern not in scalars:
+                scalars[pattern] = typical(curves, pattern)
+        return record
 
     def lock(self) -> bool:
         """Take the run for this process and those it starts.
@@ -134,25 +158,24 @@ class Run:
         self.folder.rename(old)
         return old
 
-    def commands(self, gpus_per_run: int = 1) -> Iterator[list[str]]:
-        """What is to be run, one after another.
-
-        Args:
-            gpus_per_run (int): Processes of the training. Defaults to 1.
-        """
+    def commands(self) -> Iterator[list[str]]:
+        """What is to be run, one after another."""
+        started = read_json(self.folder / 'plan.json')
+        if started is not None and differences(started, self.plan):
+            self.set_aside()  # its log would be taken for this run's
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / 'plan.json', self.plan)
         options = [
             '--work-dir', self.folder, '--seed', self.seed, '--resume',
             *self.plan['train_args'],
         ]  # fmt: skip
-        yield _command('train', gpus_per_run, [self.config, *options])
+        yield _command('train', self.gpus_per_run, [self.config, *options])
         if not self.grid.test:
             return
         for name, checkpoint in self._checkpoints().items():
             yield _command(
                 'test',
-                gpus_per_run,
+                self.gpus_per_run,
                 [self.config, checkpoint]
                 + ['--work-dir', self.folder / f'test_{name}'],
             )
@@ -229,6 +252,11 @@ class Run:
             )
         gpu = max((r.get('memory', 0) for r in curves.train), default=0)
         steps = [r for r in curves.train if 'time' in r]
+        if not steps:
+            raise RunError(
+                'no training iteration in the log: lower '
+                'default_hooks.logger.interval'
+            )
         record = dict(
             format=FORMAT,
             cell=self.cell.name,
@@ -259,7 +287,10 @@ class Run:
         for name in self.grid.metrics:
             points = curves.points(name)
             if points:
-                best = max(points, key=lambda point: point[1])
+                best = max(
+                    points,
+                    key=lambda p: -math.inf if math.isnan(p[1]) else p[1],
+                )
                 result[name] = dict(
                     last=points[-1][1],
                     last_step=points[-1][0],
@@ -287,17 +318,20 @@ class Run:
         for which in ('last', 'best'):
             folder = self.folder / f'test_{which}'
             files = sorted(folder.glob('*/*.json'))
-            results = _read_json(files[-1]) if files else None
+            results = read_json(files[-1]) if files else None
             for name in self.grid.metrics:
                 if not results or name not in results:
                     raise RunError(f'no {name!r} among the results: {folder}')
                 record['metrics'][name][which] = results[name]
 
 
-def make_plan(cfg, train_args: list[str]) -> dict:
+def make_plan(cfg, train_args: list[str], gpus_per_run: int = 1) -> dict:
     """All that the result of a run depends on, but the seed."""
     config = json.loads(json.dumps(cfg.to_dict(), default=_as_text))
-    return dict(format=FORMAT, config=config, train_args=list(train_args))
+    plan = dict(format=FORMAT, config=config, train_args=list(train_args))
+    if gpus_per_run > 1:  # several batches make one
+        plan['gpus_per_run'] = gpus_per_run
+    return plan
 
 
 def _as_text(value) -> str:
@@ -369,7 +403,7 @@ def _command(tool: str, gpus: int, options: list) -> list[str]:
     return list(map(str, start))
 
 
-def _read_json(path: Path):
+def read_json(path: Path):
     """None if there is no such file."""
     if not path.is_file():
         return None

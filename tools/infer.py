@@ -55,8 +55,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def find_files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def find_files(
+    path: Path, suffixes: tuple[str, ...], pictures: Path
+) -> list[Path]:
     """The file itself, or a folder's files with one of the suffixes.
+
+    Those in ``pictures`` are results of an earlier run.
 
     Raises:
         SetupError: Nothing is there.
@@ -70,7 +74,9 @@ def find_files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     files = sorted(
         file
         for file in path.rglob('*')
-        if file.suffix.lower() in suffixes and file.is_file()
+        if file.suffix.lower() in suffixes
+        and file.is_file()
+        and pictures.resolve() not in file.resolve().parents
     )
     if not files:
         raise SetupError(
@@ -83,17 +89,17 @@ def find_files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
 def main() -> None:
     args = parse_args()
     from _infer_hosts import PREDICTORS, Unreadable, class_names
-    from _model import build_model, read_config
-    from mmengine.device import get_device
+    from _model import build_model, move_to_device, read_config
 
     from cgnl_mm.errors import SetupError
 
     cfg = read_config(args)
     host = cfg.default_scope
     suffixes = VIDEOS if host == 'mmaction' else IMAGES
-    files = find_files(args.input, suffixes)
+    pictures = args.out / 'pictures'
+    files = find_files(args.input, suffixes, pictures)
     folder = args.input if args.input.is_dir() else args.input.parent
-    model = build_model(cfg, args.checkpoint).to(args.device or get_device())
+    model = move_to_device(build_model(cfg, args.checkpoint), args.device)
     classes = class_names(cfg, args.checkpoint)
     predictor = PREDICTORS[host](model, cfg, classes, args.score_thr)
 
@@ -108,7 +114,7 @@ def main() -> None:
                     None
                     if args.no_pictures
                     # the suffix stays: a.jpg and a.png are two files
-                    else args.out / 'pictures' / f'{name}.png',
+                    else pictures / f'{name}.png',
                 )
             )
         except Unreadable as error:

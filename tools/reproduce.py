@@ -100,6 +100,8 @@ def devices_of(args: argparse.Namespace) -> list:
     per_run = args.gpus_per_run
     if per_run < 1 or (args.jobs is not None and args.jobs < 1):
         raise SetupError('--jobs and --gpus-per-run count from 1')
+    if args.gpus is not None:
+        require_gpus(args.gpus)
     if args.gpus is None:
         return [None] * (args.jobs or 1)
     if len(args.gpus) % per_run:
@@ -114,6 +116,24 @@ def devices_of(args: argparse.Namespace) -> list:
     jobs = args.jobs or len(sets)
     # more jobs than sets share them
     return [sets[index % len(sets)] for index in range(jobs)]
+
+
+def require_gpus(names: list) -> None:
+    """Raise SetupError where numbers of GPUs are not those of this machine.
+
+    A training that gets none runs on the CPU without a word.
+    """
+    import torch
+
+    from cgnl_mm.errors import SetupError
+
+    number = torch.cuda.device_count()
+    missing = [n for n in names if n.isdigit() and int(n) >= number]
+    if missing:
+        raise SetupError(
+            f'--gpus {" ".join(missing)}: PyTorch sees {number} GPUs here'
+            + (f', 0 to {number - 1}' if number else '')
+        )
 
 
 def make_runs(grid, args, root: Path) -> tuple[list, dict]:
@@ -131,14 +151,24 @@ def make_runs(grid, args, root: Path) -> tuple[list, dict]:
     from cgnl_mm.errors import SetupError
 
     for option in args.train_args:
-        if option.split('=')[0] in OWN_OPTIONS:
+        name = option.split('=')[0]
+        # argparse takes any beginning of a name
+        if len(name) > 2 and any(own.startswith(name) for own in OWN_OPTIONS):
             raise SetupError(
                 f'{option} behind -- is set by this tool; change configs by '
                 "the grid's 'options'"
             )
     configs = {name: resolve(cell) for name, cell in grid.cells.items()}
     return [
-        Run(grid, cell, seed, configs[name], root, args.train_args)
+        Run(
+            grid,
+            cell,
+            seed,
+            configs[name],
+            root,
+            args.train_args,
+            args.gpus_per_run,
+        )
         for seed in grid.seeds
         for name, cell in grid.cells.items()
     ], configs
@@ -162,7 +192,11 @@ def sort_runs(runs: list, args: argparse.Namespace) -> tuple[list, dict, dict]:
             if not (args.redo and chosen) or args.report_only:
                 refused[item.name] = str(error)
                 continue
+            if not item.lock():
+                refused[item.name] = f'{error}; another process has it now'
+                continue
             old = item.set_aside()
+            item.unlock()
             print(f'{item.name}: the old run is in {old}')
             state = 'new'
         if state == 'finished':
@@ -179,8 +213,15 @@ def write_configs(runs: list, configs: dict) -> None:
         configs[item.cell.name].dump(item.config)
 
 
-def costs_of(grid, cells: list, configs: dict, root: Path) -> dict:
-    """Parameters and FLOPs of each cell, by tools/get_flops.py, kept."""
+def costs_of(
+    grid, cells: list, configs: dict, root: Path, count: bool = True
+) -> dict:
+    """Parameters and FLOPs of each cell, by tools/get_flops.py, kept.
+
+    Without ``count`` only those that are there.
+    """
+    from _reproduce_run import RunError, read_json, write_json
+
     costs = {}
     shape = ['--shape', *map(str, grid.shape)] if grid.shape else []
     for name in cells:
@@ -188,8 +229,13 @@ def costs_of(grid, cells: list, configs: dict, root: Path) -> dict:
         text = repr((cfg.model.to_dict(), cfg.test_dataloader, grid.shape))
         key = hashlib.sha256(text.encode()).hexdigest()
         path = root / name / 'cost.json'
-        found = json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            found = read_json(path) or {}
+        except RunError:
+            found = {}
         if found.get('key') != key:
+            if not count:
+                continue
             done = subprocess.run(
                 [sys.executable, ROOT / 'tools' / 'get_flops.py']
                 + [root / name / f'{name}.py', '--json', *shape],
@@ -204,12 +250,12 @@ def costs_of(grid, cells: list, configs: dict, root: Path) -> dict:
             found = dict(
                 key=key, params=network['params'], flops=network['flops']
             )
-            path.write_text(json.dumps(found))
+            write_json(path, found)
         costs[name] = found
     return costs
 
 
-def environment(devices: list) -> dict:
+def environment(devices: list, args: argparse.Namespace) -> dict:
     """Versions and hardware."""
     import cgnl_mm
 
@@ -228,6 +274,8 @@ def environment(devices: list) -> dict:
     found['CPU'] = f'{_cpu()} ({cores} cores)'
     found['GPU'] = _gpu() or 'none'
     found['runs at a time'] = len(devices)
+    if args.gpus_per_run > 1:
+        found['GPUs per run'] = args.gpus_per_run
     found['threads'] = os.environ.get('OMP_NUM_THREADS', 'default')
     return found
 
@@ -277,6 +325,8 @@ def main() -> None:
     devices = devices_of(args)
     grid = read_grid(args.grid)
     if args.seeds:
+        if len(set(args.seeds)) < len(args.seeds) or min(args.seeds) < 0:
+            raise SetupError(f'--seeds {args.seeds}: each once, from 0 on')
         grid = dataclasses.replace(grid, seeds=args.seeds)
     root = args.work_dir or Path('work_dirs') / grid.name
     runs, configs = make_runs(grid, args, root)
@@ -296,14 +346,21 @@ def main() -> None:
         # processes that share the cores must not each use all of them
         threads = max(1, len(os.sched_getaffinity(0)) // len(devices))
         os.environ.setdefault('OMP_NUM_THREADS', str(threads))
-        pool = Pool(devices, args.gpus_per_run, environment(devices), console)
+        pool = Pool(devices, environment(devices, args), console)
         try:
             pool.train(todo)
         except KeyboardInterrupt:
             interrupted = True
-        failed.update(pool.failed)
-        for item in pool.finished:
-            records[item.cell.name, item.seed] = item.record()
+        # as they are now: other processes may have trained some meanwhile
+        args.redo = False
+        _, records, failed = sort_runs(runs, args)
+        failed = {**failed, **pool.failed}
+        for item in pool.elsewhere:
+            if (item.cell.name, item.seed) not in records:
+                console.print(
+                    f'{item.name}: left to another process; --report-only '
+                    'makes the report once it has finished'
+                )
 
     trained = dict.fromkeys(cell for cell, _ in records)
     out = args.out or root
@@ -315,7 +372,7 @@ def main() -> None:
         grid,
         records,
         failed,
-        {} if interrupted else costs_of(grid, list(trained), configs, root),
+        costs_of(grid, list(trained), configs, root, not interrupted),
         shlex.join(command),
     )
     results.write_csv(out / 'results.csv')

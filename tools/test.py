@@ -10,6 +10,7 @@ from _common import (
     build_runner,
     load_config,
     require_file,
+    require_whole,
     run,
 )
 from _missing_data import require_data
@@ -41,6 +42,7 @@ def merge_test_options(cfg, args: argparse.Namespace) -> None:
         if cfg.get(name) is None:
             raise SetupError(f'{args.config} has no {name}: nothing to test')
     require_file(args.checkpoint, 'checkpoint')
+    require_whole(args.checkpoint)
     cfg.load_from, cfg.resume = args.checkpoint, False
 
     if args.amp:

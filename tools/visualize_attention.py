@@ -138,8 +138,7 @@ def choose_blocks(model, name: str | None) -> dict:
 
 def main() -> None:
     args = parse_args()
-    from _model import build_model, read_config
-    from mmengine.device import get_device
+    from _model import build_model, move_to_device, read_config
 
     from cgnl_mm.errors import SetupError
 
@@ -150,7 +149,7 @@ def main() -> None:
         from _missing_data import require_data
 
         require_data(cfg, ('test',))
-    model = build_model(cfg, args.checkpoint).to(args.device or get_device())
+    model = move_to_device(build_model(cfg, args.checkpoint), args.device)
     blocks = choose_blocks(model, args.block)
     out = args.out or Path('work_dirs', Path(args.config).stem, 'attention')
     if args.dataset is None:
