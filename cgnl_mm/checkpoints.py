@@ -33,7 +33,11 @@ def find_fault(path: str, with_optimizer: bool = False) -> Optional[str]:
             return 'empty'
         if not zipfile.is_zipfile(path):
             with open(path, 'rb') as file:
-                return 'cut off' if file.read(2) == b'PK' else None
+                start = file.read(2)
+            if start == b'PK':
+                return 'cut off'
+            # of torch < 1.6: a pickle, of protocol 2 or later
+            return None if start[:1] == b'\x80' else 'no checkpoint of PyTorch'
         with zipfile.ZipFile(path) as file:
             broken = file.testzip()
             if broken:

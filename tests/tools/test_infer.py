@@ -250,6 +250,19 @@ def test_no_input(tool, monkeypatch, checkpoints, tmp_path, path, message):
         )  # fmt: skip
 
 
+def test_pictures_of_an_earlier_run_are_no_input(
+    tool, monkeypatch, capsys, files, checkpoints, tmp_path
+):
+    shutil.copytree(files / 'mmpretrain', tmp_path / 'images')
+    for _ in range(2):
+        infer(
+            tool, monkeypatch, checkpoints, 'mmpretrain',
+            tmp_path / 'images', tmp_path / 'images/out',
+        )  # fmt: skip
+        told = capsys.readouterr().out
+        assert '3 predicted, 0 unreadable' in told
+
+
 def test_names_of_the_data_set_where_the_checkpoint_has_none(
     tool, checkpoints, tmp_path
 ):

@@ -161,11 +161,21 @@ def refusal(demo, monkeypatch):
         (['--point', '32,0'], '32 x 32 pixels (x 0 to 31, y 0 to 31)'),
         (['--point', '3,4,1'], 'and 1 frame'),
         (['--groups', '8'], f'{BLOCK} has the groups 0 to 7'),
+        (['--device', 'gpu'], '--device gpu: '),
+        (['--device', 'cuda:99'], '--device cuda:99: '),
     ],
 )
 def test_options_that_do_not_fit(demo, refusal, options, message):
     image = sample(demo('r18_cgnl_digits')[0], 'digits/test/3/*.png')
     assert message in refusal(image, *options)
+
+
+@pytest.mark.parametrize('content', [b'', b'a note\n', b'<html></html>'])
+def test_damaged_checkpoint(demo, refusal, tmp_path, content):
+    image = sample(demo('r18_cgnl_digits')[0], 'digits/test/3/*.png')
+    path = tmp_path / 'a.pth'
+    path.write_bytes(content)
+    assert f"'{path}' cannot be read" in refusal(image, checkpoint=path)
 
 
 def test_network_without_blocks(demo, refusal, tmp_path):
