@@ -60,3 +60,4 @@ def read_page(app, docname, source) -> None:
 
 def setup(app) -> None:
     app.connect('source-read', read_page)
+html_show_copyright = False

@@ -10,7 +10,8 @@
 Every run is a process of tools/train.py. What is finished is not trained
 again, what was interrupted goes on from its checkpoint, and a failed run does
 not stop the others: start the same command again. Several machines that share
-a disk can work on one grid. Options behind ``--`` go to tools/train.py.
+a disk can work on one grid: what another one trains is left to it, and the
+last to end reports all. Options behind ``--`` go to tools/train.py.
 
 Writes results.csv, results.md and results.png to the grid's folder. Exit
 status: 0, 1 if a run failed or was refused, 2 for what has to be put right
