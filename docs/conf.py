@@ -27,6 +27,7 @@ exclude_patterns = ['_build']
 myst_heading_anchors = 3  # GitHub's anchors: links hold in both places
 autodoc_member_order = 'bysource'
 
+html_show_copyright = False
 html_theme = 'furo'
 html_title = f'cgnl_mm {release}'
 html_copy_source = False
@@ -60,4 +61,3 @@ def read_page(app, docname, source) -> None:
 
 def setup(app) -> None:
     app.connect('source-read', read_page)
-html_show_copyright = False

@@ -5,7 +5,6 @@ arXiv 1810.13125. Reference code: github.com/KaiyuYue/cgnl-network.pytorch.
 """
 
 import math
-from functools import partial
 from typing import Optional, Union
 
 import torch
@@ -233,7 +232,11 @@ class _CGNLNd(BaseModule):
             scale = (size * math.prod(x.shape[2:])) ** -0.5
         inner = self.inter_channels // self.groups
         path = choose(
-            self.backend, partial(obstacle, self), x, inner, self.recompute
+            self.backend,
+            lambda path: obstacle(self, x, path),
+            x,
+            inner,
+            self.recompute,
         )
         if path != 'reference':
             return run_folded(self, x, scale, path)

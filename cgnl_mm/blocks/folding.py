@@ -29,11 +29,12 @@ NORMS = (
 )
 
 
-def obstacle(block: nn.Module, path: str) -> Optional[str]:
+def obstacle(block: nn.Module, x: Tensor, path: str) -> Optional[str]:
     """Say why a block cannot take a folded path; None if it can.
 
     Args:
         block (Module): A CGNL block.
+        x (Tensor): Its input.
         path (str): 'folded', 'gram' or 'triton'.
     """
     if path == 'gram' and block.mode != 'dot_product':
@@ -58,6 +59,11 @@ def obstacle(block: nn.Module, path: str) -> Optional[str]:
         return 'instance norm with running statistics'
     if type(norm).forward not in NORMS:
         return f'the norm {type(norm).__name__}'
+    weight = block.theta.weight
+    if x.dtype != weight.dtype and autocast_dtype(x.device.type) is None:
+        return f'an input of {x.dtype} and weights of {weight.dtype}'
+    if x.is_inference() and torch.is_grad_enabled():
+        return 'autograd keeps no tensor of inference mode'
     return None
 
 
@@ -97,7 +103,11 @@ def run_folded(
     dtype = autocast_dtype(device)
     if dtype is not None:
         # not W_z's: its product is of the precision of the sums
-        weights[:3] = [None if w is None else w.to(dtype) for w in weights[:3]]
+        weights[:3] = [
+            # autocast leaves float64 alone
+            w if w is None or w.dtype == torch.float64 else w.to(dtype)
+            for w in weights[:3]
+        ]
     norm = _folded_norm(block.norm, x)
     with torch.autocast(device, enabled=False):
         out, mean, var = folded_block(
@@ -145,12 +155,15 @@ def _require_several(values: int, norm: nn.Module, x: Tensor) -> None:
 @torch.no_grad()
 def _update(norm: _BatchNorm, mean: Tensor, var: Tensor, x: Tensor) -> None:
     """Update running statistics as nn.BatchNorm does."""
-    if not norm.training or norm.running_mean is None:
+    if not (norm.training and norm.track_running_stats):
         return
-    norm.num_batches_tracked.add_(1)
-    momentum = norm.momentum
+    if norm.running_mean is None:
+        return
+    momentum, batches = norm.momentum, norm.num_batches_tracked
+    if batches is not None:
+        batches.add_(1)
     if momentum is None:  # cumulative average
-        momentum = 1 / norm.num_batches_tracked.item()
+        momentum = 0.0 if batches is None else 1 / batches.item()
     count = x.numel() // x.shape[1]
     unbiased = var * (count / (count - 1))
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)

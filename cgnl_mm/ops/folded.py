@@ -12,7 +12,6 @@ from typing import Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from . import passes
 from .folded_attention import Attention
@@ -132,53 +131,83 @@ class _Folded(torch.autograd.Function):
         return out, fold.m, fold.v
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, d, *_):
-        attention, source, norm, groups, kernels, num_sums = ctx.settings
-        (
-            x, theta, phi, g, z, weight, bias, coefficients, mean, cov,
-            theta_map, _, _, *rest,  # those of the norm: checked for changes
-        ) = ctx.saved_tensors  # fmt: skip
-        sums, held = rest[:num_sums], rest[num_sums:]
-        if theta_map is None:
-            theta_map = _project(x, theta, groups, kernels)
-        y, factor = theta_map, None
-        if attention:
-            y, factor = attention.attend(theta_map, sums)
-        fold = _fold(factor, mean, cov, z, weight, bias, norm, groups)
-        d_matrix, d_shift = kernels.apply_backward(d, y)
-        d_matrix, d_factor, d_mean, d_cov, d_weight, d_bias = fold.backward(
-            d_matrix.view_as(fold.scaled), d_shift
+        with torch.no_grad():
+            gradients = _gradients(ctx, d)
+        if not torch.is_grad_enabled():
+            return gradients
+        return _refuse_second_derivative(gradients)
+
+
+def _gradients(ctx, d: Tensor) -> tuple:
+    """One for each argument of :meth:`_Folded.forward`."""
+    attention, source, norm, groups, kernels, num_sums = ctx.settings
+    (
+        x, theta, phi, g, z, weight, bias, coefficients, mean, cov,
+        theta_map, _, _, *rest,  # those of the norm: checked for changes
+    ) = ctx.saved_tensors  # fmt: skip
+    sums, held = rest[:num_sums], rest[num_sums:]
+    if theta_map is None:
+        theta_map = _project(x, theta, groups, kernels)
+    y, factor = theta_map, None
+    if attention:
+        y, factor = attention.attend(theta_map, sums)
+    fold = _fold(factor, mean, cov, z, weight, bias, norm, groups)
+    d_matrix, d_shift = kernels.apply_backward(d, y)
+    d_matrix, d_factor, d_mean, d_cov, d_weight, d_bias = fold.backward(
+        d_matrix.view_as(fold.scaled), d_shift
+    )
+    # mean and covariance of y lead to y again
+    inside = 2 / x.shape[-1] * d_cov
+    shift = d_mean / x.shape[-1] - torch.matmul(inside, fold.mean)
+    d_theta = kernels.input_gradient(
+        d, fold.scaled.flatten(0, 1), y,
+        inside.flatten(0, 1), shift.flatten(0, 1),
+    )  # fmt: skip
+    d_coefficients = None
+    if attention:
+        d_theta, d_sums, d_coefficients = attention.backward(
+            theta_map, sums, d_theta, d_factor, coefficients
         )
-        # mean and covariance of y lead to y again
-        inside = 2 / x.shape[-1] * d_cov
-        shift = d_mean / x.shape[-1] - torch.matmul(inside, fold.mean)
-        d_theta = kernels.input_gradient(
-            d, fold.scaled.flatten(0, 1), y,
-            inside.flatten(0, 1), shift.flatten(0, 1),
-        )  # fmt: skip
-        d_coefficients = None
-        if attention:
-            d_theta, d_sums, d_coefficients = attention.backward(
-                theta_map, sums, d_theta, d_factor, coefficients
-            )
-        d_theta = d_theta.to(theta.dtype).view(len(x), -1, x.shape[-1])
-        needed = ctx.needs_input_grad
-        d_x, d_weights = None, [None, None, None]
-        if needed[0]:
-            d_x = d.clone(memory_format=torch.preserve_format)  # the residual
-            add_product(d_x, theta, d_theta)
-        if needed[1]:
-            d_weights[0] = passes.weight_gradient(d_theta, x.to(theta.dtype))
-        if attention and any((needed[0], needed[2], needed[3])):
-            d_weights[1:] = source.backward(
-                x, phi, g, held, d_sums, d_x, needed[2:4]
-            )
-        d_z = d_matrix.sum(0).view(z.shape).to(z.dtype)
-        return (
-            d_x, *d_weights, d_z, d_weight.to(weight.dtype),
-            d_bias.to(bias.dtype), d_coefficients, *(None,) * 6,
-        )  # fmt: skip
+    d_theta = d_theta.to(theta.dtype).view(len(x), -1, x.shape[-1])
+    needed = ctx.needs_input_grad
+    d_x, d_weights = None, [None, None, None]
+    if needed[0]:
+        d_x = d.clone(memory_format=torch.preserve_format)  # the residual
+        add_product(d_x, theta, d_theta)
+    if needed[1]:
+        d_weights[0] = passes.weight_gradient(d_theta, x.to(theta.dtype))
+    if attention and any((needed[0], needed[2], needed[3])):
+        d_weights[1:] = source.backward(
+            x, phi, g, held, d_sums, d_x, needed[2:4]
+        )
+    d_z = d_matrix.sum(0).view(z.shape).to(z.dtype)
+    return (
+        d_x, *d_weights, d_z, d_weight.to(weight.dtype),
+        d_bias.to(bias.dtype), d_coefficients, *(None,) * 6,
+    )  # fmt: skip
+
+
+class _FirstOnly(torch.autograd.Function):
+    """The identity, without a derivative."""
+
+    @staticmethod
+    def forward(ctx, *gradients):
+        return gradients
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError(
+            'the folded paths of CGNL have no second derivative: build the '
+            "block with backend='reference'"
+        )
+
+
+def _refuse_second_derivative(gradients: tuple) -> tuple:
+    """Tie them to an error: ``once_differentiable`` leaves some constant."""
+    given = [g.detach().requires_grad_() for g in gradients if g is not None]
+    given = iter(_FirstOnly.apply(*given))
+    return tuple(None if g is None else next(given) for g in gradients)
 
 
 def _project(x, theta, groups, kernels) -> Tensor:

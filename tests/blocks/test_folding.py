@@ -310,7 +310,7 @@ def test_obstacles(change, message, monkeypatch, caplog):
     if change is sync:  # its reference needs a GPU: choose alone
         from cgnl_mm.blocks.folding import obstacle
 
-        assert message in obstacle(block, 'folded')
+        assert message in obstacle(block, torch.zeros(1, 8, 2, 2), 'folded')
         return
     with caplog.at_level(logging.INFO, 'cgnl_mm'):
         assert path_of(block, large(), monkeypatch) == 'reference'
@@ -355,6 +355,71 @@ def test_statistics_of_one_value_are_refused_as_by_the_norm(norm):
     block = CGNL2d(8, groups=2, norm_cfg=norm, recompute=True)
     with pytest.raises(ValueError, match='more than 1'):
         block(torch.randn(1, 8, 1, 1))
+
+
+@pytest.mark.parametrize('norm', [None, False])
+@pytest.mark.parametrize('path', ['folded', 'gram'])
+def test_second_derivatives_are_refused(path, norm):
+    """Not dropped, where they are not of the incoming gradient."""
+    block = CGNL2d(16, groups=2, norm_cfg=norm, init_std=0.3, backend=path)
+    x = torch.randn(2, 16, 8, 8, requires_grad=True)
+    (first,) = torch.autograd.grad(block(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="backend='reference'"):
+        first.square().sum().backward()
+    # a graph that nobody uses harms nobody
+    block(x).sum().backward(create_graph=True)
+    assert x.grad is not None
+
+
+def test_autocast_leaves_float64_alone():
+    blocks = [
+        CGNL2d(16, groups=2, init_std=0.3, zero_init=False, backend=path)
+        for path in ('reference', 'folded')
+    ]
+    blocks[1].load_state_dict(blocks[0].state_dict())
+    x = torch.randn(2, 16, 8, 8).double()
+    with torch.autocast('cpu', torch.bfloat16):
+        expected, found = (block.double()(x) for block in blocks)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('change', [
+    dict(track_running_stats=False),
+    dict(num_batches_tracked=None),
+    dict(num_batches_tracked=None, momentum=None),
+])  # fmt: skip
+def test_statistics_are_updated_as_by_batch_norm(change):
+    found = []
+    for path in ('reference', 'folded'):
+        torch.manual_seed(0)
+        block = CGNL2d(
+            8, groups=2, init_std=0.3, norm_cfg=dict(type='BN'), backend=path
+        )
+        for name, value in change.items():
+            setattr(block.norm, name, value)
+        block(torch.randn(2, 8, 5, 5))
+        found.append((block.norm.running_mean, block.norm.running_var))
+    torch.testing.assert_close(*found)
+
+
+def test_types_that_differ_fail_at_every_size():
+    block = CGNL2d(16, groups=2)
+    for size in (8, 24):
+        with pytest.raises(RuntimeError, match='type'):
+            block(torch.randn(2, 16, size, size).bfloat16())
+    block.backend = 'folded'
+    with pytest.raises(RuntimeError, match='bfloat16 and weights of'):
+        block(torch.randn(2, 16, 8, 8).bfloat16())
+
+
+def test_input_of_inference_mode_takes_the_reference():
+    block = CGNL2d(16, groups=2)
+    for name in ('theta', 'phi', 'g'):
+        getattr(block, name).requires_grad_(False)
+    with torch.inference_mode():
+        x = torch.randn(2, 16, 24, 24)
+    block(x).sum().backward()
+    assert block.norm.weight.grad is not None
 
 
 def test_torch_func_takes_the_reference():
