@@ -228,7 +228,7 @@ def resolved(
     for training in (True, False):
         with torch.set_grad_enabled(training):
             paths.add(choose(
-                'auto', partial(obstacle, block), x,
+                'auto', partial(obstacle, block, x), x,
                 case.inner // case.groups, block.recompute,
             ))  # fmt: skip
     return [

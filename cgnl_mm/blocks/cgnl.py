@@ -5,6 +5,7 @@ arXiv 1810.13125. Reference code: github.com/KaiyuYue/cgnl-network.pytorch.
 """
 
 import math
+from functools import partial
 from typing import Optional, Union
 
 import torch
@@ -233,7 +234,7 @@ class _CGNLNd(BaseModule):
         inner = self.inter_channels // self.groups
         path = choose(
             self.backend,
-            lambda path: obstacle(self, x, path),
+            partial(obstacle, self, x),
             x,
             inner,
             self.recompute,

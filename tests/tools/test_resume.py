@@ -4,7 +4,6 @@ What a run computes in the end does not tell that it was interrupted.
 """
 
 import os
-import random
 import re
 import shutil
 import subprocess
@@ -204,28 +203,38 @@ def test_interrupted_run_ends_as_the_whole_one(
     assert_same_run(folder / 'work_dirs/run', run)
 
 
-def test_killed_at_random_times(project, tmp_path):
-    """Until it is through, in the middle of anything."""
-    rng = random.Random()
-    write_config(project, tmp_path, 'epochs')
-    write_config(project, tmp_path, 'epochs', name='other')
-    train(tmp_path, 'run.py')
-    delays = []
-    for _ in range(30):
-        process = start(tmp_path, 'other.py', '--resume')
-        delays.append(rng.uniform(6, 12))
+def test_killed_at_each_operation_on_checkpoints(project, tmp_path):
+    """Whatever a save has done and not done yet."""
+    template = tmp_path / 'template'
+    write_config(
+        project,
+        template,
+        'epochs, no worker',
+        extra='train_cfg.update(max_epochs=2, val_interval=1)\n'
+        "custom_hooks.append(dict(type='ProgressHook'))\n"
+        "default_hooks['checkpoint'].update("
+        "save_best='progress', rule='greater')\n",
+    )
+    done = subprocess.run(
+        [sys.executable, HERE / 'crash_points.py', template, tmp_path],
+        env={**os.environ, 'PYTHONPATH': str(HERE), 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    kinds = {tuple(line.split()[2:4]) for line in said}
+    # an epoch's and the best one that are outdated
+    assert ('os.remove', 'epoch_1.pth') in kinds
+    assert ('os.remove', 'best_progress_epoch_1.pth') in kinds
+    whole = tmp_path / 'whole/work_dirs/run'
+    for number, line in enumerate(said, 1):
+        assert line.endswith(' -9 0'), line
         try:
-            said = process.communicate(timeout=delays[-1])[0]
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            continue
-        assert process.returncode == 0, said
-        break
-    else:
-        pytest.skip(f'this machine is too slow: {delays}')
-    print('killed after', delays)
-    assert_same_run(tmp_path / 'work_dirs/run', tmp_path / 'work_dirs/other')
+            assert_same_run(whole, tmp_path / f'{number}/work_dirs/run')
+        except AssertionError as error:
+            raise AssertionError(f'killed before {line}') from error
 
 
 @pytest.fixture(scope='module')
