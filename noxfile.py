@@ -24,8 +24,7 @@ ROOT = Path(__file__).parent
 RESULTS = ROOT / 'docs/versions'
 PAGE = ROOT / 'docs/install.md'
 BEGIN, END = '<!-- versions: nox -s table -->', '<!-- versions: end -->'
-# what the documentation is built with needs a newer Python than 3.10
-COMMON = ('-e', '.[all,test]', 'setuptools<81')
+COMMON = ['-e', '.[all,test]', 'setuptools<81']
 LITE = 'mmcv-lite==2.1.0'
 
 # Python, and what differs from the newest of everything. MMCV_WHEEL names a
@@ -41,11 +40,26 @@ SETS = {
         '-c', 'requirements/constraints.txt',
         os.environ.get('MMCV_WHEEL', 'mmcv==2.1.0'),
     ]),
+    'onedl': ('3.11', [
+        '-c', 'requirements/constraints.txt', 'torch', 'torchvision',
+        'onedl-mmengine==0.10.12', 'onedl-mmcv==2.3.6',
+        'onedl-mmpretrain==1.3.6', 'onedl-mmdetection==3.5.1',
+    ]),
+}  # fmt: skip
+# forks under the same import names, without mmaction: nothing may bring the
+# originals along, so that what the tests need is named here
+FORKS = {
+    'onedl': [
+        'hypothesis', 'pytest', 'pytest-xdist', 'scikit-learn', 'setuptools',
+        'ruff', 'onnx', 'onnxscript', 'onnxruntime', 'av',
+    ],
 }  # fmt: skip
 SHOWN = (
     'torch', 'torchvision', 'numpy', 'mmcv', 'mmcv-lite', 'mmengine',
-    'mmpretrain', 'mmaction2', 'mmdet',
+    'mmpretrain', 'mmaction2', 'mmdet', 'onedl-mmengine', 'onedl-mmcv',
+    'onedl-mmpretrain', 'onedl-mmdetection',
 )  # fmt: skip
+KINDS = {'mmcv': 'compiled', 'mmcv-lite': 'lite', 'onedl-mmcv': 'onedl'}
 nox.options.sessions = ['tests']
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
@@ -57,14 +71,16 @@ def tests(session, name):
     """Run the test suite with one set of versions."""
     version, packages = SETS[name]
     folder = ROOT / '.nox' / name
-    python = folder / 'bin/python'
-    if not python.exists():
+    python, installed = folder / 'bin/python', folder / 'installed'
+    if not installed.exists():
         base = f'python{version}'
         session.run(base, '-m', 'venv', str(folder), external=True)
-        session.run(
-            str(python), '-m', 'pip', 'install', *packages, *COMMON,
-            external=True,
-        )  # fmt: skip
+        pip = str(python), '-m', 'pip', 'install'
+        beside = FORKS.get(name, COMMON)
+        session.run(*pip, *packages, *beside, external=True)
+        if name in FORKS:
+            session.run(*pip, '--no-deps', '-e', '.', external=True)
+        installed.touch()
     report = folder / 'junit.xml'
     command = [
         str(python), '-m', 'pytest', '--dist', 'loadfile',
@@ -143,10 +159,10 @@ def write_table() -> None:
             continue
         result = json.loads(path.read_text())
         found = result['versions']
-        mmcv = (
-            f'{found["mmcv"]} compiled'
-            if 'mmcv' in found
-            else f'{found["mmcv-lite"]} lite'
+        mmcv = next(
+            f'{found[package]} {kind}'
+            for package, kind in KINDS.items()
+            if package in found
         )
         cells = (
             found['python'],

@@ -12,6 +12,7 @@ import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..ops import KERNELS, cgnl_attention, taylor_coefficients
@@ -80,7 +81,8 @@ class _CGNLNd(BaseModule):
             penalty) need 'reference'. Defaults to 'auto'.
         recompute (bool): Whether the folded paths compute theta, phi and g
             again in the backward pass instead of keeping them: less memory,
-            more time. Defaults to False.
+            more time. Nothing where the block takes its reference path, as
+            under ``torch.compile``. Defaults to False.
         init_cfg (dict | list[dict], optional): OpenMMLab initialisation that
             ``init_weights`` applies over the block's own. Defaults to None.
 
@@ -253,9 +255,13 @@ class _CGNLNd(BaseModule):
 
     def _normalise(self, u: Tensor) -> Tensor:
         u = self.norm(u)
-        if isinstance(self.norm, _InstanceNorm) and u.requires_grad:
+        if (
+            isinstance(self.norm, (_InstanceNorm, _BatchNorm))
+            and u.requires_grad
+            and len(u) == 1
+        ):
             # of one sample, PyTorch 2.14 takes a channels-last gradient for
-            # a contiguous one
+            # a contiguous one (batch norm where there is one row)
             u.register_hook(Tensor.contiguous)
         return u
 

@@ -133,6 +133,7 @@ def _folded_norm(norm: nn.Module, x: Tensor) -> Optional[FoldedNorm]:
     if isinstance(norm, nn.Identity):
         return None
     if isinstance(norm, nn.GroupNorm):
+        _require_several(x.numel() // norm.num_groups, norm, x)
         return FoldedNorm(norm.num_groups, norm.eps)
     if isinstance(norm, _InstanceNorm):
         _require_several(x.shape[2:].numel(), norm, x)
@@ -147,8 +148,8 @@ def _folded_norm(norm: nn.Module, x: Tensor) -> Optional[FoldedNorm]:
 def _require_several(values: int, norm: nn.Module, x: Tensor) -> None:
     if values == 1:  # as the layer itself: there is no variance
         raise ValueError(
-            f'{type(norm).__name__} of the block needs more than 1 value per '
-            f'channel, got an input of shape {tuple(x.shape)}'
+            f'{type(norm).__name__} of the block needs more than 1 value for '
+            f'its statistics, got an input of shape {tuple(x.shape)}'
         )
 
 

@@ -70,7 +70,8 @@ def _choose_auto(find_obstacle, x, inner, recompute) -> Tuple[str, str]:
     """The path of backend='auto', and why."""
     obstacle = find_obstacle('folded') or _obstacle('folded', x, inner)
     if obstacle:
-        return 'reference', obstacle
+        lost = ' (recompute=True has no effect)' if recompute else ''
+        return 'reference', obstacle + lost
     device, is_training = x.device.type, torch.is_grad_enabled()
     positions = math.prod(x.shape[2:])
     if device == 'cpu':
@@ -100,6 +101,8 @@ def _obstacle(path: str, x: Tensor, inner: int) -> Optional[str]:
         or torch.autograd.forward_ad._current_level >= 0
     ):
         return 'torch.func and forward-mode derivatives know its layers alone'
+    if x.is_meta:
+        return 'a meta tensor'
     if not x.numel():
         return 'an empty input'
     if path == 'triton':

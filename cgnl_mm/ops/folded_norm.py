@@ -83,6 +83,8 @@ class Fold:
             # mean and variance of each channel of W y, then of each group
             self.um = torch.matmul(matrix, mean).reshape(self.per_group)
             uv = (torch.matmul(matrix, cov) * matrix).sum(-1)
+            # no less than zero, whatever was rounded
+            uv = uv.clamp_min(0)
             self.m = self.um.mean(self.dims, keepdim=True)
             self.v = (
                 uv.reshape(self.per_group) + (self.um - self.m).square()

@@ -84,8 +84,8 @@ class MapSums:
         maps = held or self._maps(x, phi, g)
         d_sums = dict(zip(self.powers, (d.view(-1, 1, 1) for d in d_sums)))
         if self.powers == [1]:
-            factor = d_sums[1].to(maps[0].dtype)
-            d_maps = factor * maps[1], factor * maps[0]
+            # a float32 factor: alone, it would leave float16's range
+            d_maps = d_sums[1] * maps[1], d_sums[1] * maps[0]
         else:
             d_maps = self._d_maps(*map(passes.wide, maps), d_sums)
         x_cast, d_weights = x.to(phi.dtype), []
@@ -128,25 +128,31 @@ class GramSums:
 
     def forward(self, x, phi, g):
         """As :meth:`MapSums.forward`."""
-        sums, held = [], []
+        sums, held, doubles = [], [], (phi.double(), g.double())
         for sample in x:
             matrix, mean = centred_gram(sample)
-            total = sample.shape[1] * torch.mv(phi, mean) * torch.mv(g, mean)
+            phi_mean, g_mean = (torch.mv(w, mean) for w in doubles)
             phi_x = torch.mm(phi, matrix)
-            total += (phi_x * g).sum(1)
-            sums.append(total.view(self.groups, -1).sum(1))
+            total = (phi_x * g).sum(1) + sample.shape[1] * phi_mean * g_mean
+            sums.append(total.view(self.groups, -1).sum(1).to(phi.dtype))
             if self.keep:
-                held += self._with_mean(sample, phi, g, phi_x, matrix, mean)
+                held += self._with_mean(
+                    sample, phi_x, torch.mm(g, matrix), phi_mean, g_mean, mean
+                )
         return [torch.cat(sums)], held
 
     @staticmethod
-    def _with_mean(sample, phi, g, phi_x, matrix, mean) -> List[Tensor]:
+    def _with_mean(
+        sample, phi_x, g_x, phi_mean, g_mean, mean
+    ) -> List[Tensor]:
         """phi X X^T and g X X^T, (C', C) each."""
-        count = sample.shape[1]
-        g_x = torch.mm(g, matrix)
         return [
-            product.addr(torch.mv(weight, mean), mean, alpha=count)
-            for weight, product in ((phi, phi_x), (g, g_x))
+            product.addr(
+                weight_mean.to(product.dtype),
+                mean.to(product.dtype),
+                alpha=sample.shape[1],
+            )
+            for product, weight_mean in ((phi_x, phi_mean), (g_x, g_mean))
         ]
 
     def backward(
@@ -154,11 +160,12 @@ class GramSums:
     ):
         """As :meth:`MapSums.backward`."""
         if not held and any(needed):
-            held = []
+            held, doubles = [], (phi.double(), g.double())
             for sample in x:
                 matrix, mean = centred_gram(sample)
-                phi_x = torch.mm(phi, matrix)
-                held += self._with_mean(sample, phi, g, phi_x, matrix, mean)
+                products = (torch.mm(w, matrix) for w in (phi, g))
+                means = (torch.mv(w, mean) for w in doubles)
+                held += self._with_mean(sample, *products, *means, mean)
         rows = d_sums[0].view(len(x), -1, 1).to(phi.dtype)
         rows = rows.repeat_interleave(len(phi) // self.groups, 1)
         d_weights = [None, None]
@@ -188,10 +195,13 @@ class GramSums:
 def centred_gram(x: Tensor) -> Tuple[Tensor, Tensor]:
     """Gram matrix (C, C) of x (C, S) without its mean, and the mean (C,).
 
-    A mean far from zero would cancel where weights have learnt to ignore it.
+    A mean far from zero would cancel where weights have learnt to ignore it;
+    so would its own rounding, therefore it is float64.
     """
-    mean = x.mean(1)
-    return gram(x - mean.unsqueeze(1)), mean
+    mean = x.mean(1, keepdim=True)
+    centred = x - mean
+    # what is left is the rounding of the mean; float64 throughout is slow
+    return gram(centred), (mean.double() + centred.mean(1, True)).squeeze(1)
 
 
 def gram(x: Tensor, blocks: int = 4) -> Tensor:

@@ -197,21 +197,19 @@ def input_gradient(
 def _precision(*factors: Tensor, exact: bool = False) -> str:
     """How tl.dot multiplies these factors, widened to float32.
 
-    TF32 has 11 significant bits: all of half-precision maps, and more than
-    bfloat16 for a float32 factor beside them, unless the result has to be
-    ``exact`` to float32. float16 has as many as TF32. In both cases three
-    products of TF32 take the place of one.
+    TF32 has 11 significant bits: all of half-precision maps, fewer than a
+    float32 factor beside them, which it cuts off. Where there is one, or the
+    result has to be ``exact`` to float32, three products of TF32 take the
+    place of one.
     """
     dtypes = {x.dtype for x in factors}
-    if dtypes == {torch.float32}:
-        if not _tf32_allowed():
-            return 'ieee'
-        return 'tf32x3' if exact else 'tf32'
+    if dtypes == {torch.float32} and not _tf32_allowed():
+        return 'ieee'
     if torch.version.hip is not None:
         return 'ieee'
     if torch.float32 not in dtypes:
         return 'tf32'
-    return 'tf32x3' if exact or torch.float16 in dtypes else 'tf32'
+    return 'tf32x3' if exact or len(dtypes) > 1 else 'tf32'
 
 
 def _tf32_allowed() -> bool:

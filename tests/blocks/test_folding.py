@@ -80,19 +80,23 @@ def test_paths_agree(rank, mode, path, norm, training):
         assert torch.allclose(folded[name], value, 1e-6, 1e-9), name
 
 
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('size', [(9, 7), (1, 5)])
 @pytest.mark.parametrize('norm', NORMS)
-def test_paths_agree_on_one_sample_in_channels_last(norm):
-    """Where instance norm's gradient is wrong in PyTorch 2.14."""
+def test_paths_agree_on_one_sample_in_channels_last(norm, size, training):
+    """Where instance and batch norm's gradients are wrong in PyTorch 2.14."""
     if norm == 'SyncBN':
         return
-    blocks = twins(norm_cfg=NORMS[norm])
-    x = torch.randn(1, 32, 9, 7, dtype=torch.float64)
-    last = dict(memory_format=torch.channels_last)
-    d, found = torch.randn_like(x).contiguous(**last), []
+    blocks = twins(training=training, norm_cfg=NORMS[norm])
+    x = torch.randn(1, 32, *size, dtype=torch.float64)
+    d = torch.randn(1, x[0, 0].numel(), 32, dtype=torch.float64)
+    layouts, found = (torch.channels_last, torch.contiguous_format), []
     for block in blocks:
-        leaf = x.clone(**last).requires_grad_()
-        block(leaf).backward(d)
-        found.append([leaf.grad, *(p.grad for p in block.parameters())])
+        leaves = [x.clone(memory_format=f).requires_grad_() for f in layouts]
+        for leaf in leaves:
+            block(leaf).flatten(2).mT.backward(d)  # to tokens (B, S, C)
+        gradients = [value.grad for value in (*leaves, *block.parameters())]
+        found.append(gradients)
     for reference, folded in zip(*found):
         assert torch.allclose(folded, reference, 1e-6, 1e-9)
 
@@ -349,12 +353,20 @@ def test_empty_batch():
     out.sum().backward()
 
 
-@pytest.mark.parametrize('norm', ['BN', 'IN'])
+@pytest.mark.parametrize('norm', ['BN', 'IN', dict(type='GN', num_groups=8)])
 def test_statistics_of_one_value_are_refused_as_by_the_norm(norm):
-    norm = dict(type='IN2d', affine=True) if norm == 'IN' else {'type': norm}
-    block = CGNL2d(8, groups=2, norm_cfg=norm, recompute=True)
-    with pytest.raises(ValueError, match='more than 1'):
-        block(torch.randn(1, 8, 1, 1))
+    norm_cfg = norm if isinstance(norm, dict) else dict(type=norm, affine=True)
+    for path in ('reference', 'folded'):
+        block = CGNL2d(8, groups=2, norm_cfg=norm_cfg, backend=path)
+        with pytest.raises(ValueError, match='more than 1'):
+            block(torch.randn(1, 8, 1, 1))
+
+
+@pytest.mark.parametrize('recompute', [False, True])
+def test_meta_tensors(recompute):
+    block = CGNL2d(8, groups=2, recompute=recompute).to('meta')
+    x = torch.empty(1, 8, 5, 5, device='meta')
+    assert block(x).shape == x.shape
 
 
 @pytest.mark.parametrize('norm', [None, False])
