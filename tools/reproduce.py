@@ -207,6 +207,25 @@ def sort_runs(runs: list, args: argparse.Namespace) -> tuple[list, dict, dict]:
     return todo, records, refused
 
 
+def require_cells(runs: list, configs: dict) -> None:
+    """Raise MissingDataError where a cell's data is not there.
+
+    Each run would end with the same words, after it had started a process.
+    """
+    from _missing_data import require_data
+
+    from cgnl_mm.errors import MissingDataError
+
+    for name, item in {item.cell.name: item for item in runs}.items():
+        loaders = ('train', 'val', *(['test'] if item.grid.test else []))
+        try:
+            require_data(configs[name], loaders, own=True)
+        except MissingDataError as error:
+            raise MissingDataError(
+                f'nothing was started. Cell {name}: {error}'
+            ) from error
+
+
 def write_configs(runs: list, configs: dict) -> None:
     """Each cell's config as it is trained, in one file."""
     for item in runs:
@@ -343,6 +362,7 @@ def main() -> None:
             f'{grid.name}: {len(runs)} runs, {len(records)} finished, '
             f'{len(todo)} to train'
         )
+        require_cells(todo, configs)
         write_configs(todo, configs)
         # processes that share the cores must not each use all of them
         threads = max(1, len(os.sched_getaffinity(0)) // len(devices))

