@@ -1,9 +1,11 @@
 """A run that is told to end saves first."""
 
+import os
 import os.path as osp
 import signal
 import sys
 import threading
+import time
 from typing import Sequence
 
 import torch
@@ -12,7 +14,10 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from .loaders import shelter_workers
+
 FILE = 'preempted.pth'
+ONCE = 5.0  # seconds in which a signal that comes again is the same one
 
 
 @HOOKS.register_module()
@@ -26,8 +31,12 @@ class PreemptionHook(Hook):
     On a signal the iteration is finished, ``preempted.pth`` is written to
     the work folder, and every process exits with 128 + the signal's number
     (143 for SIGTERM). ``--resume`` takes it up; at the very next batch with
-    :class:`ExactResumeHook`, else in its epoch's first. A second signal ends
-    the process at once.
+    :class:`ExactResumeHook`, else in its epoch's first. Another signal, 5 s
+    later or more, ends the process at once; sooner it is the same one, which
+    a launcher of the same process group passes on.
+
+    Workers of the data loaders outlive the signals, so that one to the whole
+    process group is fine (on Linux; elsewhere signal the main process).
 
     One process that got the signal is enough: they agree after each training
     iteration, and at the end of an evaluation, which a single process leaves
@@ -56,6 +65,7 @@ class PreemptionHook(Hook):
                 )
         self.signals = [known[name] for name in names]
         self._received = 0
+        self._at = 0.0
         self._previous = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -67,6 +77,7 @@ class PreemptionHook(Hook):
             return
         for number in self.signals:
             self._previous[number] = signal.signal(number, self._receive)
+        shelter_workers(runner, self.signals)
 
     def after_train(self, runner: Runner) -> None:
         self._restore()
@@ -78,8 +89,12 @@ class PreemptionHook(Hook):
 
     def _receive(self, number: int, frame) -> None:
         # nothing else: a handler may interrupt anything
-        self._received = number
-        self._restore()
+        now = time.monotonic()
+        if not self._received:
+            self._received, self._at = number, now
+        elif now - self._at > ONCE:
+            self._restore()
+            os.kill(os.getpid(), number)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs=None

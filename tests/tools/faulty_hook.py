@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ class FaultyHook(Hook):
 
     Args:
         what (str): 'SIGKILL' or 'SIGTERM' to the process, 'nan' into the
-            weights, 'raise' an error.
+            weights, 'raise' an error, 'wait' for the file ``told``.
         when (str): 'iteration', 'validation', or 'saving': when the data of
             a checkpoint is written, before it gets its name.
         at (int): The iteration, or which of the savings. Defaults to 1.
@@ -52,6 +53,10 @@ class FaultyHook(Hook):
         self.done.touch()
         if self.what == 'raise':
             raise RuntimeError('a fault of this process')
+        if self.what == 'wait':
+            while not self.done.with_name('told').exists():
+                time.sleep(0.05)
+            return
         if self.what == 'nan':
             (block,) = (
                 m for m in runner.model.modules() if hasattr(m, 'theta')

@@ -6,6 +6,7 @@ What a run computes in the end does not tell that it was interrupted.
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -86,7 +87,9 @@ def write_config(project, folder, loop, name='run', extra=''):
     (folder / f'{name}.py').write_text(base + text + lines + extra)
 
 
-def start(folder, *args, tool='train.py', **env):
+def start(
+    folder, *args, tool='train.py', start_new_session=False, **env
+):
     program = 'bash' if tool.endswith('.sh') else sys.executable
     return subprocess.Popen(
         [program, ROOT / 'tools' / tool, *map(str, args)],
@@ -100,6 +103,7 @@ def start(folder, *args, tool='train.py', **env):
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        start_new_session=start_new_session,
     )
 
 
@@ -380,25 +384,103 @@ def test_really_full_disk(project, tmp_path):
         subprocess.run(['umount', '-l', disk])
 
 
-def test_sigterm_to_a_launcher_saves_on_all_ranks(project, tmp_path):
-    """As Slurm and torchrun do it: the launcher gets the signal."""
+def wait_for(path, process):
+    deadline = time.time() + 120
+    while not path.exists():
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.1)
+
+
+def wait_for_end(group):
+    deadline = time.time() + 30
+    while time.time() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.2)
+    raise AssertionError('a process of the group lives on')
+
+
+GROUP = """
+train_dataloader.update(num_workers=2)
+val_dataloader.update(num_workers=1, persistent_workers={})
+custom_hooks.insert(0, dict(type='FaultyHook', what='wait', {}))
+"""
+MOMENTS = {
+    'training': ('epochs', "when='iteration', at=2"),
+    'new workers': ('epochs, new workers', "when='iteration', at=8"),
+    'iterations': ('iterations', "when='iteration', at=2"),
+    'validation': ('epochs', "when='validation', at=12"),
+}
+
+
+def start_and_wait(project, folder, moment):
+    """A run in a process group of its own that waits at a moment."""
+    loop, when = MOMENTS[moment]
+    extra = GROUP.format(LOOPS[loop][2], when)
+    write_config(project, folder, loop, extra=extra)
+    process = start(folder, 'run.py', start_new_session=True)
+    wait_for(folder / 'work_dirs/run/done0', process)
+    return process
+
+
+@pytest.mark.parametrize('moment', MOMENTS)
+def test_sigterm_to_the_process_group(project, tmp_path, moment):
+    """Workers get it, too; and a launcher among them passes it on."""
+    process = start_and_wait(project, tmp_path, moment)
+    run = tmp_path / 'work_dirs/run'
+    for _ in range(3):
+        os.killpg(process.pid, signal.SIGTERM)
+        time.sleep(0.3)
+    (run / 'told').touch()
+    said = finish(process, 143)
+    assert 'preempted.pth is written' in said
+    assert 'Traceback' not in said
+    wait_for_end(process.pid)
+    assert 'resumed epoch' in train(tmp_path, 'run.py', '--resume')
+
+
+def test_workers_end_with_their_process(project, tmp_path):
+    process = start_and_wait(project, tmp_path, 'training')
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for_end(process.pid)
+
+
+def test_second_sigterm_ends_it_at_once(project, tmp_path):
+    process = start_and_wait(project, tmp_path, 'training')
+    process.terminate()
+    time.sleep(6)
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(timeout=30) == -signal.SIGTERM
+    process.communicate(timeout=60)
+    wait_for_end(process.pid)
+
+
+@pytest.mark.parametrize('to', ['launcher', 'group'])
+def test_sigterm_to_a_launcher_saves_on_all_ranks(project, tmp_path, to):
+    """As torchrun does it, and as Slurm."""
     extra = 'train_cfg.update(max_epochs=1000)\nval_cfg = None\n' + (
         'val_dataloader = val_evaluator = None\n'
         "default_hooks['checkpoint'].update(save_best=None)\n"
         "param_scheduler.update(total_steps=1000)\n"
     )
-    write_config(project, tmp_path, 'epochs, no worker', extra=extra)
-    process = start(tmp_path, 'run.py', 2, tool='dist_train.sh')
+    write_config(project, tmp_path, 'epochs', extra=extra)
+    process = start(
+        tmp_path, 'run.py', 2, tool='dist_train.sh', start_new_session=True
+    )
     run = tmp_path / 'work_dirs/run'
-    deadline = time.time() + 120
-    while not (run / 'last_checkpoint').exists():
-        assert time.time() < deadline and process.poll() is None
-        time.sleep(0.2)
-    # the agent, a child of the shell or the shell itself
-    process.terminate()
+    wait_for(run / 'last_checkpoint', process)
+    if to == 'group':
+        os.killpg(process.pid, signal.SIGTERM)
+    else:  # the agent, a child of the shell or the shell itself
+        process.terminate()
     said = process.communicate(timeout=120)[0]
     assert process.returncode
     assert 'preempted.pth is written' in said, said[-3000:]
+    assert 'DataLoader worker' not in said
     checkpoint = last(run)
     assert checkpoint['exact_resume']['samples_per_step'] == 8
     assert checkpoint['meta']['iter'] > 3
