@@ -1,10 +1,11 @@
 """NaN and overflow, named where they begin."""
 
-from typing import Dict
+import functools
+from typing import Dict, List, Optional, Set
 
 import torch
 from mmengine import dist
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -12,6 +13,13 @@ from torch import Tensor, nn
 
 from ..errors import NonFiniteError
 from ..visualization import find_blocks
+
+ADVICE = (
+    'No checkpoint has been saved since weights or losses ceased to be '
+    'finite: go on with `--resume`, or `--resume` and an earlier one if it '
+    'comes again, and with a lower learning rate, gradient clipping or '
+    'bfloat16 in place of float16'
+)
 
 
 @HOOKS.register_module()
@@ -28,6 +36,10 @@ class NumericsHook(Hook):
     and where. After ``patience`` such iterations in a row it stops the run:
     single ones are what a dynamic loss scale (AMP with float16) gets over.
 
+    No checkpoint is saved, and so none gives way to it, while weights are
+    not finite or the last two iterations were not. A run that ends so, ends
+    with an error.
+
     A sum over the positions of each channel is what it looks at: two passes
     over memory for a block, where the block itself makes ten or more. A
     network compiled as a whole may ignore hooks; then the loss is left.
@@ -38,18 +50,21 @@ class NumericsHook(Hook):
 
     Raises:
         ValueError: If patience is not positive.
-        NonFiniteError: In training, when patience is at its end.
+        NonFiniteError: In training, when patience or the run is at its end.
     """
 
-    priority = 'VERY_LOW'
+    priority = 'LOW'  # before CheckpointHook
 
     def __init__(self, patience: int = 5) -> None:
         if patience < 1:
             raise ValueError(f'patience must be at least 1, got {patience}')
         self.patience = patience
         self._row = 0
+        self._began = ''  # of the row: iteration, rank and what was found
+        self._warned = False
         self._sums: Dict[str, tuple] = {}
         self._handles: list = []
+        self._guarded: List[CheckpointHook] = []
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model
@@ -65,11 +80,76 @@ class NumericsHook(Hook):
                     )
                 )
             )
+        # such as a mask with -inf
+        self._never_finite = {
+            name
+            for name, value in runner.model.named_buffers()
+            if not _is_finite(value)
+        }
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                self._guarded.append(hook)
+                for name in ('_save_checkpoint', '_save_best_checkpoint'):
+                    hook.__dict__[name] = self._guard(getattr(hook, name))
 
     def after_train(self, runner: Runner) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        for hook in self._guarded:
+            for name in ('_save_checkpoint', '_save_best_checkpoint'):
+                hook.__dict__.pop(name, None)
+        self._guarded = []
+        fault = self.find_fault(runner)
+        if fault:
+            raise NonFiniteError(f'the training ended while {fault}. {ADVICE}')
+
+    def _guard(self, save):
+        """Of a CheckpointHook: what it saves replaces an earlier one."""
+
+        @functools.wraps(save)
+        def wrapper(runner, *args, **kwargs):
+            if self.may_save(runner):
+                save(runner, *args, **kwargs)
+
+        return wrapper
+
+    def may_save(self, runner: Runner) -> bool:
+        """Whether a checkpoint of now is worth to be resumed from.
+
+        Every process has to ask. The first no is logged as a warning.
+
+        Args:
+            runner (Runner): The runner of the training.
+        """
+        fault = self.find_fault(runner)
+        if fault and not self._warned:
+            runner.logger.warning(
+                f'no checkpoint is saved while {fault}. Earlier ones stay'
+            )
+        self._warned = bool(fault)
+        return not fault
+
+    def find_fault(self, runner: Runner) -> Optional[str]:
+        """Say what is not finite, in any process; every one has to ask.
+
+        Args:
+            runner (Runner): The runner of the training.
+        """
+        bad = _find_weight(runner.model, self._never_finite)
+        # a single iteration, of finite weights, is what AMP gets over
+        mine = None
+        if bad is not None:
+            mine = f'weights are not finite, such as {bad}'
+        elif self._row > 1:
+            mine = f'{self._row} iterations in a row were not finite'
+        if mine and self._began:
+            mine += f'. It began in {self._began}'
+        found = torch.tensor(int(mine is not None))
+        dist.all_reduce(found, 'max')
+        if found and not mine:
+            mine = 'another process is not finite'
+        return mine
 
     @torch.no_grad()
     def _look(self, name: str, block: nn.Module, x: Tensor, out: Tensor):
@@ -86,21 +166,20 @@ class NumericsHook(Hook):
             values.append(loss.detach().float().reshape(1))
         if not values or _all_finite(values):
             self._row = 0
+            self._began = ''
             return
         self._row += 1
+        now = runner.iter + 1
         if self._row == 1:
-            runner.logger.error(
-                f'iteration {runner.iter + 1}, rank {dist.get_rank()}: '
+            self._began = (
+                f'iteration {now}, rank {dist.get_rank()}: '
                 + self._describe(sums, loss)
             )
+            runner.logger.error(self._began)
         if self._row >= self.patience:
             raise NonFiniteError(
-                f'{self._row} iterations in a row, up to {runner.iter + 1}, '
-                f'were not finite: {self._describe(sums, loss)}. The log '
-                'names the first. The last checkpoint may hold such weights '
-                'already: go on with `--resume` and an earlier one, and with '
-                'a lower learning rate, gradient clipping or bfloat16 in '
-                'place of float16'
+                f'{self._row} iterations in a row, up to {now}, were not '
+                f'finite. It began in {self._began}. {ADVICE}'
             )
 
     def _describe(self, sums: Dict[str, tuple], loss) -> str:
@@ -136,6 +215,26 @@ def _channel_sums(x: Tensor) -> Tensor:
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     return x.detach().flatten(2).sum(2, dtype=wide)
+
+
+@torch.no_grad()
+def _find_weight(model: nn.Module, left_out: Set[str]) -> Optional[str]:
+    """Name of the first parameter or buffer that is not finite."""
+    named = [
+        *model.named_parameters(),
+        *(x for x in model.named_buffers() if x[0] not in left_out),
+    ]
+    # one look at each device, as a rule the only one
+    by_device: Dict[torch.device, list] = {}
+    for _, value in named:
+        by_device.setdefault(value.device, []).append(value)
+    if all(map(_all_finite, by_device.values())):
+        return None
+    return next(name for name, value in named if not _is_finite(value))
+
+
+def _is_finite(value: Tensor) -> bool:
+    return bool(torch.isfinite(value).all())
 
 
 def _all_finite(values) -> bool:

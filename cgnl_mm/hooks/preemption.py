@@ -15,6 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from .loaders import shelter_workers
+from .numerics import NumericsHook
 
 FILE = 'preempted.pth'
 ONCE = 5.0  # seconds in which a signal that comes again is the same one
@@ -122,6 +123,15 @@ class PreemptionHook(Hook):
         if not number:
             return
         name = signal.Signals(number).name
+        for hook in runner.hooks:
+            if isinstance(hook, NumericsHook) and not hook.may_save(runner):
+                runner.logger.warning(
+                    f'{name} after iteration {iterations}: nothing is saved, '
+                    '--resume goes on from the last checkpoint. Exit status '
+                    f'{128 + number}'
+                )
+                runner.visualizer.close()
+                sys.exit(128 + number)
         runner.logger.warning(f'{name} after iteration {iterations}: saving')
         runner.save_checkpoint(
             runner.work_dir,

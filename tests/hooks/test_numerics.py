@@ -1,6 +1,8 @@
 """A NaN is named where it begins: step, block and groups."""
 
+import os
 import re
+import signal
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 
 from cgnl_mm import CGNL2d
 from cgnl_mm.errors import NonFiniteError
-from cgnl_mm.hooks import NumericsHook
+from cgnl_mm.hooks import NumericsHook, PreemptionHook
 
 GROUPS = 4
 
@@ -51,10 +53,21 @@ class Spoil(Hook):
                 p.data.copy_(kept)
 
 
-def train(folder, *hooks, patience=3):
+class Poison(Hook):
+    """NaN in a weight, for good, after the step of one iteration."""
+
+    def __init__(self, at, where='stem.bias'):
+        self.at, self.where = at, where
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter + 1 == self.at:
+            runner.model.get_parameter(self.where).data[0] = float('nan')
+
+
+def train(folder, *hooks, patience=3, model=None, checkpoint=None):
     torch.manual_seed(0)
     runner = Runner(
-        Two(),
+        model or Two(),
         work_dir=str(folder),
         experiment_name=folder.name,
         train_dataloader=dict(
@@ -65,7 +78,7 @@ def train(folder, *hooks, patience=3):
         ),
         train_cfg=dict(by_epoch=True, max_epochs=2),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3)),
-        default_hooks=dict(checkpoint=None),
+        default_hooks=dict(checkpoint=checkpoint),
         custom_hooks=[*hooks, NumericsHook(patience=patience)],
     )
     try:
@@ -81,6 +94,15 @@ def spoil_groups(model):
     weight = model.second.conv_out.weight.data
     weight[4] = float('nan')
     weight[13] = float('inf')
+
+
+def spoil_stem(model):
+    model.stem.bias.data[3] = float('inf')
+
+
+EACH_ITERATION = dict(
+    type='CheckpointHook', by_epoch=False, interval=1, max_keep_ckpts=1
+)
 
 
 def test_healthy_run_says_nothing(tmp_path):
@@ -104,10 +126,7 @@ def test_block_and_groups_are_named_once(tmp_path):
 
 
 def test_fault_before_the_blocks(tmp_path):
-    def spoil(model):
-        model.stem.bias.data[3] = float('inf')
-
-    runner = train(tmp_path, Spoil(spoil, 2))
+    runner = train(tmp_path, Spoil(spoil_stem, 2))
     assert 'first: its input is not finite, so the fault lies before' in (
         runner.said
     )
@@ -126,9 +145,11 @@ def test_fault_behind_the_blocks(tmp_path):
 def test_patience_ends_it(tmp_path):
     with pytest.raises(
         NonFiniteError,
-        match='3 iterations in a row, up to 9, were not finite: second: ',
+        match='3 iterations in a row, up to 9, were not finite. '
+        'It began in iteration 7, rank 0: second: input finite',
     ):
-        train(tmp_path, Spoil(spoil_groups, 7, 8, 9))
+        # what comes of it begins elsewhere
+        train(tmp_path, Spoil(spoil_groups, 7), Spoil(spoil_stem, 8, 9))
 
 
 def test_single_ones_do_not_add_up(tmp_path):
@@ -136,6 +157,81 @@ def test_single_ones_do_not_add_up(tmp_path):
     runner = train(tmp_path, Spoil(spoil_groups, *steps))
     assert runner.iter == 12
     assert runner.said.count('ERROR') == 3
+
+
+def test_single_ones_are_saved_as_ever(tmp_path):
+    steps = (2, 6, 12)  # the last one, too
+    runner = train(
+        tmp_path, Spoil(spoil_groups, *steps), checkpoint=EACH_ITERATION
+    )
+    assert 'no checkpoint is saved' not in runner.said
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_12.pth']
+
+
+def test_nan_does_not_replace_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(NonFiniteError, match='3 iterations in a row, up to 8'):
+        train(tmp_path, Poison(5), checkpoint=EACH_ITERATION)
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_4.pth']
+    saved = tmp_path / 'iter_4.pth'
+    assert (tmp_path / 'last_checkpoint').read_text() == str(saved)
+    weights = torch.load(saved)['state_dict']
+    assert all(torch.isfinite(w).all() for w in weights.values())
+    (log,) = tmp_path.glob('*/*.log')
+    (line,) = [
+        x for x in log.read_text().splitlines() if 'no checkpoint is' in x
+    ]
+    assert 'WARNING' in line
+    assert 'while weights are not finite, such as stem.bias' in line
+
+
+def test_preempted_run_does_not_save_nan(tmp_path):
+    class Preempt(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if runner.iter + 1 == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    hooks = (Poison(4), Preempt(), PreemptionHook())
+    try:
+        with pytest.raises(SystemExit) as end:
+            train(tmp_path, *hooks, checkpoint=EACH_ITERATION)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 143
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_3.pth']
+    assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_3.pth')
+
+
+def test_saved_again_when_finite_again(tmp_path):
+    """Two in a row are not saved, the next one is."""
+    runner = train(
+        tmp_path, Spoil(spoil_groups, 3, 4, 8, 9), checkpoint=EACH_ITERATION
+    )
+    assert runner.said.count('no checkpoint is saved while 2 iterat') == 2
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_12.pth']
+
+
+@pytest.mark.parametrize(
+    'hook, fault',
+    [
+        (Poison(12), 'weights are not finite, such as stem.bias'),
+        (
+            Spoil(spoil_groups, 11, 12),
+            '2 iterations in a row were not finite. It began in iteration 11',
+        ),
+    ],
+)
+def test_nan_at_the_very_end_is_an_error(tmp_path, hook, fault):
+    with pytest.raises(NonFiniteError, match=f'ended while {fault}'):
+        train(tmp_path, hook, checkpoint=EACH_ITERATION)
+
+
+def test_mask_with_infinities_is_no_fault(tmp_path):
+    model = Two()
+    model.register_buffer('mask', torch.tensor([0.0, float('-inf')]))
+    runner = train(tmp_path, model=model, checkpoint=EACH_ITERATION)
+    assert 'finite' not in runner.said
+    assert (tmp_path / 'iter_12.pth').is_file()
 
 
 def test_sums_of_half_precision_do_not_overflow(tmp_path):
