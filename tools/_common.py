@@ -13,7 +13,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from _config_errors import config_message, unread_keys
+from _config_checks import find_mistakes
+from _config_errors import config_message
 
 # Before torch is imported. On a CPU that is shared, with the data loaders or
 # with somebody else, threads that spin while they wait made training 50 times
@@ -93,6 +94,17 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that the hosts' train.py and test.py have in common."""
     from mmengine.config import DictAction
 
+    class KeyValueAction(DictAction):
+        def __call__(self, parser, namespace, values, option_string=None):
+            for value in values:
+                if '=' not in value:
+                    from cgnl_mm.errors import SetupError
+
+                    raise SetupError(
+                        f'{option_string} takes KEY=VALUE, got {value!r}'
+                    )
+            super().__call__(parser, namespace, values, option_string)
+
     parser.add_argument(
         '--work-dir',
         help="folder for logs and checkpoints; default: the config's, "
@@ -109,7 +121,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=KeyValueAction,
         metavar='KEY=VALUE',
         help='change settings of the config: a.b=1 c="[x,y]" d="[(1,2)]" '
         '(quotes around lists, no white space inside)',
@@ -180,11 +192,8 @@ def load_config(args: argparse.Namespace):
     except (KeyError, TypeError) as error:
         raise SetupError(f'--cfg-options: {error.args[0]}') from error
 
-    for key, near in unread_keys(cfg).items():
-        raise SetupError(
-            f'nothing reads the key {key!r} of {path}: did you mean {near!r}? '
-            'A variable of your own needs another name'
-        )
+    for mistake in find_mistakes(cfg):
+        raise SetupError(mistake)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

@@ -95,6 +95,12 @@ def _split(plugins, owner, host_plugins) -> Tuple[list, list]:
                 f"cfg=dict(type='CGNL2d'), got {plugin.get('cfg')!r}"
             )
         if is_theirs:
+            stages = plugin.get('stages')
+            if isinstance(stages, (list, tuple)) and not any(stages):
+                raise ConfigError(
+                    f'{where}: stages={stages!r} names no stage, so no block '
+                    'would be built; leave the plugin out'
+                )
             theirs.append(plugin)
         elif 'after_blocks' in plugin:
             ours.append((where, plugin))
@@ -170,6 +176,12 @@ def _resolve(backbone, where, plugin) -> Dict[str, List[int]]:
             f'{where}: after_blocks must have one tuple of units for each of '
             f'the {len(stages)} stages ({", ".join(stages)}), got '
             f'{after_blocks!r}'
+        )
+    if not any(after_blocks):
+        raise ConfigError(
+            f'{where}: after_blocks={after_blocks!r} names no unit, so no '
+            'block would be built; leave the plugin out, or name units, e.g. '
+            '(-2,) for a stage'
         )
     resolved = {}
     for index, (stage_name, units) in enumerate(zip(stages, after_blocks)):

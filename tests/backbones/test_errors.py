@@ -54,6 +54,22 @@ MISUSES = {
         [dict(cfg=CGNL2D, after_blocks=((), (), (1.0,), ()))],
         ['(layer3)', 'integers', 'got 1.0'],
     ),
+    'no unit in any stage': (
+        TWO,
+        {},
+        [dict(cfg=CGNL2D, after_blocks=((), (), (), ()))],
+        ['plugins[0]', '((), (), (), ())', 'no block would be built'],
+    ),
+    "no stage in mmdet's own form": (
+        DET,
+        {},
+        [
+            dict(
+                cfg=CGNL2D, stages=(False,) * 4, position='after_conv3'
+            )
+        ],
+        ['plugins[0]', 'stages=(False, ', 'no block would be built'],
+    ),
     'text': (
         TWO,
         {},

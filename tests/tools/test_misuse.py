@@ -6,14 +6,23 @@ block's own settings in tests/blocks/test_errors.py.
 
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / 'configs'
 PLUGINS = """
 model['backbone'].update(
     type='PluginResNet',
     plugins=[dict(cfg=dict(type={type!r}, {options}), after_blocks={after})])
+"""
+
+
+# the video demo instead of `tiny.py`
+ACTION = f"""
+_base_ = {str(CONFIGS / 'i3d_r18_cgnl_movingdigits.py')!r}
 """
 
 
@@ -99,7 +108,11 @@ MISUSES = {
     ),
     'depth that there is not': (
         "model['backbone']['depth'] = 17",
-        ['17'],
+        ['ResNet: ', 'depth 17'],
+    ),
+    'depth as text': (
+        "model['backbone']['depth'] = '18'",
+        ['ResNet: ', "depth='18' is text: write depth=18"],
     ),
     'typo in the name of a transform': (
         "train_dataloader['dataset']['pipeline'] = [dict(type='LoadImage')]",
@@ -150,6 +163,170 @@ MISUSES = {
         "load_from = 'no.pth'",
         ['load_from', "'no.pth'"],
     ),
+    # ---- while the config is read
+    'a base that is not there': (
+        "_base_ = './no_base.py'",
+        ['bad.py', '_base_', 'no_base.py', 'No such file'],
+    ),
+    'a bracket that is not closed': (
+        'model = dict(',
+        ['bad.py, line 35', "'(' was never closed"],
+    ),
+    'a name that is not defined': (
+        "model['head']['num_classes'] = three",
+        ['bad.py, line 35', "name 'three' is not defined"],
+    ),
+    'a key that the config does not have': (
+        "model['haed'].update(num_classes=3)",
+        ['bad.py, line 35', 'KeyError', 'haed'],
+    ),
+    'plugins as a dict over the list of a base': (
+        ACTION + """
+model = dict(backbone=dict(plugins=dict(
+    cfg=dict(type='CGNL3d'), after_blocks=((), (0,), (), ()))))""",
+        ['bad.py', 'plugins is a list in the base', 'plugins=[dict(...)]'],
+    ),
+    # ---- what the Runner takes
+    'hooks as a dict': (
+        "custom_hooks = dict(type='NumericsHook')",
+        ['custom_hooks must be a list', "{'type': 'NumericsHook'}"],
+    ),
+    'a hook by its name': (
+        "custom_hooks = 'NumericsHook'",
+        ['custom_hooks must be a list', "'NumericsHook'"],
+    ),
+    'hooks by their names': (
+        "custom_hooks = ['NumericsHook']",
+        ['each item a dict', "['NumericsHook']"],
+    ),
+    'a default hook as a number': (
+        "default_hooks['checkpoint'] = 3",
+        ['hook should be an instance of Hook or dict', '3'],
+    ),
+    'weights as a number': (
+        'load_from = 3',
+        ['load_from must be text, got 3'],
+    ),
+    'a path to resume from': (
+        "resume = 'a.pth'",
+        ["resume='a.pth'", 'start anew', 'bad.py --resume a.pth'],
+    ),
+    'no optimizer': (
+        'optim_wrapper = None',
+        ['either all None or not None', 'optim_wrapper=None'],
+    ),
+    'no data to train on': (
+        'train_dataloader = None',
+        ['either all None or not None', 'train_dataloader=None'],
+    ),
+    'typo in the settings of the loop': (
+        'train_cfg = dict(by_epoch=True, max_epoch=2)',
+        ["'max_epoch'", 'EpochBasedTrainLoop', 'did you mean max_epochs'],
+    ),
+    'epochs as text': (
+        "train_cfg['max_epochs'] = '2'",
+        ["max_epochs='2' is text: write max_epochs=2"],
+    ),
+    'interval as text': (
+        "train_cfg['val_interval'] = '2'",
+        ["val_interval='2' is text: write val_interval=2"],
+    ),
+    'learning rate as text': (
+        "optim_wrapper['optimizer']['lr'] = '0.01'",
+        ["SGD: lr='0.01'", 'write lr=0.01'],
+    ),
+    'milestones as a number': (
+        "param_scheduler['milestones'] = 3",
+        ['MultiStepLR: milestones=3', 'not iterable'],
+    ),
+    'no samples in a batch': (
+        "train_dataloader['batch_size'] = 0",
+        ['batch_size=0'],
+    ),
+    'batch size as text': (
+        "train_dataloader['batch_size'] = '8'",
+        ["batch_size='8' is text"],
+    ),
+    'negative workers': (
+        "train_dataloader['num_workers'] = -1",
+        ['num_workers', 'non-negative'],
+    ),
+    # ---- files that are not there
+    'wrong folder of the data': (
+        "train_dataloader['dataset']['data_root'] = 'data/trian'",
+        ['CustomDataset', "no file or folder 'data/trian/'"],
+    ),
+    'initial weights that are not there': (
+        "model['backbone']['init_cfg'] = dict("
+        "type='Pretrained', checkpoint='no.pth')",
+        ['weights of ResNet', "no file 'no.pth'"],
+    ),
+    'a network that torchvision does not have': (
+        "model['backbone']['init_cfg'] = dict("
+        "type='Pretrained', checkpoint='torchvision://resnet19')",
+        ["'torchvision://resnet19'", 'did you mean', 'resnet18'],
+    ),
+    # ---- what a backbone takes
+    'more frozen stages than there are': (
+        "model['backbone']['frozen_stages'] = 9",
+        ['ResNet: frozen_stages=9', '-1 to 4'],
+    ),
+    'the same with blocks': (
+        block() + "model['backbone']['frozen_stages'] = 9",
+        ['PluginResNet: frozen_stages=9', '-1 to 4'],
+    ),
+    'an output that there is not': (
+        "model['backbone']['out_indices'] = (4,)",
+        ['ResNet: out_indices=(4,)', 'max(out_indices) < num_stages'],
+    ),
+    'plugins of a base for a backbone without them': (
+        ACTION + "model = dict(backbone=dict(type='ResNet3d'))",
+        ["unexpected keyword argument 'plugins'", "type='PluginResNet3d'"],
+    ),
+    # ---- a block that nobody would miss
+    'plugins beside the model': (
+        "plugins = [dict(cfg=dict(type='CGNL2d'), "
+        'after_blocks=((), (0,), (), ()))]',
+        ['nothing reads `plugins`', 'model=dict(backbone=dict(plugins='],
+    ),
+    'plugins that name no unit': (
+        block(after=((), (), (), ())),
+        ['names no unit', 'no block would be built'],
+    ),
+    # ---- the first iteration
+    'fewer classes than labels': (
+        "model['head']['num_classes'] = 1",
+        ['label 1', 'num_classes=1'],
+    ),
+    'fewer classes than labels, in mmaction': (
+        ACTION + """
+model = dict(cls_head=dict(num_classes=1))
+data = dict(num_train=16, num_test=8)
+loader = dict(num_workers=0, persistent_workers=False, dataset=data)
+train_dataloader = val_dataloader = loader
+""",
+        ['out of the range of num_classes=1'],
+    ),
+    'channels of the head that do not fit': (
+        "model['head']['in_channels'] = 32",
+        ['head.fc', 'in_channels=32', '64 come in'],
+    ),
+}
+
+# options of train.py, and what the message holds
+OPTIONS = {
+    'a work folder that is a file': (
+        ['--work-dir', 'tiny.txt'],
+        ['work_dir', 'tiny.txt', 'File exists'],
+    ),
+    'a work folder below a file': (
+        ['--work-dir', 'tiny.txt/run'],
+        ['work_dir', 'tiny.txt/run', 'Not a directory'],
+    ),
+    'an option without a value': (
+        ['--cfg-options', 'model.head.num_classes'],
+        ['--cfg-options takes KEY=VALUE', "'model.head.num_classes'"],
+    ),
 }
 
 
@@ -160,6 +337,8 @@ def write(project, tmp_path, monkeypatch):
 
     def write(lines, name='bad.py'):
         text = (project / 'tiny.py').read_text()
+        if lines.startswith(ACTION):
+            text = ''
         (tmp_path / name).write_text(f'{text}\n{lines}\n')
         return name
 
@@ -174,6 +353,65 @@ def test_misuse(write, name, message_of):
     )
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize('name', OPTIONS)
+def test_misuse_of_options(write, name, message_of, tmp_path):
+    (tmp_path / 'tiny.txt').touch()
+    options, parts = OPTIONS[name]
+    message = message_of('train', write(''), *options)
+    for part in parts:
+        assert part in message
+
+
+# classes of a user with a fault of their own, and what the traceback ends in
+FAULTY = """
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module(force=True)
+class OwnHook(Hook):
+    def __init__(self, size=3):
+        {init}
+
+    def before_train(self, runner):
+        {train}
+
+    def double(self, size):
+        return size + self
+"""
+
+
+@pytest.mark.parametrize(
+    'lines, kind',
+    [
+        (dict(init='self.size = [][0]'), IndexError),
+        (dict(init='self.size = len(None)'), TypeError),
+        (dict(init='self.size = {}["size"]'), KeyError),
+        (dict(init='self.size = 1 / 0'), ZeroDivisionError),
+        # in a function that is given the setting
+        (dict(init='self.size = self.double(size)'), TypeError),
+        (dict(train='self.size["a"]'), AttributeError),
+        (dict(train='len(runner)'), TypeError),
+        (dict(train='assert runner is None'), AssertionError),
+        (dict(train='open("/no/file")'), FileNotFoundError),
+    ],
+)
+def test_faults_keep_their_traceback(
+    write, load_tool, monkeypatch, tmp_path, lines, kind
+):
+    code = FAULTY.format(**{'init': 'pass', 'train': 'pass', **lines})
+    (tmp_path / 'own_hook.py').write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop('own_hook', None)
+    name = write(
+        "custom_imports = dict(imports=['cgnl_mm', 'own_hook'])\n"
+        "custom_hooks = [dict(type='OwnHook', size=3)]"
+    )
+    module = load_tool('train')
+    monkeypatch.setattr(sys, 'argv', ['train', name])
+    with pytest.raises(kind):
+        module.run(module.main)
 
 
 def test_other_number_of_classes_than_the_checkpoint(
@@ -195,22 +433,35 @@ def test_other_number_of_classes_than_the_checkpoint(
     )  # fmt: skip
     assert 'backbone.layer2.cgnl_0.theta.weight' in message
     # and one that the config leaves out
-    saved = torch.load(weights, weights_only=False)
+    saved = torch.load(weights, weights_only=True)
     saved['state_dict']['backbone.layer2.cgnl_0.g.weight'] = torch.ones(1)
     torch.save(saved, weights)
     message = message_of('test', 'two.py', weights)
     assert 'backbone.layer2.cgnl_0.g.weight' in message
 
 
+def test_types_of_our_own_configs_are_right():
+    """And of what they inherit from the hosts."""
+    import_module('cgnl_mm')
+    from mmengine.config import Config
+
+    sys.path.insert(0, str(ROOT / 'tools'))
+    from _config_checks import find_mistakes
+
+    files = sorted(CONFIGS.glob('*.py'))
+    assert len(files) > 20
+    for file in files:
+        assert list(find_mistakes(Config.fromfile(file))) == [], file
+
+
 @pytest.mark.parametrize('host', ['mmpretrain', 'mmaction', 'mmdet'])
 def test_keys_of_the_hosts_own_configs_are_no_typos(host):
     """Every top-level key of some thousand configs."""
     import re
-    from pathlib import Path
 
     import_module('cgnl_mm')
-    sys.path.insert(0, str(Path(__file__).parents[2] / 'tools'))
-    from _config_errors import unread_keys
+    sys.path.insert(0, str(ROOT / 'tools'))
+    from _config_checks import unread_keys
 
     folder = Path(import_module(host).__file__).parent / '.mim/configs'
     keys = {}
