@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, field
 from subprocess import Popen
 
-from _reproduce_run import Run, RunError
+from _common import ROOT
+from _reproduce_run import Run, RunError, commit_of
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -107,7 +108,10 @@ class Pool:
                 return
             at_start = run.progress()
             commands = run.commands()
-            process = run.start(next(commands), devices)
+            command = next(commands)  # makes the folder
+            # now, as the tool may outlive a change of the code
+            run.note_commit(commit_of(ROOT))
+            process = run.start(command, devices)
         except BaseException as error:
             run.unlock()
             self.free.append(devices)

@@ -3,6 +3,7 @@
 import csv
 import math
 import statistics
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 WHICH = ('last', 'best')  # epoch
+# of a record's environment
+NO_VERSIONS = (
+    'commit', 'CPU', 'GPU', 'runs at a time', 'GPUs per run', 'threads',
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,8 @@ class Results:
             ]
         header += [
             *self.grid.scalars, 'parameters', 'flops', 'train_seconds',
-            'memory_mb', 'memory_of', 'sessions', 'reason',
+            'memory_mb', 'memory_of', 'sessions', 'commit', 'versions',
+            'reason',
         ]  # fmt: skip
         with open(path, 'w', newline='', encoding='utf-8') as file:
             writer = csv.DictWriter(
@@ -174,7 +180,29 @@ class Results:
         row.update(record['scalars'])
         for key in ('train_seconds', 'memory_mb', 'memory_of', 'sessions'):
             row[key] = record[key]
+        row['commit'] = _commit(record)
+        row['versions'] = ', '.join(
+            f'{name} {value}'
+            for name, value in record['environment'].items()
+            if name not in NO_VERSIONS
+        )
         return row
+
+    def warnings(self) -> list[str]:
+        """What makes the runs of a table less than comparable."""
+        found = []
+        for what, of in (
+            ('commits', _commit),
+            ('versions of torch', lambda r: r['environment'].get('torch', '')),
+        ):
+            counts = Counter(of(r) or 'unknown' for r in self.records.values())
+            if len(counts) > 1:
+                told = ', '.join(f'{n} of {k}' for k, n in counts.items())
+                found.append(
+                    f'the runs are of several {what}: {told}. The column '
+                    'of results.csv tells which'
+                )
+        return found
 
     def as_markdown(self) -> str:
         """Table, how to read it, and where it comes from."""
@@ -195,6 +223,7 @@ class Results:
         ]
         if missing:
             parts.append('Missing:\n\n' + '\n'.join(missing))
+        parts += [f'Warning: {text}.' for text in self.warnings()]
         parts.append(self._environment())
         return '\n\n'.join(parts) + '\n'
 
@@ -237,8 +266,8 @@ class Results:
                 ),
                 _amount(cost.get('params')),
                 _amount(cost.get('flops')),
-                _mean(self.of_runs(cell.name, 'train_seconds')),
-                _mean(self.of_runs(cell.name, 'memory_mb')),
+                _median(self.of_runs(cell.name, 'train_seconds')),
+                _median(self.of_runs(cell.name, 'memory_mb')),
                 *(
                     _published(cell.published.get(source))
                     for source in sources
@@ -268,8 +297,9 @@ class Results:
             'with the same seed (same initial weights, same order of the '
             f'data), [{CONFIDENCE:.0%} confidence interval by t]; p of the '
             'paired t test, adjusted for the number of cells (Holm). '
-            'Training: mean time of an iteration times their number. Two '
-            'FLOPs are one multiply-add.'
+            'Training: median time of an iteration times their number, of '
+            'the seeds the median; memory likewise. Two FLOPs are one '
+            'multiply-add.'
         )
         if self.grid.scalars:
             text += (
@@ -338,8 +368,15 @@ def _range(values: list[float]) -> str:
     )
 
 
-def _mean(values: list[float]) -> str:
-    return f'{statistics.fmean(values):.0f}' if values else '-'
+def _median(values: list[float]) -> str:
+    """Of seconds: one run beside a busy neighbour must not be the mean."""
+    return f'{statistics.median(values):.0f}' if values else '-'
+
+
+def _commit(record: dict) -> str:
+    """A '+' says that files differed from it; old records say it so."""
+    commit = record['environment'].get('commit', '')
+    return commit.replace(' with changes', '+')
 
 
 def _amount(value) -> str:
@@ -355,6 +392,12 @@ def _published(row: list | None) -> str:
     if not row or all(value is None for value in row):
         return '-'
     return ' / '.join('-' if v is None else f'{v:.2f}' for v in row)
+
+
+def _baselines(grid: Grid) -> str:
+    """What the differences of a grid are to."""
+    of = {cell.baseline for cell in grid.cells.values() if cell.baseline}
+    return next(iter(of)) if len(of) == 1 else "each cell's own baseline"
 
 
 def plot(results: Results, path: Path) -> None:
@@ -404,7 +447,7 @@ def plot(results: Results, path: Path) -> None:
     left.set_ylim(len(names) - 0.5, -0.5)  # those without a run, too
     right.axvline(0, color='gray', linewidth=0.8)
     right.set(
-        xlabel=f'difference to the baseline{unit}',
+        xlabel=f'difference to {_baselines(grid)}{unit}',
         title=f'paired by seed, {CONFIDENCE:.0%} confidence interval',
     )
     for color, which in (('C0', 'last epoch'), ('C1', 'best epoch')):

@@ -180,6 +180,24 @@ class Run:
                 + ['--work-dir', self.folder / f'test_{name}'],
             )
 
+    def note_commit(self, commit: str) -> None:
+        """Remember what code a session runs; the plan does not ask for it.
+
+        Args:
+            commit (str): Of this checkout; empty if there is none.
+        """
+        path = self.folder / 'commits.json'
+        seen = read_json(path) or []
+        if commit and commit not in seen:
+            write_json(path, [*seen, commit])
+
+    def _with_commits(self, environment: dict) -> dict:
+        """The environment, with the code of all sessions."""
+        seen = read_json(self.folder / 'commits.json')
+        if not seen:
+            return environment
+        return {**environment, 'commit': ' and '.join(seen)}
+
     def environment(self) -> dict:
         """Variables for its processes."""
         return {'PYTHON': sys.executable}
@@ -266,12 +284,13 @@ class Run:
                 pattern: typical(curves, pattern)
                 for pattern in self.grid.scalars
             },
-            train_seconds=statistics.fmean(r['time'] for r in steps)
+            # the first iteration warms up, and others share the machine
+            train_seconds=statistics.median(r['time'] for r in steps)
             * max(r['step'] for r in steps),
             memory_mb=gpu or round(peak_rss_mb),
             memory_of='GPU' if gpu else 'process',
             sessions=len(list(self.folder.glob('*/vis_data'))),
-            environment=environment,
+            environment=self._with_commits(environment),
         )
         if self.grid.test:
             self._replace_by_test(record)
@@ -323,6 +342,34 @@ class Run:
                 if not results or name not in results:
                     raise RunError(f'no {name!r} among the results: {folder}')
                 record['metrics'][name][which] = results[name]
+
+
+def commit_of(folder: Path) -> str:
+    """Short hash of a checkout's commit.
+
+    Args:
+        folder (Path): Its root.
+
+    Returns:
+        str: With a '+' if files differ from it; empty for an installation,
+        also one inside of somebody else's checkout.
+    """
+    if not (folder / '.git').exists():
+        return ''
+    git = ['git', '-C', str(folder)]
+    try:
+        commit, changed = (
+            subprocess.run(
+                [*git, *options], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for options in (
+                ('rev-parse', '--short', 'HEAD'),
+                ('status', '--porcelain'),
+            )
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ''
+    return commit + ('+' if changed else '')
 
 
 def make_plan(cfg, train_args: list[str], gpus_per_run: int = 1) -> dict:

@@ -277,13 +277,14 @@ def costs_of(
 
 def environment(devices: list, args: argparse.Namespace) -> dict:
     """Versions and hardware."""
+    from _reproduce_run import commit_of
+
     import cgnl_mm
 
     found = dict(cgnl_mm=cgnl_mm.__version__)
-    commit = _output('git', '-C', ROOT, 'rev-parse', '--short', 'HEAD')
+    commit = commit_of(ROOT)
     if commit:
-        changed = _output('git', '-C', ROOT, 'status', '--porcelain')
-        found['commit'] = commit + (' with changes' if changed else '')
+        found['commit'] = commit
     found['Python'] = platform.python_version()
     for package in PACKAGES:
         try:
@@ -396,6 +397,8 @@ def main() -> None:
         costs_of(grid, list(trained), configs, root, not interrupted),
         shlex.join(command),
     )
+    for warning in results.warnings():
+        console.print(f'warning: {warning}', markup=False, soft_wrap=True)
     results.write_csv(out / 'results.csv')
     (out / 'results.md').write_text(results.as_markdown(), encoding='utf-8')
     plot(results, out / 'results.png')

@@ -379,6 +379,105 @@ def test_changed_config_never_passes_for_the_old_one(copy, project, run_tool):
     assert 'base/seed_0: trained with another config' in done.stdout
 
 
+def test_rows_tell_commit_and_versions(reproduced):
+    for row in rows_of(reproduced[0]).values():
+        if (ROOT / '.git').exists():
+            assert re.fullmatch(r'[0-9a-f]{7,}\+?', row['commit'])
+        else:
+            assert row['commit'] == ''
+        version = torch.__version__.split('+')[0]
+        assert f'torch {version}' in row['versions']
+        assert 'threads' not in row['versions']
+
+
+def test_mixed_code_is_said_and_invalidates_nothing(copy, project, run_tool):
+    for seed, commit, version in (
+        (0, '02bf016 with changes', '2.0'),  # as records once said it
+        (1, 'abcdef0', '2.1'),
+    ):
+        path = copy / f'base/seed_{seed}/record.json'
+        record = json.loads(path.read_text())
+        record['environment'].update(commit=commit, torch=version)
+        path.write_text(json.dumps(record))
+    done = run_tool('reproduce.py', 'mini.yaml', '--report-only',
+                    '--work-dir', copy, cwd=project)  # fmt: skip
+    assert '4 of 4 runs are finished' in done.stdout
+    text = (copy / 'results.md').read_text()
+    for told in (done.stdout.replace('warning', 'Warning'), text):
+        assert 'Warning: the runs are of several commits: 1 of 0' in told
+        assert 'Warning: the runs are of several versions of torch: ' in told
+        assert '1 of 2.0, ' in told and '1 of 2.1' in told
+    rows = rows_of(copy)
+    assert rows['base', 0]['commit'] == '02bf016+'
+    assert rows['base', 1]['commit'] == 'abcdef0'
+
+
+def test_commit_of_a_checkout(modules, tmp_path):
+    commit_of = modules('_reproduce_run').commit_of
+
+    def git(*options):
+        return subprocess.run(
+            ['git', '-c', 'user.name=a', '-c', 'user.email=a@b', *options],
+            cwd=tmp_path, check=True, capture_output=True, text=True,
+        ).stdout.strip()  # fmt: skip
+
+    git('init')
+    assert commit_of(tmp_path) == ''  # no commit yet
+    (tmp_path / 'a').touch()
+    git('add', 'a')
+    git('commit', '-m', 'a')
+    short = git('rev-parse', '--short', 'HEAD')
+    assert commit_of(tmp_path) == short
+    (tmp_path / 'a').write_text('changed')
+    assert commit_of(tmp_path) == f'{short}+'
+    # installed in a folder of somebody else's checkout
+    (tmp_path / 'site-packages').mkdir()
+    assert commit_of(tmp_path / 'site-packages') == ''
+
+
+def test_session_of_another_commit_is_remembered(copy, project, modules):
+    run = run_of('base', 0, copy, project, modules)
+    (first,) = json.loads((run.folder / 'commits.json').read_text())
+    run.note_commit('abcdef0')
+    run.note_commit('abcdef0')
+    found = run.finish(100.0, dict(commit='abcdef0'))['environment']
+    assert found['commit'] == f'{first} and abcdef0'
+    assert run.state() == 'finished'
+
+
+def run_of(cell, seed, folder, project, modules):
+    grids = modules('_reproduce_grid')
+    grid = grids.read_grid(str(project / 'mini.yaml'))
+    cfg = grids.resolve(grid.cells[cell])
+    return modules('_reproduce_run').Run(
+        grid, grid.cells[cell], seed, cfg, folder, []
+    )
+
+
+def test_slow_iteration_is_not_the_time_of_training(copy, project, modules):
+    run = run_of('base', 0, copy, project, modules)
+    before = run.finish(100.0, {})['train_seconds']
+    (log,) = run.folder.glob('*/vis_data/scalars.json')
+    first, *others = log.read_text().splitlines()
+    slow = json.dumps({**json.loads(first), 'time': 1000.0})
+    log.write_text('\n'.join([slow, *others]))
+    after = run.finish(100.0, {})['train_seconds']
+    assert before / 2 < after < before * 2
+    # and a slow run is not that of its cell
+    assert modules('_reproduce_report')._median([13.0, 160.0, 15.0]) == '15'
+
+
+def test_baseline_of_the_plot_is_named(modules):
+    grids = modules('_reproduce_grid')
+    name = modules('_reproduce_report')._baselines
+    for file, label in (
+        ('digits', 'base'),
+        ('norms', "each cell's own baseline"),
+    ):
+        grid = grids.read_grid(str(GRIDS / f'{file}.yaml'))
+        assert name(grid) == label
+
+
 # ---------------------------------------------------------------- statistics
 
 
