@@ -55,8 +55,9 @@ def find_fault(path: str, with_optimizer: bool = False) -> Optional[str]:
 def find_latest(folder: str) -> Optional[str]:
     """Find the checkpoint from which a run goes on.
 
-    The one that ``last_checkpoint`` names, unless it is not whole: then the
-    newest whole one beside it. Every file that is passed over is logged.
+    The one that ``last_checkpoint`` names, or that of its name in the folder
+    if it is gone or was copied there, unless it is not whole: then the newest
+    whole one beside it. Every file that is passed over is logged.
 
     Args:
         folder (str): Work folder of the run.
@@ -75,12 +76,11 @@ def find_latest(folder: str) -> Optional[str]:
         named = file.read().strip()
     if '://' in named or osp.isdir(named):  # remote, or DeepSpeed's
         return named
-    # a run that was moved or copied names its files where they were
-    home = folder if _newest_first(folder) else osp.dirname(named)
-    first = osp.join(home, osp.basename(named))
-    for path in dict.fromkeys((first, *_newest_first(home))):
-        if not named and path == first:
-            continue
+    first, homes = _locate(named, folder)
+    found = [path for home in homes for path in _newest_first(home)]
+    for path in dict.fromkeys((first, *found) if named else found):
+        if osp.isdir(path):  # of DeepSpeed, which checks it itself
+            return path
         fault = find_fault(path, with_optimizer=path != first)
         if fault is None:
             return path
@@ -93,6 +93,28 @@ def find_latest(folder: str) -> Optional[str]:
         logging.WARNING,
     )
     return None
+
+
+def _locate(named: str, folder: str) -> tuple:
+    """Where a named checkpoint is now, and where to look for others.
+
+    A CheckpointHook may save elsewhere (``out_dir``); a run may have been
+    moved or copied, and names its files where they were.
+    """
+    here = osp.join(folder, osp.basename(named))
+    if osp.exists(named) and not _is_copy(here, named):
+        return named, (osp.dirname(named), folder)
+    if _newest_first(folder):
+        return here, (folder,)
+    return here, (osp.dirname(named),)
+
+
+def _is_copy(path: str, of: str) -> bool:
+    """Whether it may be one: as large, and not older."""
+    if not osp.exists(path):
+        return False
+    one, other = os.stat(path), os.stat(of)
+    return one.st_size == other.st_size and one.st_mtime >= other.st_mtime
 
 
 def _newest_first(folder: str) -> list:

@@ -15,8 +15,9 @@ Upstream: not reported.
 
 Cure: files are written under another name, flushed to the disk and renamed;
 what is outdated goes when the new one is there, and the new one knows of it,
-should the job be killed in between; resuming takes the newest whole checkpoint
-and names those that it passes over. A full disk is one message.
+should the job be killed in between; what lies in another run's folder stays;
+resuming takes the newest whole checkpoint and names those that it passes over.
+A full disk is one message.
 
 Delete when: mmengine does the four.
 """
@@ -38,6 +39,8 @@ from .workaround import Workaround
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # of the message hub: names of files that the checkpoint makes outdated
 OUTDATED = 'outdated_ckpts'
+# of a runner: path of the checkpoint from which it goes on
+RESUMED_FROM = '_resumed_from'
 
 
 def not_needed() -> Optional[str]:
@@ -80,13 +83,24 @@ def _put(self, obj: bytes, filepath) -> None:
 
 
 class _LaterRemoval:
-    """A file backend that notes what to remove."""
+    """A file backend that notes what to remove.
 
-    def __init__(self, backend, hub) -> None:
-        self.backend, self.hub, self.noted = backend, hub, []
+    It sees no file outside of the folder: what another run has saved is not
+    to be removed.
+    """
+
+    def __init__(self, backend, folder: str, hub, key: str) -> None:
+        self.backend, self.folder, self.noted = backend, folder, []
+        self.hub, self.key = hub, key
 
     def __getattr__(self, name: str):
         return getattr(self.backend, name)
+
+    def isfile(self, path: str) -> bool:
+        return _lies_in(path, self.folder) and self.backend.isfile(path)
+
+    def isdir(self, path: str) -> bool:
+        return _lies_in(path, self.folder) and self.backend.isdir(path)
 
     def remove(self, path: str) -> None:
         self._note(self.backend.remove, path)
@@ -96,8 +110,26 @@ class _LaterRemoval:
 
     def _note(self, remove, path: str) -> None:
         self.noted.append((remove, path))
-        names = {*self.hub.runtime_info.get(OUTDATED, ()), osp.basename(path)}
-        self.hub.update_info(OUTDATED, sorted(names))
+        names = {*self.hub.runtime_info.get(self.key, ()), osp.basename(path)}
+        self.hub.update_info(self.key, sorted(names))
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    if '://' in path:
+        return osp.dirname(path) == folder.rstrip('/')
+    return osp.realpath(osp.dirname(path)) == osp.realpath(folder)
+
+
+def _key(hook, runner) -> str:
+    """Of the message hub; each CheckpointHook of a runner has its own."""
+    number = _checkpoint_hooks(runner).index(hook)
+    return f'{OUTDATED}_{number}' if number else OUTDATED
+
+
+def _checkpoint_hooks(runner) -> list:
+    from mmengine.hooks import CheckpointHook
+
+    return [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
 
 
 def _removing_last(save):
@@ -106,7 +138,10 @@ def _removing_last(save):
     @functools.wraps(save)
     def wrapper(self, runner, *args, **kwargs):
         backend, hub = self.file_backend, runner.message_hub
-        self.file_backend = later = _LaterRemoval(backend, hub)
+        key = _key(self, runner)
+        self.file_backend = later = _LaterRemoval(
+            backend, self.out_dir, hub, key
+        )
         try:
             save(self, runner, *args, **kwargs)
         finally:
@@ -117,7 +152,7 @@ def _removing_last(save):
                 remove(path)
         # of a method within the other, the outer one's turn comes later
         if not isinstance(backend, _LaterRemoval) and later.noted:
-            hub.update_info(OUTDATED, [])
+            hub.update_info(key, [])
 
     return wrapper
 
@@ -133,34 +168,75 @@ def _current(hook) -> set:
 
 def _taking_up(before_train):
     """Wrap CheckpointHook.before_train: what a resumed run has to know."""
+
     from mmengine.dist import is_main_process
 
     @functools.wraps(before_train)
     def wrapper(self, runner):
+        hub, key = runner.message_hub, _key(self, runner)
+        loaded = getattr(runner, RESUMED_FROM, None)
+        own = loaded is not None and _is_own(loaded, runner)
+        if loaded is not None and not own:
+            # what has one of these names here is another run's
+            for name in {key, 'keep_ckpt_ids'} & set(hub.runtime_info):
+                hub.update_info(name, [])
         before_train(self, runner)
-        hub, backend = runner.message_hub, self.file_backend
+        backend = self.file_backend
 
-        def here(path: Optional[str]) -> Optional[str]:
+        def now(path: Optional[str]) -> Optional[str]:
             # the folder may be a copy of the one where it was saved
-            return path and backend.join_path(self.out_dir, osp.basename(path))
+            if not own or not path:
+                return path
+            here = backend.join_path(self.out_dir, osp.basename(path))
+            return here if backend.exists(here) else path
 
-        self.last_ckpt = self.last_ckpt or here(
-            hub.runtime_info.get('last_ckpt')
-        )
+        last = self.last_ckpt or now(hub.runtime_info.get('last_ckpt'))
+        if last and backend.exists(last):
+            self.last_ckpt = last
         if getattr(self, 'best_ckpt_path', None):
-            self.best_ckpt_path = here(self.best_ckpt_path)
-        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            self.best_ckpt_path_dict[key] = here(path)
+            self.best_ckpt_path = now(self.best_ckpt_path)
+        for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[name] = now(path)
         # the job was killed after it saved, before it removed them
-        outdated = hub.runtime_info.get(OUTDATED)
-        if not outdated:
-            return
-        for path in {here(name) for name in outdated} - _current(self):
-            if is_main_process() and backend.isfile(path):
-                backend.remove(path)
-            elif is_main_process() and backend.isdir(path):
-                backend.rmtree(path)
-        hub.update_info(OUTDATED, [])
+        for name in hub.runtime_info.get(key, ()):
+            path = backend.join_path(self.out_dir, name)
+            if (
+                is_main_process()
+                and path not in _current(self)
+                and _is_older(path, loaded)
+            ):
+                (backend.rmtree if osp.isdir(path) else backend.remove)(path)
+        if hub.runtime_info.get(key):
+            hub.update_info(key, [])
+
+    return wrapper
+
+
+def _is_own(path: str, runner) -> bool:
+    """Whether a checkpoint lies where a run saves its own."""
+    folders = {runner.work_dir}
+    name = osp.basename(runner.work_dir.rstrip(osp.sep))
+    for hook in _checkpoint_hooks(runner):
+        if hook.out_dir is not None:  # as given, or with the run's name
+            folders |= {hook.out_dir, osp.join(hook.out_dir, name)}
+    return any(_lies_in(path, folder) for folder in folders)
+
+
+def _is_older(path: str, than: str) -> bool:
+    if not osp.exists(path) or not osp.exists(than):  # or remote
+        return False
+    return not osp.samefile(path, than) and (
+        osp.getmtime(path) <= osp.getmtime(than)
+    )
+
+
+def _noting(resume):
+    """Wrap Runner.resume."""
+
+    @functools.wraps(resume)
+    def wrapper(self, filename, *args, **kwargs):
+        setattr(self, RESUMED_FROM, str(filename))
+        return resume(self, filename, *args, **kwargs)
 
     return wrapper
 
@@ -180,6 +256,14 @@ def _mend_search(module: ModuleType) -> None:
     module.find_latest_checkpoint = find_latest
 
 
+def _mend_runner(module: ModuleType) -> None:
+    for name in ('Runner', 'FlexibleRunner'):
+        runner = vars(module).get(name)
+        # each in its own module; others import it
+        if runner is not None and runner.__module__ == module.__name__:
+            runner.resume = _noting(runner.resume)
+
+
 def apply() -> None:
     after_import('mmengine.fileio.backends.local_backend', _mend_backend)
     after_import('mmengine.hooks.checkpoint_hook', _mend_hook)
@@ -191,6 +275,8 @@ def apply() -> None:
         'mmengine._strategy.base',
     ):
         after_import(name, _mend_search)
+    for name in ('mmengine.runner.runner', 'mmengine.runner._flexible_runner'):
+        after_import(name, _mend_runner)
 
 
 WORKAROUND = Workaround(

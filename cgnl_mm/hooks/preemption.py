@@ -14,6 +14,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ..compat.whole_checkpoints import RESUMED_FROM
 from .loaders import shelter_workers
 from .numerics import NumericsHook
 
@@ -32,9 +33,10 @@ class PreemptionHook(Hook):
     On a signal the iteration is finished, ``preempted.pth`` is written to
     the work folder, and every process exits with 128 + the signal's number
     (143 for SIGTERM). ``--resume`` takes it up; at the very next batch with
-    :class:`ExactResumeHook`, else in its epoch's first. Another signal, 5 s
-    later or more, ends the process at once; sooner it is the same one, which
-    a launcher of the same process group passes on.
+    :class:`ExactResumeHook`, else in its epoch's first; the file goes when
+    there is a later checkpoint. Another signal, 5 s later or more, ends the
+    process at once; sooner it is the same one, which a launcher of the same
+    process group passes on.
 
     Workers of the data loaders outlive the signals, so that one to the whole
     process group is fine (on Linux; elsewhere signal the main process).
@@ -68,6 +70,7 @@ class PreemptionHook(Hook):
         self._received = 0
         self._at = 0.0
         self._previous = {}
+        self._taken_up = False
 
     def before_train(self, runner: Runner) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -79,9 +82,31 @@ class PreemptionHook(Hook):
         for number in self.signals:
             self._previous[number] = signal.signal(number, self._receive)
         shelter_workers(runner, self.signals)
+        path = osp.join(runner.work_dir, FILE)
+        loaded = getattr(runner, RESUMED_FROM, '')
+        self._taken_up = (
+            dist.is_main_process()
+            and osp.exists(loaded)
+            and osp.exists(path)
+            and osp.samefile(loaded, path)
+        )
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        self._drop_taken_up(runner)
 
     def after_train(self, runner: Runner) -> None:
+        self._drop_taken_up(runner)
         self._restore()
+
+    def _drop_taken_up(self, runner: Runner) -> None:
+        """Remove the file that this run began with, if it has a later one."""
+        if not self._taken_up:
+            return
+        with open(osp.join(runner.work_dir, 'last_checkpoint')) as file:
+            named = file.read().strip()
+        if osp.basename(named) != FILE and osp.exists(named):
+            os.remove(osp.join(runner.work_dir, FILE))
+            self._taken_up = False
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
@@ -101,6 +126,8 @@ class PreemptionHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
     ) -> None:
         self._end_if_told(runner, runner.iter + 1)
+        if self._taken_up and self.every_n_train_iters(runner, 50):
+            self._drop_taken_up(runner)
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs=None

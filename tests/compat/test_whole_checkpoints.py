@@ -1,0 +1,211 @@
+"""Resumed runs: which checkpoint, and whose files they touch."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.hooks import CheckpointHook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+import cgnl_mm  # noqa: F401
+from cgnl_mm.checkpoints import find_latest
+
+
+class Net(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 1)
+
+    def forward(self, inputs, mode='tensor'):
+        if mode == 'predict':
+            return [inputs]
+        return dict(loss=self.head(inputs).square().mean())
+
+
+class Growing(BaseMetric):
+    """Each evaluation is the best one."""
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(score=RUNNING[-1].iter)
+
+
+RUNNING = []
+
+
+def train(folder, epochs, resume=None, hooks=(), best=True, **checkpoint):
+    loader = dict(
+        dataset=list(torch.randn(4, 3)),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_size=2,
+        collate_fn=lambda x: dict(inputs=torch.stack(x)),
+    )
+    if best:
+        checkpoint.update(save_best='score', rule='greater')
+    runner = Runner(
+        Net(),
+        work_dir=str(folder),
+        experiment_name=f'{folder.name}{len(RUNNING)}',
+        train_dataloader=loader,
+        val_dataloader=loader,
+        val_evaluator=Evaluator([Growing()]),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        val_cfg=dict(),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3)),
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', interval=1, **checkpoint)
+        ),
+        custom_hooks=list(hooks),
+        resume=resume is not None,
+        load_from=str(resume) if resume else None,
+    )
+    RUNNING.append(runner)
+    runner.train()
+    return runner
+
+
+def names(folder):
+    return {path.name for path in folder.glob('*.pth')}
+
+
+def outdate(path, *files, key='outdated_ckpts'):
+    """As if the job had been killed before it removed them."""
+    checkpoint = torch.load(path)
+    checkpoint['message_hub']['runtime_info'][key] = list(files)
+    torch.save(checkpoint, path)
+
+
+def age(path, seconds):
+    """Make a file older, or newer, than the clock."""
+    now = path.stat().st_mtime
+    os.utime(path, (now - seconds, now - seconds))
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Folder of a run of two epochs."""
+    folder = tmp_path / 'one'
+    train(folder, 2)
+    assert names(folder) == {
+        'epoch_1.pth', 'epoch_2.pth', 'best_score_epoch_2.pth',
+    }  # fmt: skip
+    return folder
+
+
+def test_what_the_killed_job_left_is_removed(two):
+    outdate(two / 'epoch_2.pth', 'epoch_1.pth')
+    train(two, 3, two / 'epoch_2.pth')
+    assert names(two) == {
+        'epoch_2.pth', 'epoch_3.pth', 'best_score_epoch_3.pth',
+    }  # fmt: skip
+
+
+def test_newer_file_of_that_name_stays(two):
+    """A later run has saved it, in the same folder."""
+    outdate(two / 'epoch_2.pth', 'epoch_1.pth')
+    age(two / 'epoch_1.pth', -60)
+    train(two, 3, two / 'epoch_2.pth')
+    assert 'epoch_1.pth' in names(two)
+
+
+@pytest.mark.parametrize('max_keep_ckpts', [-1, 1])
+def test_files_of_two_runs_stay_theirs(two, tmp_path, max_keep_ckpts):
+    """A run that goes on from another's, where a third one has been."""
+    # the same names, older and newer
+    third = tmp_path / 'third'
+    shutil.copytree(two, third)
+    for name in names(third):
+        (third / name).write_text('of the third')
+        age(third / name, 1000)
+    outdate(two / 'epoch_2.pth', 'epoch_1.pth')
+    kept = {name: (two / name).read_bytes() for name in names(two)}
+    train(third, 3, two / 'epoch_2.pth', max_keep_ckpts=max_keep_ckpts)
+    assert {name: (two / name).read_bytes() for name in names(two)} == kept
+    assert names(third) == {*kept, 'epoch_3.pth', 'best_score_epoch_3.pth'}
+    for name in kept:
+        assert (third / name).read_text() == 'of the third'
+
+
+def test_published_from_another_folder(two, tmp_path):
+    """Nothing is better than its best one, which lies there."""
+    folder = tmp_path / 'other'
+    path = two / 'epoch_2.pth'
+    checkpoint = torch.load(path)
+    checkpoint['message_hub']['runtime_info']['best_score'] = 1000
+    torch.save(checkpoint, path)
+    before = names(two)
+    train(folder, 3, path, published_keys=['state_dict'])
+    published = names(folder) - {'epoch_3.pth'}
+    assert len(published) == 1 and published.pop().startswith('epoch_3-')
+    assert names(two) > before  # the best one, published beside itself
+
+
+def test_two_checkpoint_hooks(tmp_path):
+    """What is outdated for one is not for the other."""
+    folder, out = tmp_path / 'run', tmp_path / 'out'
+
+    def other():
+        return CheckpointHook(out_dir=str(out), interval=1)
+
+    train(folder, 2, hooks=[other()])
+    assert names(out / 'run') == {'epoch_1.pth', 'epoch_2.pth'}
+    outdate(folder / 'epoch_2.pth', 'epoch_1.pth')
+    train(folder, 3, folder / 'epoch_2.pth', hooks=[other()])
+    assert 'epoch_1.pth' not in names(folder)
+    assert names(out / 'run') == {'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth'}
+    # and the other way round
+    outdate(
+        folder / 'epoch_3.pth', 'epoch_1.pth', key='outdated_ckpts_1'
+    )
+    train(folder, 4, folder / 'epoch_3.pth', hooks=[other()])
+    assert names(out / 'run') == {'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth'}
+    assert {'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth'} < names(folder)
+
+
+def save(path, content=b'\x80 a checkpoint'):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return str(path)
+
+
+def note(folder, path):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'last_checkpoint').write_text(str(path))
+
+
+def test_saved_elsewhere_with_a_preempted_one_here(tmp_path):
+    """CheckpointHook(out_dir=...) wrote what the note names."""
+    run, out = tmp_path / 'run', tmp_path / 'out/run'
+    save(run / 'preempted.pth')
+    third = save(out / 'epoch_3.pth')
+    fourth = save(out / 'epoch_4.pth')
+    note(run, fourth)
+    assert find_latest(str(run)) == fourth
+    # damaged: the newest whole one beside it
+    save(out / 'epoch_4.pth', b'')
+    assert find_latest(str(run)) == third
+
+
+def test_copied_run_takes_its_own(tmp_path):
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    named = save(one / 'epoch_1.pth')
+    note(one, named)
+    shutil.copytree(one, two)
+    assert find_latest(str(two)) == str(two / 'epoch_1.pth')
+    # of another run, which saved elsewhere: older than what is named
+    age(two / 'epoch_1.pth', 60)
+    assert find_latest(str(two)) == named
+
+
+def test_moved_folder_of_deepspeed(tmp_path):
+    run = tmp_path / 'run'
+    (run / 'epoch_1.pth').mkdir(parents=True)
+    (run / 'epoch_2.pth').mkdir()
+    note(run, '/nowhere/run/epoch_1.pth')
+    assert find_latest(str(run)) == str(run / 'epoch_1.pth')
