@@ -114,13 +114,13 @@ class Benchmark:
             return None
         import torch
         from _bench_forms import resolved
-        from _bench_parity import find_deviation, reduced
+        from _bench_parity import find_deviation, one_sample
 
         # in half precision the loop rounds its sums, which the rule forbids
         dtype = self.dtype if form.is_ours else torch.float32
         layout = self.memory_format(case.rank)
         for part in resolved(form, case, self.device, dtype):
-            key = part.name, reduced(case)
+            key = part.name, one_sample(case)
             if key not in self._deviations:
                 self._deviations[key] = find_deviation(
                     part, case, self.device, dtype, layout

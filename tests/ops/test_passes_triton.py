@@ -108,10 +108,14 @@ def check_close(name, fast, plain, truth, scale):
     assert fast.dtype == plain.dtype, (name, fast.dtype)
     error = (fast.double() - truth).abs().max()
     allowed = 2 * (plain.double() - truth).abs().max() + 2**-22 * scale
+    if fast.dtype == torch.bfloat16 and not fast.is_cuda:
+        # the interpreter cuts off where a GPU rounds
+        allowed += torch.finfo(fast.dtype).eps * truth.abs().max()
     assert error <= allowed, (name, error.item(), allowed.item())
 
 
-def check_pass(name, size, dtype, device):
+def check_pass(name, size, dtype, device, roundings=1):
+    """At every layout and type of its arguments."""
     run, plain = getattr(passes_triton, name), getattr(passes, name)
     for call, args in enumerate(arguments(*size, dtype, device)[name]):
         results = as_list(run(*args))
@@ -128,9 +132,19 @@ def check_pass(name, size, dtype, device):
             fast, repeated, *others, scale = values
             assert torch.equal(fast, repeated), (name, index)
             scale = torch.maximum(scale.abs().max(), others[-1].abs().max())
-            check_close((name, index), fast, *others, scale)
+            check_close((name, index), fast, *others, roundings * scale)
         if name == 'apply':
             assert results[0].stride() == args[0].stride()
+
+
+def check_splits(programs, name, device):
+    """Other blocks and chunks: as of a larger GPU, or of larger maps."""
+    before = passes_triton.PROGRAMS, passes_triton.MIN_CHUNK
+    passes_triton.PROGRAMS, passes_triton.MIN_CHUNK = programs, 64
+    try:
+        check_pass(name, (2, 24, 80, 300), torch.float32, device, 2)
+    finally:
+        passes_triton.PROGRAMS, passes_triton.MIN_CHUNK = before
 
 
 def check_large_mean(device):
@@ -242,17 +256,18 @@ def check_block(series, norm, dtype, device, mixed=False, recompute=False):
         check_close(name, fast[name], plain[name], truth[name], scale)
 
 
+PASSES = (
+    'inner_products',
+    'statistics',
+    'apply',
+    'apply_backward',
+    'input_gradient',
+)
 CASES = {
     f'{name}-{dtype}-{"x".join(map(str, size))}': partial(
         check_pass, name, size, DTYPES[dtype]
     )
-    for name in (
-        'inner_products',
-        'statistics',
-        'apply',
-        'apply_backward',
-        'input_gradient',
-    )
+    for name in PASSES
     for dtype in DTYPES
     for size in SIZES
 }
@@ -281,6 +296,11 @@ CASES.update(
         'block-recompute': partial(
             check_block, 'dot', 'gn', torch.float32, recompute=True
         ),
+        **{
+            f'splits-{programs}-{name}': partial(check_splits, programs, name)
+            for programs in (1, 10**5)
+            for name in PASSES
+        },
         'large-mean': check_large_mean,
         'overflow': check_overflow,
     }
@@ -429,8 +449,7 @@ def test_precision_of_products(monkeypatch):
         assert choose(single, single) == expected
     assert choose(single, single, exact=True) == 'tf32x3'
     assert choose(brain, brain, exact=True) == 'tf32'  # nothing is lost
-    assert choose(single, brain) == 'tf32'
-    assert choose(single, brain, exact=True) == 'tf32x3'
+    assert choose(single, brain) == 'tf32x3'
     assert choose(single, half) == 'tf32x3'
 
 
