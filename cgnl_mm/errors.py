@@ -47,3 +47,21 @@ def printable(text: str) -> str:
     forge a line or a column, an escape sequence move the terminal's cursor.
     """
     return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def csv_field(value):
+    """Return a field of a table that no spreadsheet takes for a formula.
+
+    Text that begins with ``=``, ``+``, ``-`` or ``@`` gets an apostrophe
+    before it, numbers excepted.
+
+    Args:
+        value: Text; anything else is returned as it is.
+    """
+    if not isinstance(value, str) or value[:1] not in set('=+-@'):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return "'" + value
+    return value

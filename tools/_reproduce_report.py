@@ -10,6 +10,8 @@ from pathlib import Path
 from _reproduce_grid import Cell, Grid
 from scipy import stats
 
+from cgnl_mm.errors import csv_field
+
 CONFIDENCE = 0.95
 WHICH = ('last', 'best')  # epoch
 # of a record's environment
@@ -156,7 +158,8 @@ class Results:
             writer.writeheader()
             for cell in self.grid.cells.values():
                 for seed in self.grid.seeds:
-                    writer.writerow(self._csv_row(cell, seed))
+                    row = self._csv_row(cell, seed)
+                    writer.writerow({k: csv_field(v) for k, v in row.items()})
 
     def _csv_row(self, cell: Cell, seed: int) -> dict:
         reason = self.failed.get(f'{cell.name}/seed_{seed}', '')
