@@ -8,8 +8,9 @@ an error in a config or in a transform stays an error.
 import mimetypes
 import os
 import stat
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterable, Iterator, Optional
 
+import numpy as np
 from mmengine.dataset import Compose
 
 from ..errors import UnreadableFileError
@@ -46,7 +47,7 @@ class GuardedPipeline(Compose):
         try:
             return super().__call__(data)
         except Exception as error:
-            reason = path and find_fault(path, error)
+            reason = path and find_fault(path, error, frames_of(data))
             if not reason:
                 raise
             if self.on_fault is None:
@@ -59,12 +60,16 @@ class GuardedPipeline(Compose):
             return None
 
 
-def find_fault(path: str, error: Exception) -> Optional[str]:
+def find_fault(
+    path: str, error: Exception, frames: Optional[Iterable[str]] = None
+) -> Optional[str]:
     """Say what is wrong with a file that a pipeline failed on.
 
     Args:
         path (str): File, folder of frames, or URL.
         error (Exception): What the pipeline raised.
+        frames (Iterable[str], optional): Names of the files that were asked
+            for in a folder of frames. Defaults to None: all images in it.
 
     Returns:
         str | None: The reason; None if the file is not at fault.
@@ -72,12 +77,81 @@ def find_fault(path: str, error: Exception) -> Optional[str]:
     is_url = '://' in path
     if not is_url and not os.path.exists(path):
         return check_file(path)
+    is_folder = not is_url and os.path.isdir(path)
+    reason = check_frames(path, frames) if is_folder else None
+    if reason:
+        return reason
     of_reader = type(error).__module__.partition('.')[0] in READERS
     if of_reader or isinstance(error, (OSError, EOFError)):
         return describe(error)
-    if is_url or os.path.isdir(path):
+    return None if is_url or is_folder else check_file(path)
+
+
+def frames_of(data: dict, indices: Optional[Iterable[int]] = None):
+    """Names of frames in a folder, as mmaction2's RawFrameDecode makes them.
+
+    Args:
+        data (dict): A sample, before or after a pipeline's SampleFrames.
+        indices (Iterable[int], optional): Numbers of the frames. Defaults to
+            None: those that were sampled.
+
+    Returns:
+        list | None: Without ``filename_tmpl`` or indices there is none.
+    """
+    template = data.get('filename_tmpl')
+    if indices is None and data.get('frame_inds') is not None:
+        indices = np.unique(data['frame_inds']).tolist()
+    if template is None or indices is None:
         return None
-    return check_file(path)
+    numbers = [i + data.get('offset', 0) for i in indices]
+    if data.get('modality') == 'Flow':
+        return [template.format(axis, i) for i in numbers for axis in 'xy']
+    return [template.format(i) for i in numbers]
+
+
+def check_frames(
+    folder: str, names: Optional[Iterable[str]] = None
+) -> Optional[str]:
+    """Decode the images of a folder.
+
+    Args:
+        folder (str): A folder that exists.
+        names (Iterable[str], optional): Names of the files. Defaults to
+            None: all that the suffix says to be images.
+
+    Returns:
+        str | None: The reason and the name of the first that cannot be read;
+        None if all can.
+    """
+    if names is None:
+        try:
+            names = sorted(filter(_is_image, os.listdir(folder)))
+        except OSError as error:
+            return describe(error)
+        if not names:
+            return 'no frame'
+    for name in names:
+        reason = check_file(os.path.join(folder, name))
+        if reason:
+            return f'{reason}: {name}'
+    return None
+
+
+def check_sample(path: str, data: dict) -> Optional[str]:
+    """Decode all that a data set's sample may need.
+
+    Args:
+        path (str): Its file, or its folder of frames.
+        data (dict): The sample, not changed by a pipeline.
+
+    Returns:
+        str | None: The reason why it cannot be read; None if it can.
+    """
+    if not data.get('frame_dir') or not os.path.isdir(path):
+        return check_file(path)
+    first, total = data.get('start_index', 1), data.get('total_frames', 0)
+    indices = range(first, first + total)
+    return check_frames(path, frames_of(data, indices) if indices else None)
 
 
 def check_file(path: str) -> Optional[str]:
@@ -99,9 +173,8 @@ def check_file(path: str) -> Optional[str]:
         return 'no regular file'
     if status.st_size == 0:
         return 'zero bytes'
-    kind = mimetypes.guess_type(path)[0] or ''
     try:
-        if kind.startswith('image'):
+        if _is_image(path):
             _decode_image(path)
         else:
             _decode_video(path)
@@ -114,6 +187,10 @@ def describe(error: BaseException) -> str:
     """One line."""
     text = ' '.join(str(error).split())
     return f'{type(error).__name__}: {text}'[:300]
+
+
+def _is_image(path: str) -> bool:
+    return (mimetypes.guess_type(path)[0] or '').startswith('image')
 
 
 def _decode_image(path: str) -> None:

@@ -10,7 +10,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..datasets.unreadable import GuardedPipeline, leaves
-from ..errors import TooManyUnreadableError, printable
+from ..errors import TooManyUnreadableError, csv_field, printable
 from .loaders import require_not_started
 
 
@@ -20,10 +20,10 @@ class UnreadableDataHook(Hook):
 
     A sample whose file is missing, empty or broken gives way to another one,
     as MMEngine provides for a pipeline that returns None. Every such file is
-    reported once, with its reason, and listed in
-    ``<log folder>/unreadable_<rank>.txt``. In validation and testing an
-    unreadable file is an error that names it. Works for the data sets of all
-    three hosts, and for those inside wrappers.
+    reported once, with its reason, by whichever process met it, and listed
+    once in that one's ``<log folder>/unreadable_<rank>.txt``. In validation
+    and testing an unreadable file is an error that names it. Works for the
+    data sets of all three hosts, and for those inside wrappers.
 
     ::
 
@@ -54,8 +54,10 @@ class UnreadableDataHook(Hook):
     def before_train(self, runner: Runner) -> None:
         found = list(leaves(runner.train_dataloader.dataset))
         self.total = sum(map(len, found))
+        path = osp.join(runner.log_dir, 'unreadable_{}.txt')
+        self._lists = path.format(0 if dist.get_world_size() == 1 else '*')
         self._log = FaultLog(
-            osp.join(runner.log_dir, f'unreadable_{dist.get_rank()}.txt'),
+            path.format(dist.get_rank()),
             self.limit,
             self.total,
         )
@@ -88,24 +90,23 @@ class UnreadableDataHook(Hook):
                 f'({len(everyone) / self.total:.2%}) could not be read so '
                 'far: '
                 + ', '.join(f'{n} {kind}' for kind, n in kinds.most_common())
-                + f'; listed in {self._log.path}'
+                + f'; listed in {self._lists}'
             )
         self._check(len(everyone))
 
     def _report(self, runner: Runner) -> Dict[str, str]:
-        """Log what is new here; return the reasons of all ranks by path."""
-        for path, reason in self._log.read().items():
-            if path not in self.reasons:
-                self.reasons[path] = reason
-                runner.logger.warning(f'skipped: {path}: {reason}')
-        everyone = {}
-        for reasons in dist.all_gather_object(self.reasons):
-            everyone.update(reasons)
-        return everyone
+        """Log what is new in any process; return all reasons by path."""
+        for found in dist.all_gather_object(self._log.read()):
+            for path, reason in found.items():
+                if path not in self.reasons:
+                    self.reasons[path] = reason
+                    # on the main process alone, as every warning
+                    runner.logger.warning(f'skipped: {path}: {reason}')
+        return self.reasons
 
     def _check(self, count: int) -> None:
         if count > self.limit * self.total:
-            _stop(count, self.total, self.limit, self._log.path)
+            _stop(count, self.total, self.limit, self._lists)
 
 
 def _stop(count: int, total: int, limit: float, path: str) -> None:
@@ -130,13 +131,16 @@ class FaultLog:
         self.seen = set()
 
     def __call__(self, path: str, reason: str) -> None:
+        path = csv_field(printable(path))
         if path in self.seen:
             return
-        self.seen.add(path)
-        line = f'{printable(path)}\t{printable(reason)}'
-        # short lines appended in one write stay whole
-        with open(self.path, 'a', encoding='utf-8') as file:
-            file.write(line + '\n')
+        # other workers, and those of earlier epochs, have listed theirs
+        self.seen.update(self.read())
+        if path not in self.seen:
+            self.seen.add(path)
+            # short lines appended in one write stay whole
+            with open(self.path, 'a', encoding='utf-8') as file:
+                file.write(f'{path}\t{csv_field(printable(reason))}\n')
         if len(self.seen) > self.limit * self.total:
             # or MMEngine would look for a readable one 1000 times
             _stop(len(self.seen), self.total, self.limit, self.path)

@@ -3,7 +3,11 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from cgnl_mm.hooks.unreadable_data import FaultLog
 
 LINES = """
 custom_hooks = [dict(type='UnreadableDataHook', limit={limit}, interval=1)]
@@ -42,10 +46,11 @@ def test_training_goes_on_and_reports_each_file_once(run_tool, broken):
     )
     assert summaries == ['3', '3']  # an epoch each
     (listed,) = broken.glob('work_dirs/tiny/*/unreadable_0.txt')
-    paths = {line.split('\t')[0] for line in listed.read_text().splitlines()}
-    assert {path.rpartition('/')[2] for path in paths} == {
+    # two workers in each of two epochs
+    paths = [line.split('\t')[0] for line in listed.read_text().splitlines()]
+    assert sorted(path.rpartition('/')[2] for path in paths) == [
         '0.png', '1.png', '2.png',
-    }  # fmt: skip
+    ]  # fmt: skip
     assert (broken / 'work_dirs/tiny/epoch_2.pth').is_file()
 
 
@@ -68,7 +73,11 @@ def test_broken_validation_image_is_named(run_tool, broken):
 
 def test_ranks_report_what_each_saw(run_tool, broken):
     said = train(run_tool, broken, 0.2, '2', tool='dist_train.sh')
-    assert re.search(r'3 of 24 training samples \(12.50%\)', said)
+    assert re.search(
+        r'3 of 24 training samples \(12.50%\).*unreadable_\*.txt', said
+    )
+    skipped = re.findall(r'skipped: \S*/(\d).png: ', said)
+    assert sorted(skipped) == ['0', '1', '2']
     lists = list(broken.glob('work_dirs/tiny/*/unreadable_*.txt'))
     assert len(lists) == 2
     # half of the samples each; a substitute may be the other's
@@ -104,3 +113,55 @@ def test_check_lists_missing_clips(run_tool, tmp_path):
     done = run_tool('data/check.py', 'video.py', cwd=tmp_path, status=1)
     assert 'train: 1 files, 1 broken (1 missing)' in done.stdout
     assert 'no.mp4: missing' in done.stdout
+
+
+def write_frames(folder, total=3):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(1, total + 1):
+        image = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(image).save(folder / f'img_{number:05}.jpg')
+
+
+def test_check_decodes_folders_of_frames(run_tool, tmp_path):
+    for name in ('whole', 'empty', 'cut', 'short'):
+        write_frames(tmp_path / name)
+    (tmp_path / 'empty/img_00002.jpg').write_bytes(b'')
+    content = (tmp_path / 'cut/img_00003.jpg').read_bytes()
+    (tmp_path / 'cut/img_00003.jpg').write_bytes(content[:-100])
+    names = ('whole', 'empty', 'cut', 'gone')
+    lines = [*(f'{name} 3 0' for name in names), 'short 4 0']
+    (tmp_path / 'list.txt').write_text('\n'.join(lines))
+    (tmp_path / 'frames.py').write_text(
+        "default_scope = 'mmaction'\n"
+        "train_dataloader = dict(dataset=dict(type='RawframeDataset', "
+        "ann_file='list.txt', pipeline=[]))\n"
+    )
+    done = run_tool('data/check.py', 'frames.py', cwd=tmp_path, status=1)
+    assert 'train: 5 files, 4 broken (2 missing' in done.stdout
+    assert 'empty: zero bytes: img_00002.jpg' in done.stdout
+    assert re.search(r'cut: OSError: .*: img_00003.jpg', done.stdout)
+    assert 'gone: missing\n' in done.stdout
+    assert 'short: missing: img_00004.jpg' in done.stdout
+    assert 'whole' not in done.stdout
+
+
+def test_lists_hold_no_formula(run_tool, tmp_path):
+    name = '=HYPERLINK("x")&.mp4'
+    (tmp_path / 'list.txt').write_text(f'{name} 0\n')
+    (tmp_path / 'video.py').write_text(
+        "default_scope = 'mmaction'\n"
+        "train_dataloader = dict(dataset=dict(type='VideoDataset', "
+        "ann_file='list.txt', pipeline=[]))\n"
+    )
+    run_tool(
+        'data/check.py', 'video.py', '--out', 'list.tsv', cwd=tmp_path,
+        status=1,
+    )  # fmt: skip
+    text = (tmp_path / 'list.tsv').read_text()
+    assert text == f"'{name}\tmissing\n"
+    log = FaultLog(str(tmp_path / 'unreadable_0.txt'), limit=0.5, total=4)
+    log(name, '@SUM(1)')
+    log(name, '@SUM(1)')
+    text = (tmp_path / 'unreadable_0.txt').read_text()
+    assert text == f"'{name}\t'@SUM(1)\n"

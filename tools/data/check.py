@@ -3,9 +3,11 @@
     python tools/data/check.py configs/i3d_r50_cgnl_minikinetics.py
     python tools/data/check.py CONFIG --splits train --out broken.txt
 
-Every file is decoded whole, in parallel. Ends with status 1 if one is missing
-or broken, and lists them in --out: PATH<tab>REASON. Training goes on past
-them with `custom_hooks=[dict(type='UnreadableDataHook')]`.
+Every file is decoded whole, every frame of a folder, in parallel. Ends with
+status 1 if one is missing or broken, and lists them in --out:
+PATH<tab>REASON. A ' precedes a field that begins with = + - or @, which a
+spreadsheet would take for a formula. Training goes on past the files with
+`custom_hooks=[dict(type='UnreadableDataHook')]`.
 """
 
 import argparse
@@ -23,8 +25,17 @@ from _prepare import positive
 SPLITS = ('train', 'val', 'test')
 
 
-def list_files(cfg, split: str) -> dict[str, None]:
-    """Files of a data set, in its order, each once."""
+# what says which files in a folder of frames are needed
+OF_FRAMES = (
+    'frame_dir', 'filename_tmpl', 'modality', 'start_index', 'total_frames',
+)  # fmt: skip
+
+
+def list_files(cfg, split: str) -> dict[str, dict]:
+    """Files of a data set, in its order, each once, with what to look for.
+
+    A folder of frames counts as one.
+    """
     from importlib import import_module
 
     from cgnl_mm.datasets.unreadable import KEYS, leaves
@@ -38,7 +49,12 @@ def list_files(cfg, split: str) -> dict[str, None]:
             sample = data_set.get_data_info(index)
             path = next((sample[key] for key in KEYS if sample.get(key)), None)
             if path is not None:
-                files[str(path)] = None
+                files[str(path)] = {
+                    key: sample[key] for key in OF_FRAMES if key in sample
+                }
+                # several clips in a folder: all that is there
+                if 'offset' in sample:
+                    files[str(path)].pop('total_frames', None)
     return files
 
 
@@ -67,8 +83,8 @@ def main() -> None:
     from rich.progress import MofNCompleteColumn, Progress
 
     import cgnl_mm  # noqa: F401  repairs the hosts
-    from cgnl_mm.datasets.unreadable import check_file
-    from cgnl_mm.errors import SetupError, printable
+    from cgnl_mm.datasets.unreadable import check_sample
+    from cgnl_mm.errors import SetupError, csv_field, printable
     from cgnl_mm.hosts import require_host, require_mmcv
 
     require_mmcv()
@@ -95,7 +111,9 @@ def main() -> None:
             # in parts: a million futures take gigabytes
             for start in range(0, len(new), 1024):
                 part = new[start : start + 1024]
-                for path, reason in zip(part, pool.map(check_file, part)):
+                needs = map(files.get, part)
+                found = pool.map(check_sample, part, needs)
+                for path, reason in zip(part, found):
                     known[path] = reason
                     progress.advance(task)
             broken = [path for path in files if known[path]]
@@ -115,7 +133,8 @@ def main() -> None:
         try:
             args.out.write_text(
                 ''.join(
-                    f'{printable(path)}\t{printable(why)}\n'
+                    '\t'.join(csv_field(printable(x)) for x in (path, why))
+                    + '\n'
                     for path, why in broken.items()
                 ),
                 encoding='utf-8',
