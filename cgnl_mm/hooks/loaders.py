@@ -6,6 +6,7 @@ import threading
 from typing import Callable, Optional, Sequence
 
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
 
 from ..errors import SetupError
 
@@ -33,8 +34,8 @@ def require_not_started(runner: Runner) -> None:
 def shelter_workers(runner: Runner, signals: Sequence[int]) -> None:
     """Let workers that start from now on outlive signals.
 
-    A signal to a whole process group (``scancel``, ``timeout``, Ctrl-C's
-    kin) would end them before their process has taken its last batch.
+    A signal to a whole process group would end them before their process has
+    taken its last batch.
 
     Args:
         runner (Runner): Its loops for training and validation are built.
@@ -44,7 +45,7 @@ def shelter_workers(runner: Runner, signals: Sequence[int]) -> None:
         return
     for loop in (runner.train_loop, runner.val_loop):
         loader = getattr(loop, 'dataloader', None)
-        if loader is not None:
+        if isinstance(loader, DataLoader):
             loader.worker_init_fn = _Shelter(signals, loader.worker_init_fn)
 
 
