@@ -13,6 +13,7 @@ from _common import (
     require_whole,
     run,
 )
+from _fit import compare, first_of
 from _missing_data import require_data
 
 
@@ -80,49 +81,22 @@ def require_fit(runner, path: str) -> None:
 
     MMEngine warns, and tests what is left at random.
     """
-    from mmengine.model import is_model_wrapper
     from mmengine.runner import CheckpointLoader
     from torch import nn
 
     from cgnl_mm.errors import SetupError
 
-    model = runner.model
-    if not isinstance(model, nn.Module):  # FlexibleRunner builds it later
-        return
-    while is_model_wrapper(model):
-        model = model.module
+    if not isinstance(runner.model, nn.Module):
+        return  # FlexibleRunner builds it later
     loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    loaded = {
-        name.removeprefix('module.'): tuple(value.shape)
-        for name, value in loaded.get('state_dict', loaded).items()
-        if hasattr(value, 'shape')
-    }
-    own = {name: tuple(v.shape) for name, v in model.state_dict().items()}
-    # a loss's or a teacher's are not needed here, nor counters
-    needed = {
-        name
-        for name in own
-        if not name.endswith('num_batches_tracked')
-        and not name.startswith('data_preprocessor.')
-    }
-    faults = [
-        f'{name} is {loaded[name]} there and {own[name]} here (num_classes?)'
-        for name in own
-        if name in loaded and loaded[name] != own[name]
-    ]
-    faults += [f'{name} is not there' for name in own
-               if name in needed and name not in loaded]
-    faults += [
-        f'{name} is there only'
-        for name in loaded
-        if name.startswith('backbone.') and name not in own
-    ]
+    found = compare(runner.model, loaded)
+    # a loss's or a teacher's are not needed here
+    extra = [key for key in found.extra if key.startswith('backbone.')]
+    faults = [*found.shapes, *found.missing, *extra]
     if faults:
-        more = f', and {len(faults) - 3} more' if len(faults) > 3 else ''
         raise SetupError(
             f'{path} is of another network than {runner.cfg.filename}: '
-            + '; '.join(faults[:3])
-            + more
+            + first_of(faults)
         )
 
 

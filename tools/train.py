@@ -14,6 +14,7 @@ from _common import (
     require_whole,
     run,
 )
+from _fit import watch
 from _missing_data import require_data
 
 
@@ -127,7 +128,10 @@ def main() -> None:
     cfg = load_config(args)
     merge_train_options(cfg, args)
     require_data(cfg, ('train', 'val'))
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    resume = bool(cfg.get('resume'))
+    watch(runner, resume, cfg.get('load_from') or cfg.work_dir)
+    runner.train()
 
 
 if __name__ == '__main__':

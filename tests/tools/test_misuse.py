@@ -4,12 +4,16 @@ Those of `plugins` alone are in tests/backbones/test_errors.py, those of a
 block's own settings in tests/blocks/test_errors.py.
 """
 
+import re
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+
+import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
@@ -414,13 +418,18 @@ def test_faults_keep_their_traceback(
         module.run(module.main)
 
 
-def test_other_number_of_classes_than_the_checkpoint(
-    write, run_tool, tmp_path, message_of
-):
-    """mmengine tests on with a random head."""
+@pytest.fixture
+def weights(write, run_tool, tmp_path):
+    """Of `tiny.py`, with two classes and no block."""
     run_tool('train.py', write('train_cfg["max_epochs"] = 1', 'two.py'),
              cwd=tmp_path)  # fmt: skip
-    weights = tmp_path / 'work_dirs/two/epoch_1.pth'
+    return tmp_path / 'work_dirs/two/epoch_1.pth'
+
+
+def test_other_number_of_classes_than_the_checkpoint(
+    write, weights, message_of
+):
+    """mmengine tests on with a random head."""
     write("model['head'].update(num_classes=3)")
     message = message_of('test', 'bad.py', weights)
     assert 'head.fc.weight' in message
@@ -440,6 +449,94 @@ def test_other_number_of_classes_than_the_checkpoint(
     assert 'backbone.layer2.cgnl_0.g.weight' in message
 
 
+def with_a_block(path):
+    saved = torch.load(path, weights_only=True)
+    saved['state_dict']['backbone.layer2.cgnl_0.g.weight'] = torch.ones(1)
+    torch.save(saved, path)
+
+
+def test_resume_with_another_network(write, weights, message_of):
+    """Another number of classes, a new block, and one that is left out."""
+    name = write("model['head'].update(num_classes=3)")
+    message = message_of('train', name, '--resume', weights)
+    assert f'--resume: {weights} is of another network than bad.py' in message
+    assert 'head.fc.weight is (2, 64) there and (3, 64) here' in message
+
+    message = message_of('train', write(block()), '--resume', weights)
+    assert 'backbone.layer2.cgnl_0.theta.weight is not there' in message
+
+    with_a_block(weights)
+    # as a job that is queued again, too
+    for options in (weights,), ('--work-dir', weights.parent):
+        message = message_of('train', 'two.py', '--resume', *options)
+        assert 'backbone.layer2.cgnl_0.g.weight is there only' in message
+
+
+def test_resume_with_another_optimizer(write, weights, message_of):
+    """Biases in a group of their own."""
+    lines = "optim_wrapper['paramwise_cfg'] = dict(bias_lr_mult=2)"
+    message = message_of('train', write(lines), '--resume', weights)
+    assert 'parameter group' in message and 'paramwise_cfg' in message
+
+
+def warnings_of(done):
+    return [x for x in (done.stdout + done.stderr).splitlines()
+            if 'WARNING - load_from: ' in x]
+
+
+def test_load_from_another_network(write, weights, run_tool, tmp_path):
+    """Transfer learning: what is dropped is told, in one line."""
+    def start(lines):
+        name = write(f'{lines}\nload_from = {str(weights)!r}')
+        options = ('--cfg-options', 'train_cfg.max_epochs=1')
+        return warnings_of(
+            run_tool('train.py', name, *options, '--no-validate',
+                     cwd=tmp_path)
+        )  # fmt: skip
+
+    # a new block is no loss
+    assert start(block()) == []
+    with_a_block(weights)
+    heads, blocks = start("model['head'].update(num_classes=3)")
+    assert 'head.fc.weight is (2, 64) there and (3, 64) here' in heads
+    assert 'head.fc.bias' in heads and 'stay as initialised' in heads
+    assert 'cgnl' not in heads
+    assert 'backbone.layer2.cgnl_0.g.weight is there only' in blocks
+    torch.save(dict(state_dict=dict(a=torch.ones(1))), weights)
+    (nothing,) = start('')
+    assert 'nothing in' in nothing
+
+
+def test_without_custom_imports(write, tmp_path):
+    """README's table of messages has what MMEngine alone says then.
+
+    Our own tools import cgnl_mm in any case.
+    """
+    name = write(block())
+    text = (tmp_path / name).read_text()
+    first = "custom_imports = dict(imports=['cgnl_mm'], "
+    assert first in text
+    (tmp_path / name).write_text(
+        text.replace(first, 'unread_imports = dict(imports=[], ')
+    )
+    code = (
+        'from mmengine.config import Config\n'
+        'from mmengine.runner import Runner\n'
+        f'cfg = Config.fromfile({name!r})\n'
+        "Runner.from_cfg(Config({**cfg, 'work_dir': 'run'}))\n"
+    )
+    code = f'import sys; sys.path.append({str(ROOT)!r})\n{code}'
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode
+    (said,) = re.findall('PluginResNet (is not in the) .* registry',
+                         done.stderr)  # fmt: skip
+    table = (ROOT / 'README.md').read_text()
+    assert f'`... {said} ... registry` | the config lacks `custom_' in table
+
+
 def test_types_of_our_own_configs_are_right():
     """And of what they inherit from the hosts."""
     import_module('cgnl_mm')
@@ -457,8 +554,6 @@ def test_types_of_our_own_configs_are_right():
 @pytest.mark.parametrize('host', ['mmpretrain', 'mmaction', 'mmdet'])
 def test_keys_of_the_hosts_own_configs_are_no_typos(host):
     """Every top-level key of some thousand configs."""
-    import re
-
     import_module('cgnl_mm')
     sys.path.insert(0, str(ROOT / 'tools'))
     from _config_checks import unread_keys
