@@ -38,7 +38,7 @@ def draw_maps(model, cfg, blocks, args, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         files = [out / f'{name}.png']
         frame = point[0] if len(shown.frames) > 1 else 0
-        draw_panels(shown, frame).savefig(files[0])
+        draw_panels(shown, frame, own_scale=True).savefig(files[0])
         if len(shown.frames) > 1:
             files += [
                 out / f'{name}_frames.png',

@@ -11,9 +11,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-SIGNED, POSITIVE = 'RdBu_r', 'inferno'
+SIGNED, POSITIVE = 'RdBu_r', 'Reds'  # zero is white in both
 POINT = '#39ff14'  # in neither colour map
-OPACITY = 0.85  # of the strongest attention; none is transparent
+SHADE = 0.25  # of black, where the picture is: it must not hide the colours
+FEW = 4  # positions: blurred, so few would show what is not there
 
 
 @dataclass
@@ -47,21 +48,28 @@ class Attention:
     legend: str
     signed: bool = True
 
-    def strongest(self, group: int) -> float:
-        """Largest magnitude in a group's map: the end of its colours."""
-        return float(np.abs(self.maps[group]).max())
+    def strongest(self, group: int, frame: Optional[int] = None) -> float:
+        """Largest magnitude in a group's map, or at one frame of it."""
+        values = self.maps[group]
+        if frame is not None:
+            values = values[self.slice_of(frame)]
+        return float(np.abs(values).max())
 
     def slice_of(self, frame: int) -> int:
         """Index on the maps' time axis of a frame."""
         return frame * self.maps.shape[1] // len(self.frames)
 
 
-def draw_panels(shown: Attention, frame: int = 0) -> Figure:
+def draw_panels(
+    shown: Attention, frame: int = 0, own_scale: bool = False
+) -> Figure:
     """Draw one frame: the picture with the point, then a panel a group.
 
     Args:
         shown (Attention): What to draw.
         frame (int): Which frame. Defaults to 0.
+        own_scale (bool): Whether colours end at the frame's largest value,
+            not the clip's, beside which it may be pale. Defaults to False.
 
     Returns:
         Figure: To be saved, or closed by forgetting it.
@@ -76,8 +84,8 @@ def draw_panels(shown: Attention, frame: int = 0) -> Figure:
     number = f', frame {frame}' if len(shown.frames) > 1 else ''
     cells.flat[0].set_title(f'input{number}')
     for group, axes in enumerate(cells.flat[1:count]):
-        _draw_frame(axes, shown, frame, group)
-        axes.set_title(_name(shown, group))
+        _draw_frame(axes, shown, frame, group, own_scale)
+        axes.set_title(_name(shown, group, frame if own_scale else None))
     return fig
 
 
@@ -191,8 +199,14 @@ def _factor_name(power: int) -> str:
     return 'factor of theta' + (f'^{power}' if power > 1 else '')
 
 
-def _name(shown: Attention, group: int) -> str:
-    return f'{shown.names[group]}: max {shown.strongest(group):.2g}'
+def _name(
+    shown: Attention, group: int, frame: Optional[int] = None
+) -> str:
+    whole = f'{shown.strongest(group):.2g}'
+    if frame is None or len(shown.frames) == 1:
+        return f'{shown.names[group]}: max {whole}'
+    own = f'{shown.strongest(group, frame):.2g}'
+    return f'{shown.names[group]}: max {own} (clip {whole})'
 
 
 def _figure(
@@ -236,29 +250,35 @@ def _figure(
 
 
 def _draw_frame(
-    axes, shown: Attention, frame: int, group: Optional[int]
+    axes,
+    shown: Attention,
+    frame: int,
+    group: Optional[int],
+    own_scale: bool = False,
 ) -> None:
-    """One frame, below a group's map unless the group is None."""
+    """One frame; a group's map in its colours, shaded by the frame.
+
+    Light, so that a value has the colour that the bar gives it.
+    """
     picture = shown.frames[frame]
     height, width = picture.shape[:2]
+    extent = (0, width, height, 0)
     if group is None:
-        axes.imshow(picture, extent=(0, width, height, 0))
+        axes.imshow(picture, extent=extent)
     else:
-        grey = picture.mean(-1)
-        axes.imshow(
-            grey, cmap='gray', vmin=0, vmax=255, extent=(0, width, height, 0)
-        )
-        end = shown.strongest(group) or 1.0
+        end = shown.strongest(group, frame if own_scale else None) or 1.0
         heat = shown.maps[group, shown.slice_of(frame)]
         axes.imshow(
             heat,
             cmap=SIGNED if shown.signed else POSITIVE,
             vmin=-end if shown.signed else 0,
             vmax=end,
-            alpha=OPACITY * np.sqrt(np.abs(heat) / end),
-            interpolation='bilinear',
+            interpolation='nearest' if max(heat.shape) <= FEW else 'bilinear',
             extent=(0, shown.size[1], shown.size[0], 0),
         )
+        black = np.zeros((height, width, 4))
+        black[..., 3] = SHADE * (1 - picture.mean(-1) / 255)
+        axes.imshow(black, extent=extent)
     axes.set(xlim=(0, width), ylim=(height, 0), aspect='equal')
     if shown.cell[0] == frame * shown.grid[0] // len(shown.frames):
         _mark(axes, shown, frame, group)
@@ -268,12 +288,14 @@ def _mark(axes, shown: Attention, frame: int, group: Optional[int]) -> None:
     """The position's cell; in the input, the point and the frame as well."""
     (down, across), (_, row, column) = shown.grid[1:], shown.cell
     tall, wide = shown.size[0] / down, shown.size[1] / across
-    axes.add_patch(
-        Rectangle(
-            (column * wide, row * tall), wide, tall,
-            fill=False, ec=POINT, lw=1.4,
-        )
-    )  # fmt: skip
+    # green on white needs an edge
+    for color, linewidth in (('k', 2.6), (POINT, 1.4)):
+        axes.add_patch(
+            Rectangle(
+                (column * wide, row * tall), wide, tall,
+                fill=False, ec=color, lw=linewidth,
+            )
+        )  # fmt: skip
     if frame == shown.point[0]:
         axes.plot(
             shown.point[1] + 0.5, shown.point[2] + 0.5,

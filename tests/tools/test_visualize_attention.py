@@ -93,11 +93,12 @@ def test_film_of_a_recogniser_has_a_picture_a_frame(demo, run_tool, tmp_path):
         frames = [f.to_ndarray(format='rgb24') for f in film.decode(video=0)]
     assert len(frames) == 8  # clip_len
     assert Image.open(tmp_path / f'{BLOCK}.gif').n_frames == 8
-    # the fourth is the still picture, to the codec's loss
+    # the fourth is the still picture, to the codec's loss and the colours'
+    # scale, which is the clip's in the film and the frame's own in the still
     still = picture(tmp_path / f'{BLOCK}.png')
     height, width = frames[3].shape[:2]
     errors = [np.abs(f - still[:height, :width]).mean() for f in frames]
-    assert np.argmin(errors) == 3 and errors[3] < 5
+    assert np.argmin(errors) == 3 and errors[3] < 8
 
 
 def test_picture_of_a_detector(demo, run_tool, tmp_path):

@@ -1,0 +1,111 @@
+"""Colours in the pictures are those of their bar."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+from cgnl_mm.visualization.drawing import (
+    POSITIVE,
+    SHADE,
+    SIGNED,
+    Attention,
+    draw_panels,
+    rendered,
+)
+
+SIDE = 32  # pixels of the frames
+
+
+def attention(maps, brightness=255, signed=True):
+    """``maps``: (T, H, W) of one group, over grey frames."""
+    maps = np.asarray(maps, float)[None]
+    count = maps.shape[1]
+    frames = np.full((count, SIDE, SIDE, 3), brightness, np.uint8)
+    return Attention(
+        frames=frames,
+        maps=maps,
+        names=['group 0'],
+        point=(0, 1, 1),
+        size=(SIDE, SIDE),
+        cell=(0, 0, 0),
+        grid=(count, *maps.shape[2:]),
+        title='',
+        legend='',
+        signed=signed,
+    )
+
+
+def pixels_of(fig, places):
+    """RGB in the group's panel, at (x, y) in pixels of the frame."""
+    image = rendered(fig)
+    panel = fig.axes[1]
+    found = []
+    for place in places:
+        across, up = panel.transData.transform(place)
+        found.append(image[image.shape[0] - 1 - int(up), int(across)])
+    return np.array(found, int)
+
+
+def centres(count):
+    """Of a square grid's cells, row by row."""
+    edge = SIDE / count
+    return [
+        ((column + 0.5) * edge, (row + 0.5) * edge)
+        for row in range(count)
+        for column in range(count)
+    ]
+
+
+@pytest.mark.parametrize('signed', [True, False])
+@pytest.mark.parametrize('brightness', [255, 0])
+def test_colours_are_those_of_the_bar(brightness, signed):
+    """A white frame leaves them, a black one darkens all alike."""
+    values = np.linspace(-1 if signed else 0, 1, 9).reshape(3, 3)
+    shown = attention(values[None] * 0.07, brightness, signed)
+    found = pixels_of(draw_panels(shown), centres(3))
+    bar = matplotlib.colormaps[SIGNED if signed else POSITIVE]
+    places = (values.ravel() + 1) / 2 if signed else values.ravel()
+    expected = bar(places)[:, :3] * 255
+    if not brightness:
+        expected *= 1 - SHADE
+    # the first cell is the point's
+    np.testing.assert_allclose(found[1:], expected[1:], atol=3)
+
+
+@pytest.mark.parametrize('signed', [True, False])
+@pytest.mark.parametrize('brightness', [255, 0])
+def test_zero_is_light(brightness, signed):
+    values = np.zeros((1, 3, 3))
+    values[0, 2, 2] = 1
+    found = pixels_of(
+        draw_panels(attention(values, brightness, signed)), centres(3)[1:8]
+    )
+    assert (found > 175).all() and (np.ptp(found, -1) < 20).all()
+
+
+@pytest.mark.parametrize('count, blurred', [(2, 0), (4, 0), (5, 1)])
+def test_few_positions_are_not_blurred(count, blurred):
+    """Cells that are next to each other are 1 and -1."""
+    values = 1.0 - 2 * (np.indices((count, count)).sum(0) % 2)
+    fig = draw_panels(attention(values[None]))
+    edge = SIDE / count
+    # along the last row, close to an end of each cell
+    row = SIDE - edge / 2
+    found = pixels_of(fig, [(edge * 1.95, row), (edge * 1.5, row)])
+    assert (abs(found[0] - found[1]).max() > 20) == bool(blurred)
+
+
+def test_weak_frame_has_its_own_scale():
+    """It was grey beside the clip's largest value."""
+    values = np.zeros((2, 3, 3))
+    values[0], values[1] = 0.01, 1.0
+    values[:, 0] *= -1
+    shown = attention(values)
+    places = centres(3)[3:]
+    pale = pixels_of(draw_panels(shown), places)
+    strong = pixels_of(draw_panels(shown, own_scale=True), places)
+    assert (np.ptp(pale, -1) < 15).all()
+    red = np.array(matplotlib.colormaps[SIGNED](1.0)[:3]) * 255
+    np.testing.assert_allclose(strong, np.tile(red, (6, 1)), atol=3)
+    title = draw_panels(shown, own_scale=True).axes[1].get_title()
+    assert title == 'group 0: max 0.01 (clip 1)'
