@@ -1,5 +1,6 @@
 """One image or video through a host's own inference, for tools/infer.py."""
 
+import copy
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,9 @@ from mmengine.runner import CheckpointLoader
 
 TOP = 5  # classes in a record and in a picture
 FRAMES = 8  # frames in the picture of a video
+# of the picture of detections, in pixels
+READABLE = 640  # small images are enlarged to about that
+BAND, FONT = 24, 13
 
 
 class Unreadable(Exception):
@@ -158,12 +162,10 @@ class Detector(_Predictor):
     """mmdet, by its inference_detector and its visualiser."""
 
     def prepare(self) -> None:
-        from mmdet.visualization import DetLocalVisualizer
-
         # without a storage of its own it says so, and we want none
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            self.visualizer = DetLocalVisualizer()
+            self.visualizer = labels_above()()
         self.visualizer.dataset_meta = dict(
             classes=[self.name(i) for i in range(self.number_of_classes())]
         )
@@ -183,10 +185,12 @@ class Detector(_Predictor):
         found = found[found.scores >= self.score_thr]
         if picture is not None:
             picture.parent.mkdir(parents=True, exist_ok=True)
+            sample.pred_instances = found
+            shown, drawn = enlarged(image[..., ::-1], sample)
             self.visualizer.add_datasample(
                 file.name,
-                np.ascontiguousarray(image[..., ::-1]),
-                sample,
+                shown,
+                drawn,
                 draw_gt=False,
                 pred_score_thr=self.score_thr,
                 out_file=str(picture),
@@ -205,6 +209,54 @@ class Detector(_Predictor):
             )
         ]
         return dict(summary=f'{len(objects)} objects', objects=objects)
+
+
+def labels_above():
+    """mmdet's visualiser, with labels above the boxes, not in them."""
+    from mmdet.visualization import DetLocalVisualizer
+
+    class LabelsAbove(DetLocalVisualizer):
+        def draw_texts(self, texts, positions, font_sizes=None, **style):
+            wide = len(str(texts)) * 0.7 * FONT  # about
+            x, y = np.asarray(positions, dtype=float).reshape(2)
+            x = max(0.0, min(x, self.width - wide))
+            return super().draw_texts(
+                texts,
+                np.array([x, y - 4]),
+                font_sizes=FONT,  # theirs shrinks with the object
+                **{**style, 'vertical_alignments': 'bottom'},
+            )
+
+    return LabelsAbove
+
+
+def enlarged(image: np.ndarray, sample) -> tuple:
+    """A small image and what was found in it, large enough for labels.
+
+    Args:
+        image (ndarray): (H, W, 3).
+        sample (DetDataSample): With boxes and, of some networks, masks.
+
+    Returns:
+        tuple[ndarray, DetDataSample]: Copies, enlarged by a whole number. A
+        white band is above where a label would be cut off.
+    """
+    factor = max(1, round(READABLE / max(image.shape[:2])))
+    drawn = copy.deepcopy(sample)  # clone() shares the instances
+    found = drawn.pred_instances
+    boxes = found.bboxes * factor
+    near_the_top = len(boxes) and bool(boxes[:, 1].min() < BAND)
+    band = BAND if near_the_top else 0
+    found.bboxes = boxes + boxes.new_tensor([0, band, 0, band])
+    if 'masks' in found:
+        masks = np.asarray(found.masks)
+        masks = masks.repeat(factor, 1).repeat(factor, 2)
+        found.masks = np.pad(masks, ((0, 0), (band, 0), (0, 0)))
+    pixels = image.repeat(factor, 0).repeat(factor, 1)
+    pixels = np.pad(
+        pixels, ((band, 0), (0, 0), (0, 0)), constant_values=255
+    )
+    return pixels, drawn
 
 
 PREDICTORS = dict(mmpretrain=Classifier, mmaction=Recogniser, mmdet=Detector)
@@ -276,7 +328,7 @@ def draw_scores(
     bars = axes.barh(places, [entry['score'] for entry in top])
     axes.bar_label(bars, [f'{entry["score"]:.1%}' for entry in top], padding=3)
     axes.set_yticks(places, [entry['name'] for entry in top])
-    axes.set(xlim=(0, 1.15), xlabel='score')
+    axes.set(xlim=(0, 1), xlabel='score')
     axes.invert_yaxis()
     out.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(out, dpi=100)

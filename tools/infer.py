@@ -17,6 +17,7 @@ file of it that cannot be read is reported and the rest goes on.
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 from _common import run
@@ -86,6 +87,27 @@ def find_files(
     return files
 
 
+def picture_names(names: list[Path]) -> list[Path]:
+    """A PNG for each file, of its name unless two would share one.
+
+    Args:
+        names (list[Path]): Within the folder.
+
+    Returns:
+        list[Path]: 'a.png' for a.jpg; 'a.jpg.png' if there is an a.bmp, too.
+    """
+    alike = Counter(name.with_suffix('') for name in names)
+    found = []
+    for name in names:
+        picture = name.with_suffix('.png')
+        if alike[name.with_suffix('')] > 1:
+            picture = Path(f'{name}.png')
+        while picture in found:
+            picture = Path(f'{picture}.png')
+        found.append(picture)
+    return found
+
+
 def main() -> None:
     args = parse_args()
     from _infer_hosts import PREDICTORS, Unreadable, class_names
@@ -104,8 +126,9 @@ def main() -> None:
     predictor = PREDICTORS[host](model, cfg, classes, args.score_thr)
 
     records, failed = [], 0
-    for number, file in enumerate(files, 1):
-        name = file.relative_to(folder)
+    names = [file.relative_to(folder) for file in files]
+    drawn = picture_names(names)
+    for number, (file, name) in enumerate(zip(files, names), 1):
         record = dict(file=str(file))
         try:
             record.update(
@@ -113,8 +136,7 @@ def main() -> None:
                     file,
                     None
                     if args.no_pictures
-                    # the suffix stays: a.jpg and a.png are two files
-                    else pictures / f'{name}.png',
+                    else pictures / drawn[number - 1],
                 )
             )
         except Unreadable as error:

@@ -143,7 +143,8 @@ def test_folder(tool, monkeypatch, capsys, files, checkpoints, host, tmp_path):
             check_objects(record['objects'], sample.pred_instances)
         else:
             check_top(record['top'], sample.pred_score)
-        picture = matplotlib.image.imread(tmp_path / f'pictures/{name}.png')
+        target = tmp_path / 'pictures' / name.with_suffix('.png')
+        picture = matplotlib.image.imread(target)
         assert np.unique(picture[..., :3].reshape(-1, 3), axis=0).size > 100
     assert '3 predicted, 0 unreadable' in capsys.readouterr().out
 
@@ -194,7 +195,7 @@ def test_red_stays_red(tool, monkeypatch, checkpoints, host, tmp_path):
         tool, monkeypatch, checkpoints, host, tmp_path / 'a.png', tmp_path,
         *options,
     )  # fmt: skip
-    picture = matplotlib.image.imread(tmp_path / 'pictures/a.png.png')[..., :3]
+    picture = matplotlib.image.imread(tmp_path / 'pictures/a.png')[..., :3]
     assert (abs(picture - (1, 0, 0)).max(-1) < 0.05).sum() > 1000
     assert (abs(picture - (0, 0, 1)).max(-1) < 0.05).sum() == 0
 
@@ -221,6 +222,45 @@ def test_broken_files_are_counted_and_the_rest_goes_on(
     assert printed.err.count('unreadable: ') == 3
     pictures = (tmp_path / 'out/pictures').rglob('*.png')
     assert len(list(pictures)) == 3
+
+
+def test_names_of_pictures(tool):
+    names = ['a.png', 'b.jpg', 'b.bmp', 'sub/b.jpg', 'b.jpg.png', 'x.y.mp4']
+    found = tool.picture_names([Path(name) for name in names])
+    assert [path.as_posix() for path in found] == [
+        'a.png', 'b.jpg.png', 'b.bmp.png', 'sub/b.png', 'b.jpg.png.png',
+        'x.y.png',
+    ]  # fmt: skip
+
+
+def test_small_scene_is_enlarged_with_what_was_found(tool):
+    from _infer_hosts import BAND, enlarged
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    image = np.arange(128 * 96 * 3, dtype=np.uint8).reshape(128, 96, 3)
+    masks = torch.zeros(2, 128, 96, dtype=torch.bool)
+    masks[0, 2:10, 5:20] = masks[1, 60:80, 30:50] = True
+    boxes = torch.tensor([[5.0, 2, 20, 10], [30, 60, 50, 80]])
+    sample = DetDataSample(
+        pred_instances=InstanceData(bboxes=boxes.clone(), masks=masks)
+    )
+    large, drawn = enlarged(image, sample)
+    assert large.shape == (640 + BAND, 480, 3)
+    assert np.array_equal(large[BAND::5, ::5], image)
+    assert (large[:BAND] == 255).all()  # room for the first one's label
+    for box, mask in zip(
+        drawn.pred_instances.bboxes, drawn.pred_instances.masks
+    ):
+        rows, columns = np.nonzero(mask)
+        assert box.tolist() == [
+            columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+        ]  # fmt: skip
+    assert torch.equal(sample.pred_instances.bboxes, boxes)  # a copy
+    # one that is large enough stays
+    wide = np.zeros((480, 640, 3), np.uint8)
+    sample.pred_instances = sample.pred_instances[1:]
+    assert enlarged(wide, sample)[0].shape == wide.shape
 
 
 def test_nothing_readable_is_an_error(
@@ -285,7 +325,7 @@ def test_command(run_tool, files, checkpoints, tmp_path):
         cwd=tmp_path,
     )
     assert '[1/1] a.png: class ' in done.stdout
-    assert (tmp_path / 'out/pictures/a.png.png').is_file()
+    assert (tmp_path / 'out/pictures/a.png').is_file()
 
 
 def test_inferencers_of_the_hosts_take_our_configs(files, checkpoints):
