@@ -51,17 +51,18 @@ def choose(
     if is_compiling() or torch.jit.is_tracing():
         # the compiler fuses the reference; exporters know its operators
         return 'reference'
-    if backend == 'reference':
-        return backend
-    if backend != 'auto':
-        reason = find_obstacle(backend) or _obstacle(backend, x, inner)
-        if reason:
+    if backend == 'auto':
+        path, reason = _choose_auto(find_obstacle, x, inner, recompute)
+    else:
+        path, reason = backend, f"backend='{backend}'"
+        obstacle = backend != 'reference' and (
+            find_obstacle(backend) or _obstacle(backend, x, inner)
+        )
+        if obstacle:
             raise RuntimeError(
-                f"backend='{backend}' does not serve: {reason}; use 'auto' "
+                f"backend='{backend}' does not serve: {obstacle}; use 'auto' "
                 "or 'reference'"
             )
-        return backend
-    path, reason = _choose_auto(find_obstacle, x, inner, recompute)
     _say_once(f'CGNL runs its {path} path: {reason}')
     return path
 

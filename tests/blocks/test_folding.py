@@ -230,14 +230,18 @@ def test_one_line_says_which_path_runs(monkeypatch, caplog):
     runner.addHandler(caplog.handler)
     try:
         for _ in range(2):
+            block.backend = 'auto'
             block(x)
             block(x[..., :1])
+            block.backend = 'folded'
+            block(x)
     finally:
         MMLogger._instance_dict.pop('a runner')
     logged = [r for r in caplog.records if r.name == runner.name]
     assert [record.message for record in logged] == [
         'CGNL runs its gram path: 2048 positions or more',
         'CGNL runs its reference path: fewer than 512 positions',
+        "CGNL runs its folded path: backend='folded'",
     ]
 
 
