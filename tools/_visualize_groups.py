@@ -20,7 +20,7 @@ def draw_groups(model, cfg, blocks, limit: int, out: Path) -> None:
         cfg (Config): Its config.
         blocks (dict[str, Module]): Blocks by name; those without groups are
             left out.
-        limit (int): Number of samples (of videos: views); 0 for all.
+        limit (int): Most samples (of videos: views) to take.
         out (Path): Folder.
 
     Raises:
@@ -70,11 +70,11 @@ def collect(model, cfg, blocks, limit: int) -> dict:
                         values.double().cpu()
                     )
         seen += len(x)
-        if limit and seen >= limit:
+        if seen >= limit:
             break
     return {
         name: {
-            power: torch.cat(values)[: limit or None]
+            power: torch.cat(values)[:limit]
             for power, values in by_power.items()
         }
         for name, by_power in parts.items()

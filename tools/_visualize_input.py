@@ -64,7 +64,91 @@ def look(model, cfg, blocks, file: Path) -> Seen:
     return Seen(frames, size, inputs)
 
 
-def _load(cfg, file: Path) -> dict:
+def follow(cfg, file: Path, point: 'tuple[int, ...]') -> tuple[int, int]:
+    """Where a pixel of the file is in what the network gets.
+
+    Coordinates go through the pipeline in place of the pixels, so that any
+    resize, crop or flip is followed.
+
+    Args:
+        cfg (Config): A config.
+        file (Path): Image or video.
+        point (tuple[int, ...]): x and y in the file; more is not read.
+
+    Returns:
+        tuple[int, int]: x and y in the first view.
+
+    Raises:
+        SetupError: It is outside, or was cropped away, or the pipeline does
+            not let coordinates through.
+    """
+    name = f'--point {",".join(map(str, point))}'
+    x, y = point[:2]
+    sizes = []
+
+    def replace(pixels: np.ndarray) -> np.ndarray:
+        height, width = pixels.shape[:2]
+        sizes.append((width, height))
+        rows, columns = np.indices((height, width), np.float32)
+        return np.stack([columns, rows, np.zeros_like(rows)], -1)
+
+    try:
+        places = _load(cfg, file, replace)['inputs']
+    except SetupError as error:
+        if not sizes:  # it is the file
+            raise
+        raise SetupError(
+            f'{name} cannot be followed through this pipeline: '
+            f'{error.__cause__}. Without --point, the middle is taken'
+        ) from error
+    if not sizes:
+        raise SetupError(
+            f'{name} cannot be followed: this pipeline loads neither img nor '
+            'imgs. Without --point, the middle is taken'
+        )
+    width, height = sizes[0]
+    if not (0 <= x < width and 0 <= y < height):
+        raise SetupError(
+            f'{name} is outside: {file} has {width} x {height} pixels (x 0 '
+            f'to {width - 1}, y 0 to {height - 1})'
+        )
+    if places.dim() == 5:  # (views, 3, T, H, W)
+        places = places[:, :, 0]
+    if places.dim() == 4:
+        places = places[0]
+    across, down = places[:2].double().numpy()
+    row, column = np.unravel_index(
+        ((across - x) ** 2 + (down - y) ** 2).argmin(), across.shape
+    )
+    # neighbours are as far apart as the resize made them
+    for value, axis, at in ((x, across, 1), (y, down, 0)):
+        step = np.abs(np.diff(axis, axis=at)).max(initial=1.0)
+        if abs(axis[row, column] - value) > step:
+            raise SetupError(
+                f'{name} is cropped away by the pipeline: the network gets x '
+                f'{across.min():.0f} to {across.max():.0f}, y '
+                f'{down.min():.0f} to {down.max():.0f} of the {width} x '
+                f'{height} pixels'
+            )
+    return int(column), int(row)
+
+
+def _run(steps: list, data: dict, replace) -> dict:
+    """The pipeline, with other pixels from where they are loaded on."""
+    for step in Compose(steps).transforms:
+        data = step(data)
+        if replace is None:
+            continue
+        if isinstance(data.get('img'), np.ndarray):
+            data['img'] = replace(data['img'])
+            replace = None
+        elif 'imgs' in data:
+            data['imgs'] = [replace(frame) for frame in data['imgs']]
+            replace = None
+    return data
+
+
+def _load(cfg, file: Path, replace=None) -> dict:
     """One sample of the test pipeline, without its annotations."""
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
     if loader is None:
@@ -84,7 +168,7 @@ def _load(cfg, file: Path) -> dict:
     else:
         data = dict(img_path=str(file), img_id=0)
     try:
-        return Compose(steps)(data)
+        return _run(steps, data, replace)
     except SetupError:  # no decoder is installed
         raise
     except Exception as error:  # each decoder has its own

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from _visualize_input import Seen, look
+from _visualize_input import Seen, follow, look
 
 from cgnl_mm.errors import SetupError
 from cgnl_mm.visualization import attention_map, is_cgnl
@@ -30,7 +30,17 @@ def draw_maps(model, cfg, blocks, args, out: Path) -> None:
         SetupError: The file cannot be read, or an option does not fit it.
     """
     seen = look(model, cfg, blocks, args.input)
-    point = place(args.point, seen)
+    point = args.point
+    if point is not None:
+        x, y = follow(cfg, args.input, point)
+        height, width = seen.frames.shape[1:3]
+        if (x, y) != point[:2]:
+            print(
+                f'x={point[0]}, y={point[1]} of {args.input} is x={x}, y={y} '
+                f'of the {width} x {height} pixels that the network gets'
+            )
+        point = (x, y, *point[2:])
+    point = place(point, seen)
     for name, block in blocks.items():
         if name not in seen.blocks:
             raise SetupError(f'{name} does not run when this model predicts')
@@ -58,6 +68,8 @@ def draw_maps(model, cfg, blocks, args, out: Path) -> None:
 def place(point: tuple[int, ...] | None, seen: Seen) -> tuple[int, int, int]:
     """The point as (frame, x, y); the middle where none is given.
 
+    Pixels and frames are those of the network.
+
     Raises:
         SetupError: It is outside.
     """
@@ -67,11 +79,11 @@ def place(point: tuple[int, ...] | None, seen: Seen) -> tuple[int, int, int]:
     x, y = point[:2]
     frame = point[2] if len(point) == 3 else total // 2
     if not (0 <= x < width and 0 <= y < height and 0 <= frame < total):
-        text = f'--point {",".join(map(str, point))} is outside: the network '
-        text += f'gets {width} x {height} pixels (x 0 to {width - 1}, y 0 to '
-        text += f'{height - 1})'
-        text += f' and {total} frame{"s" * (total > 1)} (0 to {total - 1})'
-        raise SetupError(text)
+        raise SetupError(
+            f'--point: x={x}, y={y}, frame {frame} is outside: the network '
+            f'gets {width} x {height} pixels and {total} '
+            f'frame{"s" * (total > 1)} (0 to {total - 1})'
+        )
     return frame, x, y
 
 

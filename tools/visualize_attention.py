@@ -7,8 +7,10 @@
     python tools/visualize_attention.py configs/r18_cgnl_digits.py \\
         CHECKPOINT --dataset 200
 
-The file goes through the config's test pipeline; pictures show, and
-``--point`` counts, pixels of what the network gets. An image gives
+The file goes through the config's test pipeline; pictures show what the
+network gets. ``--point`` counts pixels of the file, as it is, and is followed
+through resizes and crops; of a video, T counts the frames that the network
+gets. An image gives
 ``<block>.png``; a video also ``<block>_frames.png`` (a filmstrip), mp4 and
 gif. Red is positive, blue negative, each group on its own scale. For the dot
 product all positions of a group see one map, up to sign and size:
@@ -20,6 +22,7 @@ product all positions of a group see one map, up to sign and size:
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from _common import run
@@ -42,7 +45,7 @@ def parse_args() -> argparse.Namespace:
         '--dataset',
         nargs='?',
         type=int,
-        const=0,
+        const=sys.maxsize,  # all
         metavar='N',
         help='statistics over N samples of the test data, or all of them',
     )
@@ -50,8 +53,9 @@ def parse_args() -> argparse.Namespace:
         '--point',
         type=read_point,
         metavar='X,Y[,T]',
-        help='the position that looks: pixels from the top left and, in a '
-        'video, the frame, all from 0; default: the middle',
+        help='the position that looks: pixels of the file from its top left '
+        'and, in a video, the frame of those that the network gets, all from '
+        '0; default: the middle',
     )
     parser.add_argument('--block', metavar='NAME', help='default: every block')
     parser.add_argument(
@@ -82,7 +86,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if (args.input is None) == (args.dataset is None):
         parser.error('give either an image or a video, or --dataset')
-    if args.dataset is not None and args.dataset < 0:
+    if args.dataset is not None and args.dataset < 1:
         parser.error('--dataset takes a positive number')
     if args.fps <= 0:
         parser.error('--fps takes a positive number')

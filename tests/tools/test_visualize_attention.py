@@ -159,7 +159,7 @@ def refusal(demo, monkeypatch):
     'options, message',
     [
         (['--block', 'layer3.cgnl_9'], f'it has {BLOCK}'),
-        (['--point', '32,0'], '32 x 32 pixels (x 0 to 31, y 0 to 31)'),
+        (['--point', '32,0'], 'has 32 x 32 pixels (x 0 to 31, y 0 to 31)'),
         (['--point', '3,4,1'], 'and 1 frame'),
         (['--groups', '8'], f'{BLOCK} has the groups 0 to 7'),
         (['--device', 'gpu'], '--device gpu: '),
@@ -209,6 +209,84 @@ def test_the_picture_is_the_file(demo, monkeypatch):
     seen = look(model, cfg, {}, Path('colours.png'))
     assert seen.size == (32, 24)
     assert np.array_equal(seen.frames[0], pixels)
+
+
+@pytest.fixture
+def follow(monkeypatch, tmp_path):
+    """``follow(steps, point, size)``: through a pipeline of mmpretrain."""
+    monkeypatch.syspath_prepend(str(CONFIGS.parent / 'tools'))
+    from _visualize_input import follow
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+
+    init_default_scope('mmpretrain')
+
+    def start(steps, point, size=(80, 40)):
+        Image.new('RGB', size).save(tmp_path / 'a.png')
+        pipeline = [dict(type='LoadImageFromFile'), *steps]
+        pipeline.append(dict(type='PackInputs'))
+        cfg = Config(
+            dict(
+                default_scope='mmpretrain',
+                test_dataloader=dict(dataset=dict(pipeline=pipeline)),
+            )
+        )
+        return follow(cfg, tmp_path / 'a.png', point)
+
+    return start
+
+
+@pytest.mark.parametrize(
+    'steps, point, found',
+    [
+        ([], (79, 0), (79, 0)),
+        # 80 x 40 to 160 x 80: of the pixel's four, the first
+        ([dict(type='Resize', scale=(160, 80))], (10, 20), (20, 40)),
+        ([dict(type='Resize', scale=(20, 10))], (41, 22), (10, 5)),
+        ([dict(type='CenterCrop', crop_size=20)], (35, 12), (5, 2)),
+        (
+            [
+                dict(type='ResizeEdge', scale=20),
+                dict(type='CenterCrop', crop_size=20),
+            ],
+            (40, 20),
+            (10, 10),
+        ),
+    ],
+)
+def test_point_of_the_file_is_followed(follow, steps, point, found):
+    at = follow(steps, point)
+    assert max(abs(a - b) for a, b in zip(at, found)) <= 1
+    if not steps or steps[0]['type'] == 'CenterCrop':
+        assert at == found
+
+
+def test_point_that_the_network_does_not_get(follow):
+    from cgnl_mm.errors import SetupError
+
+    crop = [dict(type='CenterCrop', crop_size=20)]
+    with pytest.raises(SetupError, match='gets x 30 to 49, y 10 to 29 of'):
+        follow(crop, (10, 20))
+    with pytest.raises(SetupError, match='has 80 x 40 pixels'):
+        follow(crop, (80, 20))
+    # PIL takes no coordinates
+    edge = [dict(type='ResizeEdge', scale=20, backend='pillow')]
+    with pytest.raises(SetupError, match='cannot be followed through this'):
+        follow(edge, (10, 20))
+
+
+def test_statistics_of_no_sample_are_refused(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(CONFIGS.parent / 'tools'))
+    from visualize_attention import parse_args
+
+    for count in ('0', '-1'):
+        argv = ['visualize_attention.py', 'c.py', 'c.pth', '--dataset', count]
+        monkeypatch.setattr('sys.argv', argv)
+        with pytest.raises(SystemExit):
+            parse_args()
+        assert '--dataset takes a positive number' in capsys.readouterr().err
+    monkeypatch.setattr('sys.argv', argv[:-1])
+    assert parse_args().dataset > 10**9  # all
 
 
 def test_missing_file(refusal):
