@@ -484,3 +484,21 @@ def test_sigterm_to_a_launcher_saves_on_all_ranks(project, tmp_path, to):
     checkpoint = last(run)
     assert checkpoint['exact_resume']['samples_per_step'] == 8
     assert checkpoint['meta']['iter'] > 3
+
+
+def test_nan_leaves_the_last_good_checkpoint(project, tmp_path):
+    """Two processes, which agree not to save; patience is longer."""
+    extra = (
+        "custom_hooks.insert(0, dict(type='FaultyHook', what='nan', "
+        "when='iteration', at=5, rank=1))\n"
+        "default_hooks['numerics'] = dict(type='NumericsHook', patience=20)\n"
+    )
+    write_config(project, tmp_path, 'epochs, no worker', extra=extra)
+    process = start(tmp_path, 'run.py', 2, tool='dist_train.sh')
+    said = process.communicate(timeout=200)[0]
+    assert process.returncode
+    assert 'began in iteration 5, rank 1: backbone.layer2' in said
+    assert said.count('no checkpoint is saved while') == 1
+    run = tmp_path / 'work_dirs/run'
+    assert [path.name for path in run.glob('epoch_*')] == ['epoch_1.pth']
+    assert last(run)['meta']['iter'] == 3
