@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import time
 
 import mmengine
 import pytest
@@ -62,24 +64,46 @@ def test_dying_process_ends_the_others(folder, options, said):
     extra = FAULT.format(options=f'rank=1, {options}')
     extra += 'env_cfg = dict(dist_cfg=dict(timeout=10))\n'
     write_config(folder, 'run', batch=2, extra=extra, epochs=5)
-    process = start('dist_train.sh', 'run.py', 3, folder=folder)
+    config = folder / 'run.py'
+    process = start('dist_train.sh', config, 3, folder=folder)
+    # they can be found: the launcher and the three that train
+    wait_for(lambda: len(processes_of(config)) >= 4)
     output = process.communicate(timeout=120)[0]
     assert process.returncode not in (0, None)
     assert said in output, output[-5000:]
     assert not list((folder / 'work_dirs/run').glob('preempted.pth'))
-    left = subprocess.run(
-        ['pgrep', '-f', f'{folder.name}/run.py'], capture_output=True
+    assert processes_of(config) == []
+
+
+def processes_of(config):
+    """Those with the path of a config on their command line."""
+    found = subprocess.run(
+        ['pgrep', '-f', re.escape(str(config))],
+        capture_output=True,
+        text=True,
     )
-    assert not left.stdout
+    return found.stdout.split()
+
+
+def wait_for(happened, seconds=60):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_dying_node_ends_the_other(folder):
     extra = FAULT.format(options="rank=1, what='raise', when='iteration'")
     write_config(folder, 'run', batch=2, extra=extra, epochs=50)
     nodes = start_nodes(folder, [[], []], '127.0.0.1')
-    for node in nodes:
-        output = node.communicate(timeout=120)[0]
+    outputs = [node.communicate(timeout=120)[0] for node in nodes]
+    for node, output in zip(nodes, outputs):
         assert node.returncode not in (0, None), output[-3000:]
+    # whichever node got rank 1
+    died = [o for o in outputs if 'a fault of this process' in o]
+    (left,) = [o for o in outputs if o not in died]
+    # nothing but gloo tells the other one
+    assert re.search('Connection (closed|reset) by peer', left), left[-3000:]
 
 
 def start_nodes(folder, prefixes, address):
