@@ -1,5 +1,6 @@
 """MMEngine's AMP on a CPU, which MMEngine itself reserves for GPUs."""
 
+import functools
 from contextlib import contextmanager
 
 import torch
@@ -30,13 +31,24 @@ class CpuAmpOptimWrapper(AmpOptimWrapper):
 
 @HOOKS.register_module()
 class PrecisionHook(Hook):
-    """Write what each iteration's blocks and losses were to ``amp.pt``."""
+    """Write what each iteration's blocks and losses were to ``amp.pt``.
+
+    And the first iteration's gradients of the blocks, in the scale of AMP.
+    """
 
     def before_train(self, runner):
-        self.losses, self.types = [], set()
+        self.losses, self.types, self.grads = [], set(), {}
+        for name, weight in runner.model.named_parameters():
+            if '.cgnl_' in name:
+                weight.register_post_accumulate_grad_hook(
+                    functools.partial(self.keep, name)
+                )
         for name, module in runner.model.named_modules():
             if name.endswith('.theta'):
                 module.register_forward_hook(self.note)
+
+    def keep(self, name, weight):
+        self.grads.setdefault(name, weight.grad.clone())
 
     def note(self, module, args, out):
         if module.training:
@@ -49,6 +61,29 @@ class PrecisionHook(Hook):
     def after_train(self, runner):
         if get_rank() == 0:
             torch.save(
-                dict(losses=self.losses, types=self.types),
+                dict(
+                    losses=self.losses, types=self.types, grads=self.grads
+                ),
                 f'{runner.work_dir}/amp.pt',
             )
+
+
+@HOOKS.register_module()
+class LargeValuesHook(Hook):
+    """One group of the block's values leaves float16, but not float32.
+
+    Args:
+        at (int): The iteration.
+        group (int): Of the block's channels.
+    """
+
+    def __init__(self, at, group):
+        self.at, self.group = at, group
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.at:
+            (block,) = (
+                m for m in runner.model.modules() if hasattr(m, 'theta')
+            )
+            with torch.no_grad():
+                block.g.weight.chunk(block.groups)[self.group].mul_(1e6)

@@ -23,9 +23,16 @@ val_dataloader = test_dataloader = dict(dataset=data)
 train_cfg = dict(max_epochs=1)
 default_hooks = dict(checkpoint=dict(interval=1))
 param_scheduler = None
+# blocks that are not the identity at the start
+plugins = _base_.model.backbone.plugins
+plugins[0].cfg.zero_init = False
+model = dict(backbone=dict(plugins=plugins))
 """
+# a scale at which no gradient of the first iterations overflows
 AMP = """
-optim_wrapper = dict(type='CpuAmpOptimWrapper', dtype={name!r})
+optim_wrapper = dict(
+    type='CpuAmpOptimWrapper', dtype={name!r},
+    loss_scale=dict(init_scale=256.))
 """
 DATA = {
     'r18_cgnl_digits': ('', 330),
@@ -69,14 +76,16 @@ def test_trains_as_float32_does(trained, name, tolerance):
     run, full = trained[name], trained['float32']
     assert run['types'] == {getattr(torch, name)}
     assert full['types'] == {torch.float32}
-    assert len(run['losses']) == ITERATIONS
-    # the first, since random proposals part from each other later
-    for key, value in full['losses'][0].items():
-        if 'loss' not in key:  # accuracies of an untrained head
-            continue
-        assert run['losses'][0][key] == pytest.approx(
-            value, rel=tolerance, abs=tolerance
-        ), key
+    assert len(run['losses']) == len(full['losses']) == ITERATIONS
+    # a detector draws its proposals, which part from each other later
+    draws = any('rpn' in key for key in full['losses'][0])
+    for step in range(1 if draws else ITERATIONS):
+        for key, value in full['losses'][step].items():
+            if 'loss' not in key:  # accuracies of an untrained head
+                continue
+            assert run['losses'][step][key] == pytest.approx(
+                value, rel=tolerance, abs=tolerance
+            ), (step, key)
     for key, weight in run['saved']['state_dict'].items():
         assert weight.dtype == full['saved']['state_dict'][key].dtype, key
         assert weight.isfinite().all(), key
@@ -84,8 +93,8 @@ def test_trains_as_float32_does(trained, name, tolerance):
 
 def test_scale_of_the_gradients_is_saved(trained):
     scaler = trained['float16']['saved']['optimizer']['loss_scaler']
-    # 65536 until an overflow, which halves it
-    assert 0 < scaler['scale'] <= 65536
+    # as it was set, until an overflow, which halves it
+    assert 0 < scaler['scale'] <= 256
     steps = scaler['_growth_tracker']
     assert 0 < steps <= ITERATIONS
 
@@ -111,3 +120,54 @@ def test_gradients_reach_the_block(trained, name):
             for value in entry.values()
             if isinstance(value, torch.Tensor)
         )
+
+
+# Rounding moves some activations over the edge of a ReLU: up to 0.20 and 0.12
+# here, where a gradient that has nothing to do with the other gives 1.4.
+@pytest.mark.parametrize('name, tolerance', [('bfloat16', 0.3),
+                                             ('float16', 0.2)])  # fmt: skip
+def test_first_gradients_are_those_of_float32(trained, name, tolerance):
+    """Of every weight of the block, by direction: AMP scales them."""
+    run, full = trained[name]['grads'], trained['float32']['grads']
+    parts = {key.split('.cgnl_0.')[1].split('.')[0] for key in full}
+    assert parts == {'theta', 'phi', 'g', 'conv_out', 'norm'}
+    assert run.keys() == full.keys()
+    for key, exact in full.items():
+        grad, exact = run[key].double(), exact.double()
+        # theta's and phi's would be zero in a block that is the identity
+        assert exact.norm() > 0, key
+        difference = grad / grad.norm() - exact / exact.norm()
+        assert difference.norm() < tolerance, key
+
+
+# ---- an overflow
+
+
+@pytest.mark.parametrize('name', ['float32', 'float16'])
+def test_overflow_is_named(tmp_path, run_tool, name):
+    """One of float16; float32 has room for the same values."""
+    lines = LINES.format(
+        base=str(CONFIGS / 'r18_cgnl_digits.py'), data='', batch=330
+    ) + """
+custom_hooks = [
+    dict(type='LargeValuesHook', at=2, group=3), dict(type='NumericsHook')]
+"""
+    if name == 'float16':
+        lines += AMP.format(name=name)
+    (tmp_path / 'run.py').write_text(lines)
+    done = run_tool(
+        'train.py',
+        *('run.py', '--no-validate', '--seed', '0'),
+        cwd=tmp_path,
+        status=2 if name == 'float16' else 0,
+        extra=dict(PYTHONPATH=str(HERE)),
+    )
+    output = done.stdout + done.stderr
+    where = 'input finite, output not, in channel group 3 of 0 to 7'
+    if name == 'float32':
+        assert 'not finite' not in output and where not in output
+        return
+    (message,) = (x for x in done.stderr.splitlines()
+                  if x.startswith('error: '))  # fmt: skip
+    assert 'iteration 2, rank 0: backbone.layer' in message
+    assert f'.cgnl_0: {where}' in message
