@@ -4,6 +4,7 @@
     python tools/plot_curves.py work_dirs/r18_digits work_dirs/r18_cgnl_digits
     python tools/plot_curves.py work_dirs/r18_*_seed? --seeds \\
         --scalar loss grad_norm
+    python tools/plot_curves.py RUN --scalar 'cgnl/*/gradient_share_*' --log
 
 With ``--seeds``, runs whose folders differ by their seed alone
 (``r18_digits_seed0``, ``r18_digits/seed_1``) become one curve: the mean, and
@@ -14,7 +15,9 @@ that was resumed is one curve.
 """
 
 import argparse
+import fnmatch
 import json
+import math
 import re
 import statistics
 import sys
@@ -30,6 +33,8 @@ MAIN_METRICS = (
     'coco/bbox_mAP',
     'coco/segm_mAP',
 )
+COLUMNS = 4  # panels in a row
+LINEAR = 1e-6  # around zero, where a logarithmic axis has both signs
 LINE_STYLES = ('-', '--', ':', '-.')
 NO_METRICS = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory')
 SEED = re.compile(r'[-_./]?seed[-_=]?\d+$')
@@ -157,6 +162,7 @@ def plot(
     out: Path,
     scalars: list[str] | None = None,
     seeds: bool = False,
+    log: bool = False,
 ) -> None:
     """Draw training scalars and validation metrics side by side.
 
@@ -167,6 +173,8 @@ def plot(
         out (Path): The PNG.
         scalars (list[str] | None): What training logs, one panel each.
             Defaults to the loss.
+        log (bool): Whether the axes of these are logarithmic, for what spans
+            decades. Defaults to False.
         seeds (bool): Whether runs that differ by their seed alone are one
             curve. Defaults to False.
     """
@@ -177,9 +185,18 @@ def plot(
 
     scalars = scalars or ['loss']
     panels = len(scalars) + 1
-    fig, axes = plt.subplots(
-        1, panels, figsize=(5.5 * panels, 4.2), layout='constrained'
+    columns = min(panels, COLUMNS)
+    rows = math.ceil(panels / columns)
+    fig, cells = plt.subplots(
+        rows,
+        columns,
+        figsize=(5.5 * columns, 4.2 * rows),
+        layout='constrained',
+        squeeze=False,
     )
+    axes = list(cells.flat[:panels])
+    for empty in cells.flat[panels:]:
+        empty.axis('off')
     *left, right = axes
     shown = []
     for index, (name, group) in enumerate(grouped(runs, seeds).items()):
@@ -209,6 +226,11 @@ def plot(
             )
     for panel, scalar in zip(left, scalars):
         panel.set(xlabel='iteration', ylabel=scalar, title='training')
+        if log:
+            panel.set_yscale('log')
+            # half of an axis that logarithms cannot show is no axis
+            if any(v <= 0 for run in runs for _, v in run.logged(scalar)):
+                panel.set_yscale('symlog', linthresh=LINEAR)
     units = {'epoch' if curves.by_epoch else 'iteration' for curves in runs}
     right.set(
         xlabel=' or '.join(sorted(units)),
@@ -342,24 +364,32 @@ def summary(curves: Curves, metrics: list[str] | None) -> str:
     return '\n'.join(lines)
 
 
-def require_metrics(
-    runs: list[Curves], metrics: list[str], scalars: list[str]
-) -> None:
-    """Raise SetupError for a metric or scalar that no run reports."""
-    reported = {name for curves in runs for name in curves.reported()}
-    logged = {name for curves in runs for name in curves.scalars()}
-    for option, names, known in (
-        ('--metric', metrics, reported),
-        ('--scalar', scalars, logged),
-    ):
-        for name in names:
-            if name not in known:
-                from cgnl_mm.errors import SetupError
+def matching(names: list[str], known: set[str], option: str) -> list[str]:
+    """Names that runs report, for names and patterns ('cgnl/*').
 
-                raise SetupError(
-                    f'{option} {name}: no run reports it, they report '
-                    f'{sorted(known)}'
-                )
+    Args:
+        names (list[str]): As given.
+        known (set[str]): What the runs report.
+        option (str): Where they were given.
+
+    Raises:
+        SetupError: No run reports one of them.
+    """
+    found = {}
+    for name in names:
+        # a name may hold brackets
+        hits = [name] if name in known else sorted(
+            fnmatch.filter(known, name)
+        )
+        if not hits:
+            from cgnl_mm.errors import SetupError
+
+            raise SetupError(
+                f'{option} {name}: no run reports it. They report '
+                f'{", ".join(sorted(known)) or "nothing"}'
+            )
+        found.update(dict.fromkeys(hits))
+    return list(found)
 
 
 def parse_args() -> argparse.Namespace:
@@ -379,13 +409,20 @@ def parse_args() -> argparse.Namespace:
         '--metric',
         nargs='+',
         metavar='NAME',
-        help="metrics to show; default: the host's main ones",
+        help="metrics to show, or patterns of their names; default: the "
+        "host's main ones",
     )
     parser.add_argument(
         '--scalar',
         nargs='+',
         metavar='NAME',
-        help='what training logs, one panel each; default: loss',
+        help="what training logs, or patterns ('cgnl/*'), one panel each; "
+        'default: loss',
+    )
+    parser.add_argument(
+        '--log',
+        action='store_true',
+        help='logarithmic axes for what training logs',
     )
     parser.add_argument(
         '--seeds',
@@ -398,12 +435,15 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     runs = [read_curves(folder) for folder in args.runs]
-    require_metrics(runs, args.metric or [], args.scalar or [])
+    reported = {name for curves in runs for name in curves.reported()}
+    logged = {name for curves in runs for name in curves.scalars()}
+    args.metric = matching(args.metric or [], reported, '--metric') or None
+    args.scalar = matching(args.scalar or [], logged, '--scalar')
     out = args.out
     if out is None:
         out = runs[0].folder if len(runs) == 1 else Path()
         out = out / 'curves.png'
-    plot(runs, args.metric, out, args.scalar, args.seeds)
+    plot(runs, args.metric, out, args.scalar, args.seeds, args.log)
     for name, curves in zip(_names(runs), runs):
         if len(runs) > 1:
             print(f'[{name}]')

@@ -213,8 +213,38 @@ def test_any_scalar_has_its_panel(tool, tmp_path, capsys, monkeypatch):
         widths.append(matplotlib.image.imread(out).shape[1])
     assert widths[1] == 2 * widths[0]  # four panels, two
     monkeypatch.setattr('sys.argv', [*argv, '--scalar', 'acc/top1'])
-    with pytest.raises(Exception, match='--scalar acc/top1: no run reports'):
+    message = r'--scalar acc/top1: no run .* They report loss, lr, time$'
+    with pytest.raises(Exception, match=message):
         tool.main()
+
+
+def test_patterns_are_the_names_they_match(tool):
+    known = {'cgnl/a/mean', 'cgnl/b/mean', 'cgnl/a/std', 'loss', 'x[0]'}
+    found = tool.matching(['loss', 'cgnl/*/mean', 'c*mean'], known, '--scalar')
+    assert found == ['loss', 'cgnl/a/mean', 'cgnl/b/mean']
+    assert tool.matching(['x[0]'], known, '--scalar') == ['x[0]']
+    assert tool.matching([], known, '--scalar') == []
+
+
+@pytest.mark.parametrize('lowest, scale', [(1e-4, 'log'), (0, 'symlog')])
+def test_logarithmic_axis(tool, tmp_path, monkeypatch, lowest, scale):
+    from matplotlib import pyplot
+
+    write_session(tmp_path, '20260101_000000', [1, 2])
+    curves = tool.read_curves(tmp_path)
+    curves.train[0]['loss'] = lowest
+    shown = []
+    monkeypatch.setattr(pyplot, 'close', shown.append)  # still to be seen
+    for log in (False, True):
+        out = tmp_path / 'curves.png'
+        tool.plot([curves], None, out, ['loss'] * 5, log=log)
+    monkeypatch.undo()
+    scales = [[axes.get_yscale() for axes in fig.axes[:6]] for fig in shown]
+    assert scales == [['linear'] * 6, [scale] * 5 + ['linear']]
+    rows = [axes.get_position().y0 > 0.5 for axes in shown[0].axes[:6]]
+    assert rows == [True] * 4 + [False] * 2
+    for fig in shown:
+        pyplot.close(fig)
 
 
 def test_statistics_of_a_block_are_of_training(tool, tmp_path):
