@@ -34,7 +34,8 @@ def insert_after(
             type's, and the name of the module before it.
         example (Tensor, optional): An input of the network. It is run once,
             in evaluation mode, to check that the block fits; without, a
-            wrong number of channels is an error of the first forward pass.
+            wrong number of channels is an error of the first forward pass,
+            which names ``path``.
             Defaults to None.
 
     Returns:
@@ -68,6 +69,8 @@ def insert_after(
         )
     if example is not None:
         _probe(model, path, unit, block, example)
+    elif isinstance(getattr(block, 'in_channels', None), int):
+        block.register_forward_pre_hook(_Width(path))
 
     block.train(unit.training)
     if place is parent:
@@ -96,6 +99,24 @@ class _Call:
 
     def __call__(self, module: nn.Module, args: tuple, output: Tensor):
         return getattr(module, self.name)(output)
+
+
+class _Width:
+    """Hook before a block that nothing was tried with; says where it is."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __call__(self, block: nn.Module, args: tuple) -> None:
+        if torch.jit.is_tracing() or not args:
+            return
+        x = args[0]
+        if isinstance(x, Tensor) and x.dim() > 1:
+            if x.shape[1] != block.in_channels:
+                raise ValueError(
+                    f'{type(block).__name__} behind {self.path!r} expects '
+                    f'{block.in_channels} channels, got {tuple(x.shape)}'
+                )
 
 
 def _runs_in_order(module: nn.Module) -> bool:

@@ -1,6 +1,7 @@
 """A grid: which configs to train, with which seeds, compared with what."""
 
 import difflib
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -126,7 +127,24 @@ def read_grid(path: str) -> Grid:
         raise SetupError(f'{path}: {error}') from error
 
 
+def _require_finite(value, where: str) -> None:
+    """Refuse .nan and .inf, which a dumped config would hold as bare names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SetupError(
+            f'{where}: {value} is no setting; a config that needs it says '
+            f"float('{value}') itself"
+        )
+    children = ()
+    if isinstance(value, dict):
+        children = value.items()
+    elif isinstance(value, list):
+        children = enumerate(value)
+    for key, child in children:
+        _require_finite(child, f'{where}.{key}' if where else str(key))
+
+
 def _grid(file: Path, raw) -> Grid:
+    _require_finite(raw, '')
     _check_keys(raw, GRID_KEYS, 'the grid', ('title', 'metrics', 'cells'))
     metrics = _strings(raw['metrics'], 'metrics')
     if not metrics:

@@ -26,9 +26,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = ['README.md']
 PAGES += sorted(f'docs/{page.name}' for page in ROOT.glob('docs/*.md'))
+PAGES += ['configs/grids/README.md']
 # for these, only that what they name exists
 NOT_RUN = ['configs/README.md']
 PROSE = ('bibtex', 'text')
+CHECKED = ('yaml', )  # grids, by test_grid_of_a_page_is_one
 REASONS = ('needs ', 'installs ', 'measures ')
 COPIED = ('cgnl_mm', 'configs', 'tools', 'requirements')
 
@@ -101,7 +103,7 @@ def test_no_block_escapes(page):
     for block in found:
         if block.language in PROSE or block.language.startswith('{'):
             continue
-        assert block.language in ('bash', 'python'), block
+        assert block.language in ('bash', 'python', *CHECKED), block
         assert block.kind in ('', 'not run', 'config on'), block
         if block.kind == 'not run':
             reason = block.argument
@@ -131,6 +133,31 @@ def test_commands_name_what_exists(page):
             if 'tools/' in line:
                 for option in re.findall(r' (--[\w-]+)', line):
                     assert f"'{option}'" in sources, f'{block.where}: {option}'
+
+
+def test_grid_of_a_page_is_one(monkeypatch):
+    """What the README of the grids shows is read as a grid file is."""
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    from _reproduce_grid import read_grid, resolve
+
+    shown = [
+        block
+        for page in PAGES
+        for block in blocks(page)
+        if block.language == 'yaml'
+    ]
+    assert [block.where.split(':')[0] for block in shown] == [
+        'configs/grids/README.md'
+    ]
+    path = ROOT / f'configs/grids/shown_{os.getpid()}.yaml'
+    path.write_text(shown[0].text)  # its configs are seen from there
+    try:
+        grid = read_grid(str(path))
+    finally:
+        path.unlink()
+    assert len(grid.cells) == 2
+    for cell in grid.cells.values():
+        assert resolve(cell).model.backbone.type == 'PluginResNet'
 
 
 @pytest.fixture
