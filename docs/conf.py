@@ -31,6 +31,8 @@ html_show_copyright = False
 html_theme = 'furo'
 html_title = f'cgnl_mm {release}'
 html_copy_source = False
+html_static_path = ['_static']
+html_css_files = ['cgnl.css']
 highlight_language = 'none'  # diagrams in docstrings are no Python
 
 # Pages that live beside what they describe; here is only a link to each.
