@@ -27,7 +27,7 @@ COLOURS = dict(cmap='RdBu_r', vmin=-2.2, vmax=2.2)
 def draw(path: Path) -> None:
     matplotlib.use('Agg')
     plt.rcParams.update({
-        'font.size': 9,
+        'font.size': 13,  # the page shows the figure at three quarters
         'svg.hashsalt': 'cgnl_mm',  # ids that do not change
     })
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def draw(path: Path) -> None:
     torch.testing.assert_close(y, exact)  # what panels 2 and 3 claim
 
     figure, axes = plt.subplots(
-        1, 4, figsize=(11, 3.3), layout='constrained',
+        1, 4, figsize=(12, 4.2), layout='constrained',
         gridspec_kw=dict(width_ratios=[1, 1, 1, 1.15]),
     )  # fmt: skip
     rows, columns = theta.flatten(), phi.flatten()
@@ -99,7 +99,7 @@ def compact(axis, rows, columns) -> None:
         )  # fmt: skip
         axis.text(
             sum(inside) / 2, middle, 'y = θ · ⟨φ, g⟩',
-            ha='center', va='center', fontsize=8,
+            ha='center', va='center', fontsize=11,
         )  # fmt: skip
     axis.set(
         aspect='equal', xlim=(-1.5, 2 * SIZE), ylim=(2 * SIZE, -4),
@@ -119,7 +119,7 @@ def series(axis) -> None:
     axis.plot(ab, ab.exp(), color='black', linewidth=1, label='exp(ab)')
     axis.set(xlabel='ab', ylim=(-1.2, 7.5))
     axis.spines[['top', 'right']].set_visible(False)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, fontsize=11)
     axis.set_title('other kernels\n$\\Sigma_p\\, c_p\\, (ab)^p$')
 
 

@@ -38,9 +38,14 @@ class Pool:
             CUDA_VISIBLE_DEVICES, or None to leave it.
         environment (dict): Versions and hardware, for the records.
         console (Console): Where to say so.
+        every (float): Seconds between two lines about it where the console
+            is no terminal, and a bar would be nothing. Defaults to 60.
     """
 
-    def __init__(self, devices: list, environment: dict, console) -> None:
+    def __init__(
+        self, devices: list, environment: dict, console, every: float = 60.0
+    ) -> None:
+        self.every = every
         self.free = list(devices)
         self.environment = environment
         self.console: Console = console
@@ -60,7 +65,8 @@ class Pool:
                 SIGTERM or SIGHUP.
         """
         waiting, total = list(runs), len(runs)
-        begun = time.monotonic()
+        self.total = total
+        begun = told = time.monotonic()
         handlers = {
             number: signal.signal(number, _interrupt)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -72,6 +78,7 @@ class Pool:
             TimeElapsedColumn(),
             TextColumn('{task.fields[left]}'),
             console=self.console,
+            disable=not self.console.is_terminal,
         )
         task = progress.add_task('', total=total, left='')
         looked = 0.0
@@ -85,7 +92,18 @@ class Pool:
                         self._poll(active)
                     if time.monotonic() - looked > 2 or not self.active:
                         looked = time.monotonic()
-                        self._show(progress, task, begun, total, waiting)
+                        done, text, left = self._status(begun, waiting)
+                        progress.update(
+                            task, completed=done, description=text, left=left
+                        )
+                        due = looked - told >= self.every and self.active
+                        if due and not self.console.is_terminal:
+                            told = looked
+                            self._say(
+                                f'{text} ({done / total:.0%}, '
+                                f'{_duration(looked - begun)}'
+                                f'{left and ", "}{left})'
+                            )
         except BaseException:
             self._stop()
             raise
@@ -151,7 +169,10 @@ class Pool:
             name = run.grid.metrics[0]
             value = record['metrics'][name]['last'] * run.grid.scale
             seconds = time.monotonic() - active.started
-            self._say(f'{run.name}: {name} {value:.2f} ({seconds:.0f} s)')
+            self._say(
+                f'[{len(self.finished)}/{self.total}] {run.name}: {name} '
+                f'{value:.2f} ({seconds:.0f} s)'
+            )
         self.active.remove(active)
         self.free.append(active.devices)
         run.unlock()
@@ -163,9 +184,11 @@ class Pool:
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def _show(self, progress, task, begun, total, waiting) -> None:
+    def _status(self, begun: float, waiting: list) -> tuple:
+        """Runs that are done, with parts of them; this in words; time left."""
         # a trained run is not done: it may be tested yet
         shares = {a.run.name: 0.99 * a.run.progress() for a in self.active}
+        total = self.total
         done = total - len(waiting) - len(self.active) + sum(shares.values())
         # a resumed run's first part was not done in this time
         here = (
@@ -178,12 +201,7 @@ class Pool:
             seconds = (time.monotonic() - begun) * (total - done) / here
             left = f'about {_duration(seconds)} left'
         names = ', '.join(shares)
-        progress.update(
-            task,
-            completed=done,
-            description=f'{len(self.finished)} of {total} done; {names}',
-            left=left,
-        )
+        return done, f'{len(self.finished)} of {total} done; {names}', left
 
     def _stop(self) -> None:
         """End all processes, those of data loaders included."""

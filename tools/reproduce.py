@@ -78,6 +78,14 @@ def parse_args() -> argparse.Namespace:
         '--report-only', action='store_true', help='train nothing'
     )
     parser.add_argument(
+        '--progress',
+        type=float,
+        default=60.0,
+        metavar='SECONDS',
+        help='without a terminal: a line about progress so often; default: '
+        '60',
+    )
+    parser.add_argument(
         '--work-dir', type=Path, help='default: work_dirs/<name of the grid>'
     )
     parser.add_argument(
@@ -368,7 +376,9 @@ def main() -> None:
         # processes that share the cores must not each use all of them
         threads = max(1, len(os.sched_getaffinity(0)) // len(devices))
         os.environ.setdefault('OMP_NUM_THREADS', str(threads))
-        pool = Pool(devices, environment(devices, args), console)
+        pool = Pool(
+            devices, environment(devices, args), console, args.progress
+        )
         try:
             pool.train(todo)
         except KeyboardInterrupt:

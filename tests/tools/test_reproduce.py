@@ -82,7 +82,10 @@ def modules(monkeypatch):
 def reproduced(project, run_tool):
     """The grid's folder after four trainings, and what was printed."""
     (project / 'mini.yaml').write_text(MINI)
-    done = run_tool('reproduce.py', 'mini.yaml', '--jobs', '2', cwd=project)
+    done = run_tool(
+        'reproduce.py', 'mini.yaml', '--jobs', '2', '--progress', '2',
+        cwd=project,
+    )  # fmt: skip
     return project / 'work_dirs/mini', done.stdout
 
 
@@ -144,6 +147,18 @@ def test_csv_holds_what_was_logged(reproduced):
     assert int(rows['cgnl', 0]['parameters']) == sizes
     flops = [int(rows[cell, 0]['flops']) for cell in ('base', 'cgnl')]
     assert flops[1] > flops[0] > 0
+
+
+def test_progress_without_a_terminal_is_lines(reproduced):
+    _, printed = reproduced
+    for count in range(1, 5):
+        line = rf'^\[{count}/4\] \w+/seed_\d: accuracy/top1 [\d.]+ \(\d+ s\)$'
+        assert len(re.findall(line, printed, re.MULTILINE)) == 1
+    lines = re.findall(
+        r'^[0-3] of 4 done; .*seed_\d \(\d+%, .*\)$', printed, re.MULTILINE
+    )
+    assert len(lines) >= 2
+    assert re.search(r', about \d+ (s|min) left\)$', lines[-1])
 
 
 def test_table_holds_mean_deviation_and_paired_difference(reproduced):
@@ -266,8 +281,8 @@ def test_failed_cell_is_survived_and_redo_keeps_the_old(
     assert 'REFUSED base/seed_1' in done.stdout
     assert '1 of 4 runs are finished' in done.stdout
     told = ' '.join(done.stdout.split('report:')[1].split())
-    assert 'bad/seed_0: ended with status 1: ' in told
-    assert 'Error' in told
+    assert re.search(r'bad/seed_0: ended with status [12]: \S', told)
+    assert 'label' in told or 'Error' in told  # which of them has said it
     rows = rows_of(copy)
     assert rows['bad', 0]['state'] == 'failed'
     assert rows['bad', 1]['state'] == 'missing'
@@ -532,6 +547,9 @@ def test_holm_by_hand(modules):
     ('[84.05]', '[84.05, 96]', 'each of the 1 metrics'),
     ('title: Miniature\n', '', "has no 'title'"),
     ('title: Miniature', 'title: [', 'mini.yaml: '),
+    ('lr: 0.05', 'lr: .nan', 'options.optim_wrapper.optimizer.lr: nan is no'),
+    ('padding: 4', 'padding: -.inf', 'pipeline.1.padding: -inf is no'),
+    ('[84.05]', '[.nan]', 'cells.base.published.paper.0: nan is no'),
 ])  # fmt: skip
 def test_faults_of_a_grid_are_named(modules, tmp_path, old, new, told):
     grid = modules('_reproduce_grid')
