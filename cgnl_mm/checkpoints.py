@@ -56,7 +56,7 @@ def find_latest(folder: str) -> Optional[str]:
     """Find the checkpoint from which a run goes on.
 
     The one that ``last_checkpoint`` names, or that of its name in the folder
-    if it is gone or was copied there, unless it is not whole: then the newest
+    if the folder was moved or copied, unless it is not whole: then the newest
     whole one beside it. Every file that is passed over is logged.
 
     Args:
@@ -101,20 +101,16 @@ def _locate(named: str, folder: str) -> tuple:
     A CheckpointHook may save elsewhere (``out_dir``); a run may have been
     moved or copied, and names its files where they were.
     """
-    here = osp.join(folder, osp.basename(named))
-    if osp.exists(named) and not _is_copy(here, named):
-        return named, (osp.dirname(named), folder)
-    if _newest_first(folder):
-        return here, (folder,)
-    return here, (osp.dirname(named),)
+    here, home = osp.join(folder, osp.basename(named)), osp.dirname(named)
+    if osp.exists(named) and not _is_of_another_run(home, folder):
+        return named, (home, folder)
+    return here, (folder if _newest_first(folder) else home,)
 
 
-def _is_copy(path: str, of: str) -> bool:
-    """Whether it may be one: as large, and not older."""
-    if not osp.exists(path):
-        return False
-    one, other = os.stat(path), os.stat(of)
-    return one.st_size == other.st_size and one.st_mtime >= other.st_mtime
+def _is_of_another_run(home: str, folder: str) -> bool:
+    """Whether it is the work folder of one, such as the copied original."""
+    note = osp.join(home, 'last_checkpoint')
+    return osp.exists(note) and not osp.samefile(home, folder)
 
 
 def _newest_first(folder: str) -> list:

@@ -198,9 +198,9 @@ def test_copied_run_takes_its_own(tmp_path):
     note(one, named)
     shutil.copytree(one, two)
     assert find_latest(str(two)) == str(two / 'epoch_1.pth')
-    # of another run, which saved elsewhere: older than what is named
-    age(two / 'epoch_1.pth', 60)
-    assert find_latest(str(two)) == named
+    # nor does it take the original's where its own is damaged
+    save(two / 'epoch_1.pth', b'')
+    assert find_latest(str(two)) is None
 
 
 def test_moved_folder_of_deepspeed(tmp_path):

@@ -44,7 +44,7 @@ def test_nothing_is_kept_without_a_backward_pass():
 
 
 @pytest.mark.parametrize('offset', [0.0, 5.0])
-def test_gram_is_nearer_to_float64_than_the_maps(offset):
+def test_gram_is_as_near_to_float64_as_the_maps(offset):
     """At the size of a video's res3: 512 channels, 3136 positions."""
     x = torch.randn(1, 512, 3136) + offset
     phi, g = 0.1 * torch.randn(2, 256, 512)
@@ -54,4 +54,4 @@ def test_gram_is_nearer_to_float64_than_the_maps(offset):
         ((way.forward(x, phi, g)[0][0] - truth) / truth).norm()
         for way in ways
     ]
-    assert errors[1] < errors[0] < 1e-3
+    assert max(errors) < 1e-5 and errors[1] < 4 * errors[0]
