@@ -168,7 +168,6 @@ def _current(hook) -> set:
 
 def _taking_up(before_train):
     """Wrap CheckpointHook.before_train: what a resumed run has to know."""
-
     from mmengine.dist import is_main_process
 
     @functools.wraps(before_train)

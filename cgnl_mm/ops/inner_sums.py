@@ -136,23 +136,20 @@ class GramSums:
             total = (phi_x * g).sum(1) + sample.shape[1] * phi_mean * g_mean
             sums.append(total.view(self.groups, -1).sum(1).to(phi.dtype))
             if self.keep:
-                held += self._with_mean(
-                    sample, phi_x, torch.mm(g, matrix), phi_mean, g_mean, mean
-                )
+                pairs = (phi_x, phi_mean), (torch.mm(g, matrix), g_mean)
+                held += self._with_mean(pairs, mean, sample.shape[1])
         return [torch.cat(sums)], held
 
     @staticmethod
-    def _with_mean(
-        sample, phi_x, g_x, phi_mean, g_mean, mean
-    ) -> List[Tensor]:
+    def _with_mean(pairs, mean: Tensor, count: int) -> List[Tensor]:
         """phi X X^T and g X X^T, (C', C) each."""
         return [
             product.addr(
                 weight_mean.to(product.dtype),
                 mean.to(product.dtype),
-                alpha=sample.shape[1],
+                alpha=count,
             )
-            for product, weight_mean in ((phi_x, phi_mean), (g_x, g_mean))
+            for product, weight_mean in pairs
         ]
 
     def backward(
@@ -163,9 +160,11 @@ class GramSums:
             held, doubles = [], (phi.double(), g.double())
             for sample in x:
                 matrix, mean = centred_gram(sample)
-                products = (torch.mm(w, matrix) for w in (phi, g))
-                means = (torch.mv(w, mean) for w in doubles)
-                held += self._with_mean(sample, *products, *means, mean)
+                pairs = [
+                    (torch.mm(weight, matrix), torch.mv(double, mean))
+                    for weight, double in zip((phi, g), doubles)
+                ]
+                held += self._with_mean(pairs, mean, sample.shape[1])
         rows = d_sums[0].view(len(x), -1, 1).to(phi.dtype)
         rows = rows.repeat_interleave(len(phi) // self.groups, 1)
         d_weights = [None, None]
