@@ -3,6 +3,7 @@
 The repository root is put on the path by pyproject.toml.
 """
 
+import importlib.util
 import os
 import random
 
@@ -16,6 +17,39 @@ import torch  # noqa: E402
 
 if 'PYTEST_XDIST_WORKER' in os.environ:
     torch.set_num_threads(1)  # the workers share the cores
+
+# hosts are optional: what fails for the want of one is skipped, and says so
+MISSING = [
+    name
+    for name in ('mmpretrain', 'mmaction', 'mmdet')
+    if importlib.util.find_spec(name) is None
+]
+
+
+def skip_for_missing_host(report) -> None:
+    """Turn a failed report whose text names a missing host into a skip."""
+    text = f'{report.longreprtext}{report.caplog}{report.capstderr}'
+    for host in MISSING if report.failed else ():
+        if (
+            f"No module named '{host}" in text
+            or f'{host} is not installed' in text
+        ):
+            report.outcome = 'skipped'
+            report.longrepr = (str(report.nodeid), 0, f'needs {host}')
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    report = yield
+    skip_for_missing_host(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    report = yield
+    skip_for_missing_host(report)
+    return report
 
 
 @pytest.fixture(autouse=True)

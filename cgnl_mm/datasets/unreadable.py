@@ -206,6 +206,8 @@ def _decode_video(path: str) -> None:
     with av.open(path) as container:
         if not container.streams.video:
             raise ValueError('no video stream')
+        if container.streams.video[0].codec_context is None:
+            raise ValueError('no decoder')  # PyAV 17.1 crashes
         frames = sum(1 for _ in container.decode(video=0))
     if not frames:
         raise ValueError('no frame')

@@ -115,6 +115,32 @@ def test_check_lists_missing_clips(run_tool, tmp_path):
     assert 'no.mp4: missing' in done.stdout
 
 
+CRASHING_DECODER = """
+import os, signal
+import PIL.Image
+plain = PIL.Image.open
+def open(path, *args, **kwargs):
+    if str(path).endswith('5.png'):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return plain(path, *args, **kwargs)
+PIL.Image.open = open
+"""
+
+
+def test_check_survives_a_decoder_that_crashes(run_tool, broken):
+    (broken / 'sitecustomize.py').write_text(CRASHING_DECODER)
+    done = run_tool(
+        'data/check.py', 'tiny.py', '--workers', '3', cwd=broken, status=1,
+        extra=dict(PYTHONPATH=str(broken)),
+    )  # fmt: skip
+    crashed = re.findall(r'(\S+)/(\S+).png: crash: the decoder', done.stdout)
+    assert sorted({name for _, name in crashed}) == ['5']
+    assert len(crashed) == 4  # two classes, two splits
+    assert re.search(r'train: 24 files, 5 broken \(.*2 crash', done.stdout)
+    for name in '012':
+        assert re.search(rf'train/a/{name}.png: (?!crash)', done.stdout)
+
+
 def write_frames(folder, total=3):
     folder.mkdir()
     rng = np.random.default_rng(0)

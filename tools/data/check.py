@@ -3,10 +3,11 @@
     python tools/data/check.py configs/i3d_r50_cgnl_minikinetics.py
     python tools/data/check.py CONFIG --splits train --out broken.txt
 
-Every file is decoded whole, every frame of a folder, in parallel. Ends with
-status 1 if one is missing or broken, and lists them in --out:
-PATH<tab>REASON. A ' precedes a field that begins with = + - or @, which a
-spreadsheet would take for a formula. Training goes on past the files with
+Every file is decoded whole, every frame of a folder, in several processes: a
+file that crashes its decoder is named as well. Ends with status 1 if one is
+missing or broken, and lists them in --out: PATH<tab>REASON. A ' precedes a
+field that begins with = + - or @, which a spreadsheet would take for a
+formula. Training goes on past the files with
 `custom_hooks=[dict(type='UnreadableDataHook')]`.
 """
 
@@ -14,11 +15,11 @@ import argparse
 import os
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _common import find_config, run
+from _decoders import DecoderPool
 from _missing_data import require_data
 from _prepare import positive
 
@@ -70,7 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='list of the broken files')
     parser.add_argument('--workers', type=positive,
         default=os.cpu_count() or 1,
-        help='files that are decoded together (default: %(default)s)')
+        help='processes that decode (default: %(default)s)')
     parser.add_argument('--quiet', action='store_true',
         help='no progress bar')  # fmt: skip
     return parser.parse_args(argv)
@@ -83,7 +84,6 @@ def main() -> None:
     from rich.progress import MofNCompleteColumn, Progress
 
     import cgnl_mm  # noqa: F401  repairs the hosts
-    from cgnl_mm.datasets.unreadable import check_sample
     from cgnl_mm.errors import SetupError, csv_field, printable
     from cgnl_mm.hosts import require_host, require_mmcv
 
@@ -99,7 +99,7 @@ def main() -> None:
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with (
         Progress(*columns, disable=args.quiet) as progress,
-        ThreadPoolExecutor(args.workers) as pool,
+        DecoderPool(args.workers) as pool,
     ):
         for split in args.splits:
             if cfg.get(f'{split}_dataloader') is None:
@@ -108,12 +108,11 @@ def main() -> None:
             # test and validation are often one
             new = [path for path in files if path not in known]
             task = progress.add_task(split, total=len(new))
-            # in parts: a million futures take gigabytes
-            for start in range(0, len(new), 1024):
-                part = new[start : start + 1024]
-                needs = map(files.get, part)
-                found = pool.map(check_sample, part, needs)
-                for path, reason in zip(part, found):
+            # in parts: after a crash, what is left of one goes one by one
+            for start in range(0, len(new), 256):
+                part = new[start : start + 256]
+                needs = {path: files[path] for path in part}
+                for path, reason in pool.reasons(needs):
                     known[path] = reason
                     progress.advance(task)
             broken = [path for path in files if known[path]]
