@@ -1,8 +1,12 @@
 """Which modules fully sharded training (FSDP) gathers one at a time."""
 
+import inspect
 from typing import Sequence
 
+import torch
 from torch import nn
+
+from .errors import SetupError
 
 
 def wrap_classes(
@@ -25,5 +29,19 @@ def wrap_classes(
 
     Returns:
         bool: The answer.
+
+    Raises:
+        SetupError: This PyTorch has no FSDP without a GPU.
     """
+    if not torch.cuda.is_available() and not has_cpu_streams():
+        raise SetupError(
+            f'FSDP without a GPU needs torch >= 2.3, this is '
+            f'{torch.__version__}: train without --launcher, or with the '
+            'config without _fsdp'
+        )
     return recurse or type(module).__name__ in classes
+
+
+def has_cpu_streams() -> bool:
+    """Whether FSDP finds what it needs on a CPU."""
+    return 'priority' in inspect.signature(torch.cpu.Stream).parameters

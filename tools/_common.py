@@ -8,6 +8,7 @@ import argparse
 import difflib
 import errno
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -25,6 +26,9 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
 
 ROOT = Path(__file__).resolve().parents[1]
+WORKER_DIED = re.compile(
+    r'DataLoader worker \(.*?\) ((?:is killed|exited)[^\n]*)'
+)
 sys.path.insert(0, str(ROOT))
 
 
@@ -80,6 +84,14 @@ def setup_message(error: BaseException) -> str | None:
             return str(error).rpartition(kind)[2].strip()
         if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
             return f'{error}. Make room and start again'
+        died = WORKER_DIED.match(str(error))
+        if died:
+            return (
+                f'a process of the data loader {died[1].strip()} Either '
+                'memory ran out: lower num_workers or batch_size. Or a '
+                'decoder crashed on a broken file: `python '
+                'tools/data/check.py CONFIG` names it'
+            )
         message = config_message(error)
         if message is not None:
             return message

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
+from cgnl_mm.errors import SetupError
 
 OURS = (CGNL1d, CGNL2d, CGNL3d)
 BLOCKS = (*OURS, NonLocal1d, NonLocal2d, NonLocal3d, ContextBlock)
@@ -70,7 +71,14 @@ def count(model, call) -> tuple[dict, dict]:
     Returns:
         tuple[dict, dict]: FLOPs by the dotted names of modules ('' is the
         network), and the input shapes of its blocks by theirs.
+
+    Raises:
+        SetupError: With torch < 2.4.
     """
+    if not hasattr(FlopCounterMode(display=False), 'mod_tracker'):
+        raise SetupError(
+            f'counting FLOPs needs torch >= 2.4, this is {torch.__version__}'
+        )
     blocks = find_blocks(model)
     ours = {
         name: block

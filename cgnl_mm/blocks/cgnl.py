@@ -5,7 +5,6 @@ arXiv 1810.13125. Reference code: github.com/KaiyuYue/cgnl-network.pytorch.
 """
 
 import math
-from functools import partial
 from typing import Optional, Union
 
 import torch
@@ -236,7 +235,7 @@ class _CGNLNd(BaseModule):
         inner = self.inter_channels // self.groups
         path = choose(
             self.backend,
-            partial(obstacle, self, x),
+            lambda path: obstacle(self, x, path),  # no partial: torch 2.1
             x,
             inner,
             self.recompute,

@@ -52,7 +52,8 @@ def cgnl_attention(
         TypeError: If the coefficients are no numbers.
     """
     a, b, values = split_groups(groups, theta=theta, phi=phi, g=g)
-    wide = torch.promote_types(a.dtype, torch.float32)
+    # not promote_types, which the compiler of torch 2.1 refuses
+    wide = torch.float64 if a.dtype == torch.float64 else torch.float32
     a, b, values = a.to(wide), b.to(wide), values.to(wide)
     if isinstance(coefficients, Tensor):
         coefficients = coefficients.to(wide)

@@ -180,7 +180,7 @@ def test_hosts_own_train_runs_ours_and_the_block_learns(host, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert 'Epoch(val)' in result.stdout + result.stderr
-    checkpoint = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=True)
+    checkpoint = torch.load(tmp_path / 'run/epoch_1.pth')
     norms = {
         k: v
         for k, v in checkpoint['state_dict'].items()

@@ -74,7 +74,7 @@ def test_mmseg_trains_and_predicts_by_custom_imports_alone(cityscapes):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert 'mIoU' in done.stdout + done.stderr
-    state = torch.load(cityscapes / 'run/iter_1.pth', weights_only=True)
+    state = torch.load(cityscapes / 'run/iter_1.pth')
     norms = {
         name: weight
         for name, weight in state['state_dict'].items()

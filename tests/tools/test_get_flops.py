@@ -10,9 +10,14 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
 
+pytestmark = pytest.mark.skipif(
+    not hasattr(FlopCounterMode(display=False), 'mod_tracker'),
+    reason='torch < 2.4 does not count by module',
+)
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools'
 

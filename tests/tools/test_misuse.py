@@ -442,7 +442,7 @@ def test_other_number_of_classes_than_the_checkpoint(
     )  # fmt: skip
     assert 'backbone.layer2.cgnl_0.theta.weight' in message
     # and one that the config leaves out
-    saved = torch.load(weights, weights_only=True)
+    saved = torch.load(weights)
     saved['state_dict']['backbone.layer2.cgnl_0.g.weight'] = torch.ones(1)
     torch.save(saved, weights)
     message = message_of('test', 'two.py', weights)
@@ -450,7 +450,7 @@ def test_other_number_of_classes_than_the_checkpoint(
 
 
 def with_a_block(path):
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path)
     saved['state_dict']['backbone.layer2.cgnl_0.g.weight'] = torch.ones(1)
     torch.save(saved, path)
 

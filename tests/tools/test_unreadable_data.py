@@ -116,14 +116,13 @@ def test_check_lists_missing_clips(run_tool, tmp_path):
 
 
 CRASHING_DECODER = """
-import os, signal
-import PIL.Image
-plain = PIL.Image.open
+import builtins, os, signal
+plain = builtins.open
 def open(path, *args, **kwargs):
     if str(path).endswith('5.png'):
         os.kill(os.getpid(), signal.SIGSEGV)
     return plain(path, *args, **kwargs)
-PIL.Image.open = open
+builtins.open = open
 """
 
 
@@ -139,6 +138,22 @@ def test_check_survives_a_decoder_that_crashes(run_tool, broken):
     assert re.search(r'train: 24 files, 5 broken \(.*2 crash', done.stdout)
     for name in '012':
         assert re.search(rf'train/a/{name}.png: (?!crash)', done.stdout)
+
+
+def test_training_with_a_decoder_that_crashes_says_where_to_look(
+    run_tool, project, tmp_path
+):
+    """PyTorch cannot tell which file it was."""
+    (tmp_path / 'sitecustomize.py').write_text(CRASHING_DECODER)
+    done = run_tool(
+        'train.py', 'tiny.py', '--work-dir', tmp_path, '--cfg-options',
+        'train_dataloader.num_workers=1', cwd=project, status=2,
+        extra=dict(PYTHONPATH=str(tmp_path)),
+    )  # fmt: skip
+    error = done.stderr[done.stderr.index('error: '):]
+    assert re.match('error: a process of the data loader (is|exited)', error)
+    assert 'tools/data/check.py' in error
+    assert 'Traceback' not in error
 
 
 def write_frames(folder, total=3):

@@ -411,7 +411,7 @@ ROW = b'zumba,ccccccccccc,1,11,train,0\n'
         (append('train.csv', b'zumba\n'), 'train.csv, line 9: malformed'),
         (
             append('train.csv', ROW + b'zu\x00mba,jjjjjjjjjjj,1,11,train,0\n'),
-            'train.csv, line 10: malformed',
+            'train.csv, line 10: ',  # csv of Python 3.10 refuses it
         ),
         (
             append('train.csv', b'"zu\nmba",jjjjjjjjjjj,1,11,train,0\n'),
@@ -550,7 +550,7 @@ def test_trains_and_tests_with_data(source, run_tool):
     )  # fmt: skip
     checkpoint = source / 'run/epoch_1.pth'
 
-    state = torch.load(checkpoint, weights_only=True)['state_dict']
+    state = torch.load(checkpoint)['state_dict']
     assert state['backbone.layer3.cgnl_4.norm.weight'].abs().max() > 0
     done = run_tool(
         'test.py', CONFIG, checkpoint, '--work-dir', 'run',
