@@ -183,7 +183,10 @@ def test_compiled_mmcv_is_kept(tmp_path, compiled, extras):
     make('lint', f'VENV={tmp_path}')
     asked = (tmp_path / 'asked').read_text()
     assert f'--editable .[{extras}]' in asked
-    assert '--constraint requirements/constraints.txt' in asked
+    constraints = 'requirements/constraints.txt'
+    if sys.version_info < (3, 11):
+        constraints = f'{tmp_path}/core.txt'
+    assert f'--constraint {constraints}' in asked
 
 
 def test_installed_once(tmp_path):

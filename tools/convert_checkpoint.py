@@ -44,7 +44,9 @@ def read_checkpoint(path: str):
         if not isinstance(error, pickle.UnpicklingError):
             text = str(error) or type(error).__name__
             reason = f': {text.splitlines()[0]}'
-        elif refused := re.search(r'GLOBAL (\S+)', str(error)):
+        elif refused := re.search(
+            r'(?:GLOBAL|Unsupported class) (\S+)', str(error)
+        ):
             raise SetupError(
                 f'{path} holds more than weights: the safe loader refuses '
                 f'{refused[1]}. Where you trust the file, write its '
