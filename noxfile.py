@@ -56,6 +56,18 @@ FORKS = {
         'ruff', 'onnx', 'onnxscript', 'onnxruntime', 'av',
     ],
 }  # fmt: skip
+# without most of the whole trainings, which take the hosts' code the same way
+CORE = [
+    '--ignore=tests/docs', '--ignore=tests/test_wheel.py',
+    '--ignore=tests/tools/data', *(
+        f'--ignore=tests/tools/test_{name}.py'
+        for name in (
+            'benchmark', 'demo_detection', 'export', 'infer', 'launchers',
+            'misuse', 'processes', 'profile_processes', 'profile_training',
+            'recipes', 'reproduce', 'resume', 'visualize_attention',
+        )
+    ),
+]  # fmt: skip
 SHOWN = (
     'torch', 'torchvision', 'numpy', 'mmcv', 'mmcv-lite', 'mmengine',
     'mmpretrain', 'mmaction2', 'mmdet', 'onedl-mmengine', 'onedl-mmcv',
