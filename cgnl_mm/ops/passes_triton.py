@@ -6,13 +6,22 @@ Block sizes follow from the shape alone: nothing is tuned at run time, and
 CUDA graphs capture the launches after one warm-up.
 """
 
-import math
 from typing import List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from .passes import project, wide
+from .triton_launch import (
+    MAX_INNER_CHANNELS,
+    alignment,
+    ceil_div,
+    launch,
+    padded,
+    precision_of,
+    terms_at_once,
+    warps,
+)
 
 try:
     import triton
@@ -33,8 +42,6 @@ __all__ = [
     'wide',
 ]
 
-# k x k matrices have to fit into registers
-MAX_INNER_CHANNELS = 128
 # Positions are split until about this many programs run; an H100 has 132
 # multiprocessors.
 PROGRAMS = 256
@@ -83,11 +90,11 @@ def inner_products(
     phi, g = phi.contiguous(), g.contiguous()
     rows, size = len(phi), phi[0].numel()
     block = 4096 if rows * size >= 4096 * PROGRAMS else 1024
-    splits = _ceil(size, block)
+    splits = ceil_div(size, block)
     partial = phi.new_empty(
         (max(powers) + 1, rows, splits), dtype=torch.float32
     )
-    _launch(
+    launch(
         kernels.inner_products_kernel, rows * splits,
         phi, g, partial, size, rows, splits,
         POWERS=sum(1 << power for power in powers),
@@ -101,23 +108,23 @@ def statistics(y: Tensor) -> Tuple[Tensor, Tensor]:
     """Mean (B G, k, 1) and covariance (B G, k, k) over the positions."""
     y = y.contiguous()
     rows, k, positions = y.shape
-    inner = _pad(k)
+    inner = padded(k)
     splits, chunk = _split(positions, rows)
     mean = y.new_empty((rows, splits, k), dtype=torch.float32)
-    precision = _precision(y, mean, exact=True)  # of y - mean
+    precision = precision_of(y, mean, exact=True)  # of y - mean
     cov = y.new_empty((rows, splits, k, k), dtype=torch.float32)
-    _launch(
+    launch(
         kernels.statistics_kernel, rows * splits,
         y, mean, cov, k, positions, splits, chunk,
-        ALIGN=_align(positions), PRECISION=precision, K=inner,
-        BLOCK_S=16 if inner > 64 else _step(precision),
-        num_warps=_warps(inner),
+        ALIGN=alignment(positions), PRECISION=precision, K=inner,
+        BLOCK_S=16 if inner > 64 else terms_at_once(precision),
+        num_warps=warps(inner),
     )  # fmt: skip
     if splits > 1:
         parts = mean, cov
         mean, cov = mean.new_empty(rows, k), cov.new_empty(rows, k, k)
-        tiles = _ceil(k, 16)
-        _launch(
+        tiles = ceil_div(k, 16)
+        launch(
             kernels.join_statistics_kernel, rows * tiles,
             *parts, mean, cov, k, positions, splits, chunk, tiles,
             K=inner, LINES=16,
@@ -130,20 +137,21 @@ def apply(x: Tensor, shift: Tensor, matrix: Tensor, y: Tensor) -> Tensor:
     out = torch.empty_like(x)
     y, matrix = y.contiguous(), matrix.contiguous()
     (rows, k, positions), c = y.shape, matrix.shape[1]
-    precision = _precision(x, matrix, y)
-    block_c = _pad(c, 64)
-    tiles_s = _ceil(positions, 64)
+    precision = precision_of(x, matrix, y)
+    block_c = padded(c, 64)
+    tiles_s = ceil_div(positions, 64)
     # small maps: smaller tiles, to fill the GPU
-    if rows * _ceil(c, block_c) * tiles_s < PROGRAMS:
+    if rows * ceil_div(c, block_c) * tiles_s < PROGRAMS:
         block_c = min(block_c, 32)
-    tiles_c = _ceil(c, block_c)
-    _launch(
+    tiles_c = ceil_div(c, block_c)
+    launch(
         kernels.apply_kernel, rows * tiles_c * tiles_s,
         x, shift.contiguous(), matrix, y, out,
         c, k, positions, rows // len(x), *x.stride(), *out.stride(),
-        tiles_c, tiles_s, ALIGN=_align(positions),
-        ALIGN_C=_align(x.stride(1), out.stride(1)), PRECISION=precision,
-        BLOCK_K=min(_pad(k), _step(precision)), BLOCK_C=block_c, BLOCK_S=64,
+        tiles_c, tiles_s, ALIGN=alignment(positions),
+        ALIGN_C=alignment(x.stride(1), out.stride(1)), PRECISION=precision,
+        BLOCK_K=min(padded(k), terms_at_once(precision)),
+        BLOCK_C=block_c, BLOCK_S=64,
     )  # fmt: skip
     return out
 
@@ -153,19 +161,19 @@ def apply_backward(d: Tensor, y: Tensor) -> Tuple[Tensor, Tensor]:
     y = y.contiguous()
     rows, k, positions = y.shape
     c = d[:, :, 0].numel() // rows
-    inner, precision = _pad(k), _precision(d, y, exact=True)
-    block_c = _pad(c, 64)
-    tiles_c = _ceil(c, block_c)
+    inner, precision = padded(k), precision_of(d, y, exact=True)
+    block_c = padded(c, 64)
+    tiles_c = ceil_div(c, block_c)
     splits, chunk = _split(positions, rows * tiles_c)
     d_matrix = d.new_empty((splits, rows, c, k), dtype=torch.float32)
     d_shift = d.new_empty((splits, *d.shape[:2]), dtype=torch.float32)
-    _launch(
+    launch(
         kernels.apply_backward_kernel, rows * tiles_c * splits,
         d, y, d_matrix, d_shift, c, k, positions, rows, rows // len(d),
         splits, chunk, *d.stride(), tiles_c,
-        ALIGN=_align(positions), ALIGN_C=_align(d.stride(1)),
+        ALIGN=alignment(positions), ALIGN_C=alignment(d.stride(1)),
         PRECISION=precision, K=inner, BLOCK_C=block_c,
-        BLOCK_S=_step(precision), num_warps=_warps(inner),
+        BLOCK_S=terms_at_once(precision), num_warps=warps(inner),
     )  # fmt: skip
     if splits == 1:
         return d_matrix[0], d_shift[0]
@@ -179,87 +187,24 @@ def input_gradient(
     y, matrix = y.contiguous(), matrix.contiguous()
     out = torch.empty_like(y)
     (rows, k, positions), c = y.shape, matrix.shape[1]
-    inner, precision = _pad(k), _precision(matrix, inside, d, y)
-    block_s = 32 if rows * _ceil(positions, 64) < PROGRAMS else 64
-    tiles_s = _ceil(positions, block_s)
-    _launch(
+    inner, precision = padded(k), precision_of(matrix, inside, d, y)
+    block_s = 32 if rows * ceil_div(positions, 64) < PROGRAMS else 64
+    tiles_s = ceil_div(positions, block_s)
+    launch(
         kernels.input_gradient_kernel, rows * tiles_s,
         d, matrix, y, inside.contiguous(), shift.contiguous(), out,
         c, k, positions, rows // len(d), *d.stride(), tiles_s,
-        ALIGN=_align(positions), ALIGN_C=_align(d.stride(1)),
-        PRECISION=precision, K=inner, BLOCK_K=min(inner, _step(precision)),
-        BLOCK_C=min(_pad(c), _step(precision)), BLOCK_S=block_s,
-        num_warps=_warps(inner),
+        ALIGN=alignment(positions), ALIGN_C=alignment(d.stride(1)),
+        PRECISION=precision, K=inner,
+        BLOCK_K=min(inner, terms_at_once(precision)),
+        BLOCK_C=min(padded(c), terms_at_once(precision)), BLOCK_S=block_s,
+        num_warps=warps(inner),
     )  # fmt: skip
     return out
 
 
-def _precision(*factors: Tensor, exact: bool = False) -> str:
-    """How tl.dot multiplies these factors, widened to float32.
-
-    TF32 has 11 significant bits: all of half-precision maps, fewer than a
-    float32 factor beside them, which it cuts off. Where there is one, or the
-    result has to be ``exact`` to float32, three products of TF32 take the
-    place of one.
-    """
-    dtypes = {x.dtype for x in factors}
-    if dtypes == {torch.float32} and not _tf32_allowed():
-        return 'ieee'
-    if torch.version.hip is not None:
-        return 'ieee'
-    if torch.float32 not in dtypes:
-        return 'tf32'
-    return 'tf32x3' if exact or len(dtypes) > 1 else 'tf32'
-
-
-def _tf32_allowed() -> bool:
-    if torch.version.hip is not None:
-        return False
-    matmul = torch.backends.cuda.matmul
-    try:  # torch.compile knows this flag alone
-        return matmul.allow_tf32
-    except RuntimeError:  # the user has set the new one, of torch 2.9
-        return matmul.fp32_precision == 'tf32'
-
-
-def _ceil(numerator: int, denominator: int) -> int:
-    return -(-numerator // denominator)
-
-
-def _align(*sizes: int) -> int:
-    """The largest power of two up to 16 that divides all."""
-    return math.gcd(16, *sizes)
-
-
-def _pad(size: int, most: int = MAX_INNER_CHANNELS) -> int:
-    """To a power of two that tl.dot takes, at least 16."""
-    padded = 16
-    while padded < min(size, most):
-        padded *= 2
-    return padded
-
-
-def _step(precision: str) -> int:
-    """Terms of a product in registers at a time; more would spill."""
-    return 16 if precision == 'ieee' else 32
-
-
-def _warps(inner: int) -> int:
-    return 8 if inner > 64 else 4
-
-
 def _split(positions: int, programs: int) -> Tuple[int, int]:
     """Number and size of the chunks of positions for enough programs."""
-    chunk = max(_ceil(positions, _ceil(PROGRAMS, programs)), MIN_CHUNK)
-    chunk = _ceil(chunk, 64) * 64
-    return _ceil(positions, chunk), chunk
-
-
-def _launch(kernel, programs: int, *args, **constants) -> None:
-    device = args[0].device
-    if device.type == 'cpu':
-        kernel[(programs,)](*args, **constants)
-        return
-    # Triton launches on the current device
-    with torch.cuda.device(device):
-        kernel[(programs,)](*args, **constants)
+    chunk = max(ceil_div(positions, ceil_div(PROGRAMS, programs)), MIN_CHUNK)
+    chunk = ceil_div(chunk, 64) * 64
+    return ceil_div(positions, chunk), chunk

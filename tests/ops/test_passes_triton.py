@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgnl_mm.ops import passes, passes_triton
+from cgnl_mm.ops import passes, passes_triton, triton_launch
 from cgnl_mm.ops.folded import folded_block
 from cgnl_mm.ops.folded_norm import FoldedNorm
 
@@ -407,7 +407,7 @@ def test_compiles_without_gpu(dtype, size, capability, monkeypatch, tmp_path):
         # the least of all GPUs since Ampere (8.6, 8.9 and 12.0)
         assert shared <= 99 * 1024, (kernel.__name__, shared)
 
-    monkeypatch.setattr(passes_triton, '_launch', launch)
+    monkeypatch.setattr(passes_triton, 'launch', launch)
     for name, calls in arguments(*size, DTYPES[dtype], 'cpu').items():
         for args in calls[::2]:
             getattr(passes_triton, name)(*args)
@@ -441,10 +441,10 @@ def test_precision_of_products(monkeypatch):
     if torch.version.hip is not None:
         pytest.skip('TF32 is left to NVIDIA')
     single, brain, half = (torch.empty(0, dtype=d) for d in DTYPES.values())
-    choose = passes_triton._precision
+    choose = triton_launch.precision_of
     for tf32, expected in ((False, 'ieee'), (True, 'tf32')):
         monkeypatch.setattr(
-            passes_triton, '_tf32_allowed', partial(bool, tf32)
+            triton_launch, 'tf32_allowed', partial(bool, tf32)
         )
         assert choose(single, single) == expected
     assert choose(single, single, exact=True) == 'tf32x3'
@@ -460,10 +460,10 @@ def test_tf32_is_asked_for(switch):
     if not hasattr(torch.backends.cuda.matmul, switch):
         pytest.skip(f'this torch has no {switch}')
     code = (
-        'import torch; from cgnl_mm.ops import passes_triton as p; '
-        'before = p._tf32_allowed(); '
+        'import torch; from cgnl_mm.ops import triton_launch as t; '
+        'before = t.tf32_allowed(); '
         f'torch.backends.cuda.matmul.{switch} = {value}; '
-        'print(before, p._tf32_allowed())'
+        'print(before, t.tf32_allowed())'
     )
     assert run_python(code).split() == ['False', 'True']
 
