@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import passes
 from .folded_attention import Attention
-from .folded_norm import Fold, FoldedNorm
+from .folded_norm import FoldedNorm
 from .inner_sums import GramSums, MapSums, add_product, to_groups
 from .taylor import split_powers
 
@@ -117,18 +117,21 @@ class _Folded(torch.autograd.Function):
             sums, held = source.forward(x, phi, g)
             y, factor = attention.attend(theta_map, sums)
         mean, cov = kernels.statistics(y)
-        fold = _fold(factor, mean, cov, z, weight, bias, norm, groups)
-        out = kernels.apply(x, fold.shift, fold.scaled.flatten(0, 1), y)
+        matrix, shift, norm_mean, norm_var, kept = kernels.fold(
+            factor, mean, cov, z, weight, bias, norm, groups
+        )
+        out = kernels.apply(x, shift, matrix, y)
         ctx.save_for_backward(
             x, theta, phi, g, z, weight, bias, coefficients, mean, cov,
             None if recompute else theta_map, norm.mean, norm.var, *sums,
-            *held,
+            *held, *kept,
         )  # fmt: skip
-        ctx.settings = attention, source, norm, groups, kernels, len(sums)
+        ctx.settings = attention, source, norm, groups, kernels
+        ctx.counts = len(sums), len(kept)
         if norm.mean is not None:
             return out, None, None
-        ctx.mark_non_differentiable(fold.m, fold.v)
-        return out, fold.m, fold.v
+        ctx.mark_non_differentiable(norm_mean, norm_var)
+        return out, norm_mean, norm_var
 
     @staticmethod
     def backward(ctx, d, *_):
@@ -141,29 +144,27 @@ class _Folded(torch.autograd.Function):
 
 def _gradients(ctx, d: Tensor) -> tuple:
     """One for each argument of :meth:`_Folded.forward`."""
-    attention, source, norm, groups, kernels, num_sums = ctx.settings
+    attention, source, norm, groups, kernels = ctx.settings
     (
         x, theta, phi, g, z, weight, bias, coefficients, mean, cov,
         theta_map, _, _, *rest,  # those of the norm: checked for changes
     ) = ctx.saved_tensors  # fmt: skip
-    sums, held = rest[:num_sums], rest[num_sums:]
+    num_sums, num_kept = ctx.counts
+    end = len(rest) - num_kept
+    sums, held, kept = rest[:num_sums], rest[num_sums:end], rest[end:]
     if theta_map is None:
         theta_map = _project(x, theta, groups, kernels)
     y, factor = theta_map, None
     if attention:
         y, factor = attention.attend(theta_map, sums)
-    fold = _fold(factor, mean, cov, z, weight, bias, norm, groups)
-    d_matrix, d_shift = kernels.apply_backward(d, y)
-    d_matrix, d_factor, d_mean, d_cov, d_weight, d_bias = fold.backward(
-        d_matrix.view_as(fold.scaled), d_shift
-    )
-    # mean and covariance of y lead to y again
-    inside = 2 / x.shape[-1] * d_cov
-    shift = d_mean / x.shape[-1] - torch.matmul(inside, fold.mean)
-    d_theta = kernels.input_gradient(
-        d, fold.scaled.flatten(0, 1), y,
-        inside.flatten(0, 1), shift.flatten(0, 1),
+    # the moments of y lead to y again
+    matrix, inside, shift, d_factor, d_z, d_weight, d_bias = (
+        kernels.fold_backward(
+            *kernels.apply_backward(d, y), x.shape[-1], kept,
+            factor, mean, cov, z, weight, bias, norm, groups,
+        )
     )  # fmt: skip
+    d_theta = kernels.input_gradient(d, matrix, y, inside, shift)
     d_coefficients = None
     if attention:
         d_theta, d_sums, d_coefficients = attention.backward(
@@ -181,9 +182,8 @@ def _gradients(ctx, d: Tensor) -> tuple:
         d_weights[1:] = source.backward(
             x, phi, g, held, d_sums, d_x, needed[2:4]
         )
-    d_z = d_matrix.sum(0).view(z.shape).to(z.dtype)
     return (
-        d_x, *d_weights, d_z, d_weight.to(weight.dtype),
+        d_x, *d_weights, d_z.to(z.dtype), d_weight.to(weight.dtype),
         d_bias.to(bias.dtype), d_coefficients, *(None,) * 6,
     )  # fmt: skip
 
@@ -213,14 +213,3 @@ def _refuse_second_derivative(gradients: tuple) -> tuple:
 def _project(x, theta, groups, kernels) -> Tensor:
     """theta(x), (B G, k, S)."""
     return to_groups(kernels.project(x.to(theta.dtype), theta), groups)
-
-
-def _fold(factor, mean, cov, z, weight, bias, norm, groups) -> Fold:
-    """The affine map, from small tensors alone."""
-    per_group = (-1, groups, *mean.shape[1:])
-    mean, cov = mean.view(per_group), cov.view(-1, groups, *cov.shape[1:])
-    matrix = passes.wide(z).view(groups, -1, z.shape[1])
-    return Fold(
-        matrix.expand(len(mean), -1, -1, -1), factor, mean, cov,
-        passes.wide(weight), passes.wide(bias), norm,
-    )  # fmt: skip

@@ -34,6 +34,22 @@ class FoldedNorm:
     var: Optional[Tensor] = None
 
 
+def is_apart(
+    factor: Optional[Tensor], norm: FoldedNorm, groups: int
+) -> bool:
+    """Whether the factor goes into the norm, not into W.
+
+    Where one number scales all that is normalised together, the norm all but
+    removes it again; what is left would cancel in float32.
+    """
+    return (
+        factor is not None
+        and norm.mean is None
+        and not norm.over_batch
+        and norm.groups % groups == 0
+    )
+
+
 class Fold:
     """out = x + shift + scaled y, equal to x + norm(factor W y).
 
@@ -61,14 +77,7 @@ class Fold:
         channels = len(weight)
         self.norm, self.mean, self.cov = norm, mean, cov
         self.plain, self.factor = matrix, factor
-        # Where one number scales all that is normalised together, the norm
-        # all but removes it again; what is left would cancel in float32.
-        self.is_apart = (
-            factor is not None
-            and norm.mean is None
-            and not norm.over_batch
-            and norm.groups % groups == 0
-        )
+        self.is_apart = is_apart(factor, norm, groups)
         f = 1.0
         if self.is_apart:
             repeats = norm.groups // groups

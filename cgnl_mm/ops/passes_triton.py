@@ -1,4 +1,4 @@
-"""The passes of ``passes.py`` for CUDA: one Triton kernel each.
+"""The passes of ``passes.py`` for CUDA: a few Triton kernels each.
 
 Import it anywhere; :func:`supported` says whether it serves. Every sum runs
 in float32 and in a fixed order (no atomics), so results repeat bit by bit.
@@ -11,6 +11,7 @@ from typing import List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
+from .folded_norm_triton import fold, fold_backward
 from .passes import project, wide
 from .triton_launch import (
     MAX_INNER_CHANNELS,
@@ -34,6 +35,8 @@ __all__ = [
     'MAX_INNER_CHANNELS',
     'apply',
     'apply_backward',
+    'fold',
+    'fold_backward',
     'inner_products',
     'input_gradient',
     'project',
