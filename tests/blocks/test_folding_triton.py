@@ -12,6 +12,7 @@ from triton_runs import (
     check_close,
     interpret,
     needs_gpu,
+    needs_interpreter,
     needs_triton,
     report,
     write_report,
@@ -77,7 +78,7 @@ def interpreted(tmp_path_factory):
     return interpret(__file__, tmp_path_factory.mktemp('triton'))
 
 
-@needs_triton
+@needs_interpreter
 @pytest.mark.parametrize('name', CASES)
 def test_interpreted(name, interpreted):
     if interpreted[name]:

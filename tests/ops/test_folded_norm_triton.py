@@ -15,6 +15,7 @@ from triton_runs import (
     interpret,
     needs_compiler,
     needs_gpu,
+    needs_interpreter,
     needs_triton,
     report,
     write_report,
@@ -170,7 +171,7 @@ def interpreted(tmp_path_factory):
     return interpret(__file__, tmp_path_factory.mktemp('triton'))
 
 
-@needs_triton
+@needs_interpreter
 @pytest.mark.parametrize('name', CASES)
 def test_interpreted(name, interpreted):
     if interpreted[name]:

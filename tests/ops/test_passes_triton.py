@@ -13,12 +13,14 @@ import pytest
 import torch
 from triton_runs import (
     DTYPES,
+    VERSION,
     as_list,
     check_close,
     compile_launch,
     interpret,
     needs_compiler,
     needs_gpu,
+    needs_interpreter,
     needs_triton,
     report,
     to,
@@ -290,7 +292,7 @@ def interpreted(tmp_path_factory):
     return interpret(__file__, tmp_path_factory.mktemp('triton'))
 
 
-@needs_triton
+@needs_interpreter
 @pytest.mark.parametrize('name', CASES)
 def test_interpreted(name, interpreted):
     if interpreted[name]:
@@ -339,7 +341,7 @@ def run_python(code):
 
 def test_supported_says_why_not(monkeypatch):
     x = torch.randn(1, 8, 4)
-    if passes_triton.triton is not None:
+    if VERSION >= (3, 0):
         assert 'float64' in passes_triton.supported(x.double(), 4)
         assert '129' in passes_triton.supported(x, 129)
         if os.environ.get('TRITON_INTERPRET') != '1':
@@ -369,7 +371,9 @@ def test_precision_of_products(monkeypatch):
 def test_tf32_is_asked_for(switch):
     """Either flag of torch; in a process of its own, as they do not mix."""
     value = {'allow_tf32': 'True', 'fp32_precision': '"tf32"'}[switch]
-    if not hasattr(torch.backends.cuda.matmul, switch):
+    try:
+        getattr(torch.backends.cuda.matmul, switch)
+    except (AttributeError, AssertionError):  # torch raises either
         pytest.skip(f'this torch has no {switch}')
     code = (
         'import torch; from cgnl_mm.ops import triton_launch as t; '

@@ -12,6 +12,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,15 +23,24 @@ DTYPES = {
     'bf16': torch.bfloat16,
     'fp16': torch.float16,
 }
-needs_triton = pytest.mark.skipif(
-    passes_triton.triton is None, reason='Triton is not installed'
+VERSION = (0, 0)
+if passes_triton.triton is not None:
+    VERSION = tuple(map(int, passes_triton.triton.__version__.split('.')[:2]))
+needs_triton = pytest.mark.skipif(VERSION < (3, 0), reason='needs Triton 3')
+# seen to fail with 3.6: numpy converts no array of one entry any more
+needs_interpreter = pytest.mark.skipif(
+    VERSION < (3, 0)
+    or VERSION < (3, 8)
+    and tuple(map(int, np.__version__.split('.')[:2])) >= (2, 4),
+    reason='needs Triton 3.8, or 3.0 and numpy before 2.4',
+)
+# seen to fail with 3.2, whose ASTSource takes its arguments otherwise
+needs_compiler = pytest.mark.skipif(
+    VERSION < (3, 3) or os.environ.get('TRITON_INTERPRET') == '1',
+    reason='needs Triton 3.3, not interpreting',
 )
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason='needs a GPU'
-)
-needs_compiler = pytest.mark.skipif(
-    passes_triton.triton is None or os.environ.get('TRITON_INTERPRET') == '1',
-    reason='Triton is not installed, or interprets',
 )
 
 
