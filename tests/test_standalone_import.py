@@ -90,7 +90,7 @@ def test_blocks_are_registered_and_learn(python):
         print(cgnl_mm.compat.report())
     """)
     assert printed.startswith('cgnl')
-    assert 'safe_load: applied' in printed
+    assert 'whole_checkpoints: applied' in printed
 
 
 def test_import_is_silent(python):

@@ -47,9 +47,12 @@ def read_checkpoint(path: str):
         elif refused := re.search(
             r'(?:GLOBAL|Unsupported class) (\S+)', str(error)
         ):
+            is_old = torch.__version__ < (2, 6)
             raise SetupError(
                 f'{path} holds more than weights: the safe loader refuses '
-                f'{refused[1]}. Where you trust the file, write its '
+                f'{refused[1]}'
+                + (' (torch >= 2.6 knows more)' if is_old else '')
+                + '. Where you trust the file, write its '
                 "['state_dict'] alone to a new one, with the code it is from"
             ) from error
         else:

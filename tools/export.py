@@ -62,6 +62,8 @@ def parse_args() -> argparse.Namespace:
 
 def check_options(args: argparse.Namespace, host: str) -> None:
     """Complete ``part``; raise SetupError for what cannot be done."""
+    import torch
+
     from cgnl_mm.errors import SetupError
 
     if args.part is None:
@@ -78,6 +80,11 @@ def check_options(args: argparse.Namespace, host: str) -> None:
         raise SetupError(
             f'--out {args.out}: a file of --format {args.format} ends in '
             f'{suffix}'
+        )
+    if args.format != 'torchscript' and torch.__version__ < (2, 6):
+        raise SetupError(
+            f'--format {args.format} needs torch >= 2.6, this is '
+            f'{torch.__version__}: update it, or use --format torchscript'
         )
     if args.format == 'onnx':
         require_onnx()

@@ -52,6 +52,8 @@ def save(path, kind='cgnl', legacy=True, **more):
 def tool(monkeypatch, capsys, tmp_path):
     """Run it here, in an empty folder; return what it prints."""
     monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    if torch.__version__ < (2, 6):
+        pytest.skip('torch < 2.6 reads no numbers of numpy safely, as his are')
     monkeypatch.chdir(tmp_path)
     module = load('tools_convert', ROOT / 'tools' / 'convert_checkpoint.py')
 
