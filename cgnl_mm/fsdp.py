@@ -1,7 +1,7 @@
 """Which modules fully sharded training (FSDP) gathers one at a time."""
 
 import inspect
-from typing import Sequence
+from typing import Optional, Sequence
 
 import torch
 from torch import nn
@@ -31,17 +31,21 @@ def wrap_classes(
         bool: The answer.
 
     Raises:
-        SetupError: This PyTorch has no FSDP without a GPU.
+        SetupError: Without a GPU, where this PyTorch cannot do it.
     """
-    if not torch.cuda.is_available() and not has_cpu_streams():
+    obstacle = obstacle_on_cpu()
+    if obstacle and not torch.cuda.is_available():
         raise SetupError(
-            f'FSDP without a GPU needs torch >= 2.3, this is '
-            f'{torch.__version__}: train without --launcher, or with the '
-            'config without _fsdp'
+            f'FSDP without a GPU: {obstacle}. Train without --launcher, or '
+            'with the config without _fsdp'
         )
     return recurse or type(module).__name__ in classes
 
 
-def has_cpu_streams() -> bool:
-    """Whether FSDP finds what it needs on a CPU."""
-    return 'priority' in inspect.signature(torch.cpu.Stream).parameters
+def obstacle_on_cpu() -> Optional[str]:
+    """Say why this PyTorch has no FSDP without a GPU; None if it has."""
+    if 'priority' not in inspect.signature(torch.cpu.Stream).parameters:
+        return f'torch >= 2.3 is needed, this is {torch.__version__}'
+    if (2, 11) <= torch.__version__ < (2, 12):
+        return f'torch {torch.__version__} crashes where it saves'
+    return None

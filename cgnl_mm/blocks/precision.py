@@ -27,7 +27,8 @@ def in_float32(module: nn.Module, x: Tensor) -> Tensor:
                 return module(x)
             y = functional_call(module, wide, (x,))
     finally:
-        vars(module).update(hidden)
+        if hidden:  # the compiler of torch 2.11 knows no such update
+            vars(module).update(hidden)
     with torch.no_grad():
         # running statistics were written to the copies
         for name, buffer in module.named_buffers():

@@ -19,7 +19,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
-from cgnl_mm.fsdp import has_cpu_streams
+from cgnl_mm.fsdp import obstacle_on_cpu
 
 
 @pytest.fixture(scope='module')
@@ -92,8 +92,8 @@ def test_two_nodes_train_together(by_number, folder):
 @pytest.fixture(scope='module')
 def sharded(folder):
     """Folders of the same two epochs with DDP and with FSDP."""
-    if not has_cpu_streams():
-        pytest.skip('torch < 2.3 has no FSDP without a GPU')
+    if obstacle_on_cpu():
+        pytest.skip(f'FSDP on a CPU: {obstacle_on_cpu()}')
     options = dict(
         epochs=2,
         clip=dict(max_norm=0.5),  # below the norms that occur
