@@ -104,6 +104,7 @@ def tests(session, name):
         f'--junitxml={report}', *options,
     ]  # fmt: skip
     report.unlink(missing_ok=True)
+    commit = commit_of_checkout()
     session.run(
         *command,
         env=dict(OMP_NUM_THREADS='1'),
@@ -111,7 +112,7 @@ def tests(session, name):
         success_codes=[0, 1],
     )
     if part == 'core' or not session.posargs:
-        record(name, python, report, part)
+        record(name, python, report, part, commit)
         write_table()
     failed = summarise(report)['failed']
     if failed:
@@ -125,6 +126,8 @@ def mmcv(session):
     Its setup asks for C++14 or 17, torch's headers for C++20.
     """
     python = str(ROOT / '.nox/newest/bin/python')
+    if not Path(python).exists():
+        session.error("run nox -s 'tests(newest)' first")
     pip = python, '-m', 'pip'
     folder = WHEELS / 'mmcv-2.1.0'
     session.run(*pip, 'install', 'wheel', 'ninja', 'psutil', external=True)
@@ -161,7 +164,20 @@ def summarise(report: Path) -> dict:
     return dict(passed=passed, skipped=skipped, failed=failed)
 
 
-def record(name: str, python: Path, report: Path, part: str) -> None:
+def commit_of_checkout() -> str:
+    """The commit, with a + where files differ from it, other than results."""
+
+    def git(*args):
+        return subprocess.check_output(['git', *args], text=True, cwd=ROOT)
+
+    changes = git('status', '--porcelain', '--', '.', ':!docs/versions',
+                  ':!docs/install.md', ':!.nox')  # fmt: skip
+    return git('rev-parse', '--short', 'HEAD').strip() + '+' * bool(changes)
+
+
+def record(
+    name: str, python: Path, report: Path, part: str, commit: str
+) -> None:
     """Write docs/versions/NAME.json."""
     script = (
         'import json, platform, importlib.metadata as m; '
@@ -172,15 +188,10 @@ def record(name: str, python: Path, report: Path, part: str) -> None:
         '**{n: found[n] for n in names if n in found})))'
     )
     versions = subprocess.check_output([str(python), '-c', script], text=True)
-    commit = subprocess.check_output(
-        ['git', 'describe', '--always', '--dirty', '--exclude=*'],
-        text=True,
-        cwd=ROOT,
-    )
     RESULTS.mkdir(exist_ok=True)
     content = dict(
         versions=json.loads(versions),
-        commit=commit.strip(),
+        commit=commit,
         date=str(date.today()),
         part=part,
         **summarise(report),

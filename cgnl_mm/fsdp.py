@@ -1,12 +1,12 @@
 """Which modules fully sharded training (FSDP) gathers one at a time."""
 
-import inspect
 from typing import Optional, Sequence
 
 import torch
 from torch import nn
 
 from .errors import SetupError
+from .ops.versions import TORCH
 
 
 def wrap_classes(
@@ -44,8 +44,7 @@ def wrap_classes(
 
 def obstacle_on_cpu() -> Optional[str]:
     """Say why this PyTorch has no FSDP without a GPU; None if it has."""
-    if 'priority' not in inspect.signature(torch.cpu.Stream).parameters:
-        return f'torch >= 2.3 is needed, this is {torch.__version__}'
-    if (2, 11) <= torch.__version__ < (2, 12):
-        return f'torch {torch.__version__} crashes where it saves'
+    # 2.1 does not start; 2.6 and 2.11 crash where it saves
+    if TORCH < (2, 14):
+        return f'torch >= 2.14 is needed, this is {torch.__version__}'
     return None

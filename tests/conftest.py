@@ -6,6 +6,7 @@ The repository root is put on the path by pyproject.toml.
 import importlib.util
 import os
 import random
+import re
 
 # inherited by the processes that tests start
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -24,31 +25,38 @@ MISSING = [
     for name in ('mmpretrain', 'mmaction', 'mmdet')
     if importlib.util.find_spec(name) is None
 ]
+NAMES = '|'.join(MISSING)
+# of an exception here, or of a process, whose output is the message
+WANTED = re.compile(
+    rf"^.*(?:ModuleNotFoundError: No module named '({NAMES})[.']"
+    rf'|(?:Error|error): ({NAMES})2? is not installed)',
+    re.M,
+)
 
 
-def skip_for_missing_host(report) -> None:
-    """Turn a failed report whose text names a missing host into a skip."""
-    text = f'{report.longreprtext}{report.caplog}{report.capstderr}'
-    for host in MISSING if report.failed else ():
-        if (
-            f"No module named '{host}" in text
-            or f'{host} is not installed' in text
-        ):
-            report.outcome = 'skipped'
-            report.longrepr = (str(report.nodeid), 0, f'needs {host}')
+def skip_for_missing_host(report, text: str) -> None:
+    found = WANTED.search(text) if MISSING and report.failed else None
+    if found:
+        report.outcome = 'skipped'
+        host = found[1] or found[2]
+        report.longrepr = (str(report.nodeid), 0, f'needs {host}')
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport():
+def pytest_runtest_makereport(call):
     report = yield
-    skip_for_missing_host(report)
+    text, error = '', call.excinfo and call.excinfo.value
+    while error:
+        text += f'{type(error).__name__}: {error}\n'
+        error = error.__cause__ or error.__context__
+    skip_for_missing_host(report, text)
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report():
     report = yield
-    skip_for_missing_host(report)
+    skip_for_missing_host(report, str(report.longrepr))
     return report
 
 

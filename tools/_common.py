@@ -27,7 +27,8 @@ warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKER_DIED = re.compile(
-    r'DataLoader worker \(.*?\) ((?:is killed|exited)[^\n]*)'
+    r'DataLoader worker \(.*?\) (is killed by signal: \w[\w ]*'
+    r'|exited unexpectedly)'
 )
 sys.path.insert(0, str(ROOT))
 
@@ -87,7 +88,7 @@ def setup_message(error: BaseException) -> str | None:
         died = WORKER_DIED.match(str(error))
         if died:
             return (
-                f'a process of the data loader {died[1].strip()} Either '
+                f'a process of the data loader {died[1].strip()}. Either '
                 'memory ran out: lower num_workers or batch_size. Or a '
                 'decoder crashed on a broken file: `python '
                 'tools/data/check.py CONFIG` names it'

@@ -36,6 +36,7 @@ def read_checkpoint(path: str):
 
     import cgnl_mm  # noqa: F401  lets the loader read numpy's numbers
     from cgnl_mm.errors import SetupError
+    from cgnl_mm.ops.versions import TORCH
 
     require_file(path, 'IN')
     try:
@@ -47,7 +48,7 @@ def read_checkpoint(path: str):
         elif refused := re.search(
             r'(?:GLOBAL|Unsupported class) (\S+)', str(error)
         ):
-            is_old = torch.__version__ < (2, 6)
+            is_old = TORCH < (2, 6)
             raise SetupError(
                 f'{path} holds more than weights: the safe loader refuses '
                 f'{refused[1]}'

@@ -65,6 +65,7 @@ def check_options(args: argparse.Namespace, host: str) -> None:
     import torch
 
     from cgnl_mm.errors import SetupError
+    from cgnl_mm.ops.versions import TORCH
 
     if args.part is None:
         args.part = 'backbone' if host == 'mmdet' else 'model'
@@ -81,7 +82,7 @@ def check_options(args: argparse.Namespace, host: str) -> None:
             f'--out {args.out}: a file of --format {args.format} ends in '
             f'{suffix}'
         )
-    if args.format != 'torchscript' and torch.__version__ < (2, 6):
+    if args.format != 'torchscript' and TORCH < (2, 6):
         raise SetupError(
             f'--format {args.format} needs torch >= 2.6, this is '
             f'{torch.__version__}: update it, or use --format torchscript'

@@ -16,11 +16,14 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..ops import KERNELS, cgnl_attention, taylor_coefficients
 from ..ops.dispatch import BACKENDS, choose
+from ..ops.versions import TORCH, is_compiling
 from .folding import obstacle, run_folded
 from .norm import build_norm
 from .precision import in_float32
 
 MODES = (*KERNELS, 'learnable', 'none')
+# torch 2.6 compiles no hook of a tensor inside of the graph, 2.11 does
+_NO_HOOKS_IN_GRAPHS = TORCH < (2, 11)
 
 
 class _CGNLNd(BaseModule):
@@ -258,6 +261,7 @@ class _CGNLNd(BaseModule):
             isinstance(self.norm, (_InstanceNorm, _BatchNorm))
             and u.requires_grad
             and len(u) == 1
+            and not (_NO_HOOKS_IN_GRAPHS and is_compiling())
         ):
             # of one sample, PyTorch 2.14 takes a channels-last gradient for
             # a contiguous one (batch norm where there is one row)

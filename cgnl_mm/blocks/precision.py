@@ -20,15 +20,15 @@ def in_float32(module: nn.Module, x: Tensor) -> Tensor:
         k: t.float() if t.dtype == torch.float16 else t for k, t in own.items()
     }
     # FSDP sets its gathered weights as attributes too, which would go before
-    hidden = {k: vars(module).pop(k) for k in own if k in vars(module)}
+    hidden = {k: module.__dict__.pop(k) for k in own if k in module.__dict__}
     try:
         with torch.autocast(x.device.type, enabled=False):
             if all(wide[k] is t for k, t in own.items()):
                 return module(x)
             y = functional_call(module, wide, (x,))
     finally:
-        if hidden:  # the compiler of torch 2.11 knows no such update
-            vars(module).update(hidden)
+        if hidden:  # the compiler of torch 2.11 knows no update
+            module.__dict__.update(hidden)
     with torch.no_grad():
         # running statistics were written to the copies
         for name, buffer in module.named_buffers():

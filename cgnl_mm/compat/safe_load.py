@@ -6,7 +6,9 @@ mmengine.logging.history_buffer.HistoryBuffer was not an allowed global``, or
 ``... OneCycleParamScheduler ...`` where a config has a one-cycle schedule.
 
 Versions: torch >= 2.6, whose ``torch.load`` reads plain data only, with
-mmengine <= 0.10.7, whose checkpoints hold the log history.
+mmengine <= 0.10.7, whose checkpoints hold the log history. OneDL's mmengine
+0.10.12 allows the names for one file at a time, which takes them off the list
+for all others, and loads what the safe loader refuses the unsafe way.
 
 Upstream: https://github.com/open-mmlab/mmengine/issues/1655 and
 https://github.com/open-mmlab/mmengine/pull/1650 (which gives the safety up)
@@ -16,7 +18,8 @@ HistoryBuffer, its four statistics, the two curves of the one-cycle schedule,
 and what numpy pickles its numbers and arrays of numbers with, under the names
 of numpy 1 and of numpy 2. The loader stays the safe one. In particular
 ``getattr``, through which the functions are named, is answered for those six
-only, and the class of the schedule cannot be called.
+only, and the class of the schedule cannot be called. OneDL's loader gives way
+to torch's own.
 
 Delete when: mmengine allows these types itself, or stores plain data.
 """
@@ -28,6 +31,7 @@ import numpy as np
 import torch
 from torch.torch_version import TorchVersion
 
+from .after_import import after_import
 from .workaround import Workaround
 
 STATISTICS = ('min', 'max', 'current', 'mean')
@@ -65,6 +69,14 @@ def _function(owner: object, name: str) -> Callable:
     )
 
 
+def _mend_fork(module) -> None:
+    """OneDL's loader takes names off the list again, among them ours, and
+    where the safe loader refuses a file it goes on with the unsafe one.
+    """
+    if hasattr(module, '_safe_torch_load'):
+        module._safe_torch_load = torch.load
+
+
 def apply() -> None:
     from mmengine.logging import HistoryBuffer
     from mmengine.optim.scheduler import param_scheduler
@@ -72,6 +84,7 @@ def apply() -> None:
     # private, and renamed between numpy 1 and 2: found through what uses them
     reconstruct = np.zeros(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
+    after_import('mmengine.runner.checkpoint', _mend_fork)
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
@@ -93,7 +106,7 @@ def apply() -> None:
 WORKAROUND = Workaround(
     name='safe_load',
     symptom='UnpicklingError: Weights only load failed, with --resume',
-    versions='torch >= 2.6 with mmengine <= 0.10.7',
+    versions='torch >= 2.6 with mmengine <= 0.10.7, OneDL 0.10.12',
     upstream='https://github.com/open-mmlab/mmengine/issues/1655',
     not_needed=not_needed,
     apply=apply,

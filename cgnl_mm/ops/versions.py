@@ -1,8 +1,12 @@
 """What older PyTorch has under other names."""
 
+import re
 from typing import Optional
 
 import torch
+
+# (2, 14) for 2.14.1 and for 2.14.0a0, which comes before 2.14
+TORCH = tuple(map(int, re.findall(r'\d+', torch.__version__)[:2]))
 
 if hasattr(torch.compiler, 'is_compiling'):
     is_compiling = torch.compiler.is_compiling

@@ -164,3 +164,17 @@ def test_symptom(python, needs, tmp_path):
     assert 'HistoryBuffer' in off.stdout or 'numpy' in off.stdout
     on = python('-c', code)
     assert "['eta', 'seen']" in on.stdout, on.stdout
+
+
+@restricted
+def test_mmengine_takes_no_name_off_the_list(tmp_path):
+    """As OneDL's does, whose loader then also tries the unsafe way."""
+    from mmengine.runner import CheckpointLoader
+
+    good, bad = tmp_path / 'good.pth', tmp_path / 'bad.pth'
+    torch.save(message_hub(), good)
+    torch.save(Evil(HistoryBuffer, '__init__'), bad)
+    for _ in range(2):
+        CheckpointLoader.load_checkpoint(str(good), map_location='cpu')
+    with pytest.raises(pickle.UnpicklingError):
+        CheckpointLoader.load_checkpoint(str(bad), map_location='cpu')

@@ -14,8 +14,10 @@ from torch.utils.data import Dataset
 
 from cgnl_mm import CGNL2d
 from cgnl_mm.hooks import CGNLStatisticsHook
+from cgnl_mm.ops.versions import TORCH
 
 ITERATIONS, BATCH = 8, 4
+LR = 0.5
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +26,9 @@ def hooks_of_optimizers():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], LR)
     optimizer.register_step_pre_hook(lambda *_: seen.append(1))
     optimizer.step()
-    if not seen:
+    if not seen and TORCH < (2, 2):
         pytest.skip('torch 2.1, once it has compiled, runs none any more')
-LR = 0.5
+    assert seen
 
 
 class Noise(Dataset):

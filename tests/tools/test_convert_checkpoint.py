@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from cgnl_mm.ops.versions import TORCH
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -52,7 +54,7 @@ def save(path, kind='cgnl', legacy=True, **more):
 def tool(monkeypatch, capsys, tmp_path):
     """Run it here, in an empty folder; return what it prints."""
     monkeypatch.syspath_prepend(str(ROOT / 'tools'))
-    if torch.__version__ < (2, 6):
+    if TORCH < (2, 6):
         pytest.skip('torch < 2.6 reads no numbers of numpy safely, as his are')
     monkeypatch.chdir(tmp_path)
     module = load('tools_convert', ROOT / 'tools' / 'convert_checkpoint.py')

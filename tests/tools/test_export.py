@@ -15,6 +15,7 @@ from mmengine.registry import DefaultScope
 
 import cgnl_mm  # noqa: F401
 from cgnl_mm.errors import SetupError
+from cgnl_mm.ops.versions import TORCH
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools'
@@ -53,7 +54,7 @@ def command(tool, monkeypatch):
     return run
 
 
-OLD_TORCH = torch.__version__ < (2, 6)
+OLD_TORCH = TORCH < (2, 6)
 
 
 def need(kind):

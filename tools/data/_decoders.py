@@ -1,11 +1,13 @@
 """Decode files in processes: a decoder that crashes ends only its own."""
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.util import get_temp_dir
 
-CRASH = 'crash: the decoder ended its process'
+CRASH = 'crash: the decoder ended its process, or memory ran out'
 
 
 class DecoderPool:
@@ -17,8 +19,10 @@ class DecoderPool:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        # no plain fork: threads run here
-        self.context = multiprocessing.get_context('forkserver')
+        # no plain fork: threads run here. The server's socket is a path of
+        # 108 bytes at most.
+        kind = 'forkserver' if len(get_temp_dir()) < 80 else 'spawn'
+        self.context = multiprocessing.get_context(kind)
         self.context.set_forkserver_preload(['cgnl_mm.datasets.unreadable'])
         self.pool = self.single = None
 
@@ -42,7 +46,7 @@ class DecoderPool:
         from cgnl_mm.datasets.unreadable import check_sample
 
         if self.pool is None:
-            self.pool = ProcessPoolExecutor(self.workers, self.context)
+            self.pool = self._start(self.workers)
         futures = {}
         for path, need in needs.items():
             try:
@@ -50,17 +54,31 @@ class DecoderPool:
             except BrokenProcessPool:
                 break  # nobody takes the rest
         for path, need in needs.items():
+            future = futures.get(path)
             try:
-                yield path, futures[path].result()
-            except (BrokenProcessPool, KeyError):
+                reason = future.result() if future else self._alone(path, need)
+            except BrokenProcessPool:
                 self.pool = None
-                yield path, self._alone(check_sample, path, need)
+                reason = self._alone(path, need)
+            yield path, reason
 
-    def _alone(self, check, path: str, need: dict) -> str | None:
-        if self.single is None:
-            self.single = ProcessPoolExecutor(1, self.context)
-        try:
-            return self.single.submit(check, path, need).result()
-        except BrokenProcessPool:
-            self.single = None
-            return CRASH
+    def _alone(self, path: str, need: dict) -> str | None:
+        from cgnl_mm.datasets.unreadable import check_sample
+
+        for _ in range(2):  # the process may have ended for another reason
+            if self.single is None:
+                self.single = self._start(1)
+            try:
+                return self.single.submit(check_sample, path, need).result()
+            except BrokenProcessPool:
+                self.single = None
+        return CRASH
+
+    def _start(self, workers: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            workers,
+            self.context,
+            # Ctrl-C is the parent's
+            initializer=signal.signal,
+            initargs=(signal.SIGINT, signal.SIG_IGN),
+        )
