@@ -68,6 +68,11 @@ def _shift_hue(img: np.ndarray, shift: int, backend: str) -> np.ndarray:
 def mend_mmcv(photometric) -> None:
     """Replace ``mmcv.adjust_hue`` wherever mmcv has put it."""
     original = photometric.adjust_hue
+    try:
+        original(np.zeros((1, 1, 3), np.uint8), -0.1, 'cv2')
+        return  # OneDL has mended it
+    except OverflowError:
+        pass
 
     @functools.wraps(original)
     def adjust_hue(img, hue_factor, backend=None):

@@ -9,7 +9,7 @@ from cgnl_mm.compat import no_pkg_resources
 HIDE = 'import sys; sys.modules["pkg_resources"] = None\n'
 
 
-def test_config_of_a_host(python):
+def test_config_of_a_host(python, originals):
     pytest.importorskip('mmdet')
     code = HIDE + (
         'import cgnl_mm.compat\n'

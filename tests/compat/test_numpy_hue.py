@@ -67,7 +67,7 @@ def test_mmaction_negative_hue():
     assert np.array_equal(out, wanted)
 
 
-def test_symptom(python, needs):
+def test_symptom(python, needs, originals):
     needs('numpy_hue')
     code = (
         'import cgnl_mm.compat, mmcv, numpy as np\n'
