@@ -26,6 +26,27 @@ def _factor(factor, row, valid, USED: tl.constexpr):
 
 
 @triton.jit
+def _lines(c, groups, tiles, BLOCK_C: tl.constexpr):
+    """A program's row, tile and lines; whether these are there; channels."""
+    program = tl.program_id(0)
+    row = (program // tiles).to(tl.int64)
+    tile = program % tiles
+    line = tile * BLOCK_C + tl.arange(0, BLOCK_C)
+    return row, tile, line, line < c, (row % groups).to(tl.int32) * c + line
+
+
+@triton.jit
+def _weights(z, channel, valid, k, K: tl.constexpr):
+    """W (channels, K)."""
+    inner = tl.arange(0, K)
+    return tl.load(
+        z + channel[:, None] * k + inner[None, :],
+        mask=valid[:, None] & (inner[None, :] < k),
+        other=0.0,
+    ).to(tl.float32)
+
+
+@triton.jit
 def _members(
     row,
     tile,
@@ -119,17 +140,9 @@ def moments_kernel(
     BLOCK_C: tl.constexpr,
 ):
     """moments (2, B C): mean and variance of W y, without the factor."""
-    program = tl.program_id(0)
-    row = (program // tiles).to(tl.int64)
-    line = (program % tiles) * BLOCK_C + tl.arange(0, BLOCK_C)
-    valid = line < c
-    channel = (row % groups).to(tl.int32) * c + line
+    row, tile, line, valid, channel = _lines(c, groups, tiles, BLOCK_C)
     inner = tl.arange(0, K)
-    w = tl.load(
-        z + channel[:, None] * k + inner[None, :],
-        mask=valid[:, None] & (inner[None, :] < k),
-        other=0.0,
-    ).to(tl.float32)
+    w = _weights(z, channel, valid, k, K)
     y_mean = tl.load(mean + row * k + inner, mask=inner < k, other=0.0)
     product = _product(
         z, cov, row, channel, valid, k, PRECISION, K, BLOCK_K, BLOCK_C
@@ -170,12 +183,7 @@ def fold_kernel(
     BLOCK_E: tl.constexpr,
 ):
     """scaled (B G, c, k) and shift (B C); mean and var unless GIVEN."""
-    program = tl.program_id(0)
-    row = (program // tiles).to(tl.int64)
-    tile = program % tiles
-    line = tile * BLOCK_C + tl.arange(0, BLOCK_C)
-    valid = line < c
-    channel = (row % groups).to(tl.int32) * c + line
+    row, tile, line, valid, channel = _lines(c, groups, tiles, BLOCK_C)
     norm_group = channel // size
     if GIVEN:
         m = tl.load(mean + channel, mask=valid, other=0.0).to(tl.float32)
@@ -225,9 +233,7 @@ def fold_kernel(
     tl.store(shift + row * c + line, beta - alpha * m, mask=valid)
     inner = tl.arange(0, K)
     inside = valid[:, None] & (inner[None, :] < k)
-    w = tl.load(
-        z + channel[:, None] * k + inner[None, :], mask=inside, other=0.0
-    ).to(tl.float32)
+    w = _weights(z, channel, valid, k, K)
     tl.store(
         scaled + (row * c + line[:, None]) * k + inner[None, :],
         w * (before * alpha)[:, None],
@@ -251,9 +257,7 @@ def products_kernel(
     valid = at < total
     inner = tl.arange(0, K)[None, :]
     inside = valid[:, None] & (inner < k)
-    w = tl.load(
-        z + (at % channels)[:, None] * k + inner, mask=inside, other=0.0
-    ).to(tl.float32)
+    w = _weights(z, at % channels, valid, k, K)
     d = tl.load(d_matrix + at[:, None] * k + inner, mask=inside, other=0.0)
     tl.store(products + at, tl.sum(d * w, 1), mask=valid)
 
@@ -297,12 +301,7 @@ def lines_backward_kernel(
     parts (4, B C): gradients of the lines' moments, variance first, and what
     each line adds to the gradients of the factor and of the weight.
     """
-    program = tl.program_id(0)
-    row = (program // tiles).to(tl.int64)
-    tile = program % tiles
-    line = tile * BLOCK_C + tl.arange(0, BLOCK_C)
-    valid = line < c
-    channel = (row % groups).to(tl.int32) * c + line
+    row, tile, line, valid, channel = _lines(c, groups, tiles, BLOCK_C)
     norm_group = channel // size
     at_line = row * c + line
     before = _factor(factor, row, row >= 0, FACTOR == 1)
@@ -320,9 +319,7 @@ def lines_backward_kernel(
     inner = tl.arange(0, K)
     inside = valid[:, None] & (inner[None, :] < k)
     at_entry = at_line[:, None] * k + inner[None, :]
-    w = tl.load(
-        z + channel[:, None] * k + inner[None, :], mask=inside, other=0.0
-    ).to(tl.float32)
+    w = _weights(z, channel, valid, k, K)
     tl.store(scaled + at_entry, w * (before * alpha)[:, None], mask=inside)
     d = tl.load(d_matrix + at_entry, mask=inside, other=0.0)
     d_line = tl.load(d_shift + at_line, mask=valid, other=0.0)
@@ -418,11 +415,7 @@ def rows_backward_kernel(
             channel = (row % groups).to(tl.int32) * c + line
             d_uv = tl.load(source, mask=valid, other=0.0)
             d_um = tl.load(source + total, mask=valid, other=0.0)
-            w = tl.load(
-                z + channel[:, None] * k + inner[None, :],
-                mask=valid[:, None] & (inner[None, :] < k),
-                other=0.0,
-            ).to(tl.float32)
+            w = _weights(z, channel, valid, k, K)
             back = tl.load(
                 z + channel[None, :] * k + some[:, None],
                 mask=valid[None, :] & (some[:, None] < k),
