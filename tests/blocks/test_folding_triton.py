@@ -10,11 +10,10 @@ import pytest
 import torch
 from triton_runs import (
     check_close,
-    interpret,
+    check_on_gpu,
     needs_gpu,
     needs_interpreter,
     needs_triton,
-    report,
     write_report,
 )
 
@@ -73,11 +72,6 @@ CASES = {
 }
 
 
-@pytest.fixture(scope='module')
-def interpreted(tmp_path_factory):
-    return interpret(__file__, tmp_path_factory.mktemp('triton'))
-
-
 @needs_interpreter
 @pytest.mark.parametrize('name', CASES)
 def test_interpreted(name, interpreted):
@@ -88,8 +82,7 @@ def test_interpreted(name, interpreted):
 @needs_gpu
 @needs_triton
 def test_on_gpu(poison):
-    failed = {n: e for n, e in report(CASES, 'cuda').items() if e}
-    assert not failed, '\n'.join(f'{n}: {e}' for n, e in failed.items())
+    check_on_gpu(CASES)
 
 
 if __name__ == '__main__':

@@ -11,13 +11,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton_runs import (
     check_close,
-    compile_launch,
-    interpret,
+    check_on_gpu,
+    compile_launches,
     needs_compiler,
     needs_gpu,
     needs_interpreter,
     needs_triton,
-    report,
     write_report,
 )
 
@@ -166,11 +165,6 @@ CASES['large-factor'] = check_large_factor
 CASES['rounded-variance'] = check_rounded_variance
 
 
-@pytest.fixture(scope='module')
-def interpreted(tmp_path_factory):
-    return interpret(__file__, tmp_path_factory.mktemp('triton'))
-
-
 @needs_interpreter
 @pytest.mark.parametrize('name', CASES)
 def test_interpreted(name, interpreted):
@@ -181,8 +175,7 @@ def test_interpreted(name, interpreted):
 @needs_gpu
 @needs_triton
 def test_on_gpu(poison):
-    failed = {n: e for n, e in report(CASES, 'cuda').items() if e}
-    assert not failed, '\n'.join(f'{n}: {e}' for n, e in failed.items())
+    check_on_gpu(CASES)
 
 
 @needs_compiler
@@ -200,16 +193,9 @@ def test_on_gpu(poison):
 def test_compiles_without_gpu(
     shape, name, has_factor, dtype, capability, monkeypatch, tmp_path
 ):
-    pytest.importorskip('triton.backends.nvidia')
-    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
-    seen = set()
-
-    def launch(kernel, programs, *args, **constants):
-        assert 0 < programs < 2**31
-        seen.add(kernel.__name__)
-        compile_launch(kernel, args, constants, capability)
-
-    monkeypatch.setattr(folded_norm_triton, 'launch', launch)
+    seen = compile_launches(
+        folded_norm_triton, capability, monkeypatch, tmp_path
+    )
     norm = norms(shape[1], shape[1] * shape[2])[name]
     run(passes_triton, *arguments(shape, norm, has_factor, dtype=dtype))
     assert len(seen) == (4 if name == 'given' else 6)

@@ -16,13 +16,12 @@ from triton_runs import (
     VERSION,
     as_list,
     check_close,
-    compile_launch,
-    interpret,
+    check_on_gpu,
+    compile_launches,
     needs_compiler,
     needs_gpu,
     needs_interpreter,
     needs_triton,
-    report,
     to,
     write_report,
 )
@@ -287,11 +286,6 @@ CASES.update(
 )
 
 
-@pytest.fixture(scope='module')
-def interpreted(tmp_path_factory):
-    return interpret(__file__, tmp_path_factory.mktemp('triton'))
-
-
 @needs_interpreter
 @pytest.mark.parametrize('name', CASES)
 def test_interpreted(name, interpreted):
@@ -312,16 +306,7 @@ def test_interpreted(name, interpreted):
 )
 def test_compiles_without_gpu(dtype, size, capability, monkeypatch, tmp_path):
     """What the interpreter lets pass, and shared memory of small GPUs."""
-    pytest.importorskip('triton.backends.nvidia')
-    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
-    seen = set()
-
-    def launch(kernel, programs, *args, **constants):
-        assert 0 < programs < 2**31
-        seen.add(kernel.__name__)
-        compile_launch(kernel, args, constants, capability)
-
-    monkeypatch.setattr(passes_triton, 'launch', launch)
+    seen = compile_launches(passes_triton, capability, monkeypatch, tmp_path)
     for name, calls in arguments(*size, DTYPES[dtype], 'cpu').items():
         for args in calls[::2]:
             getattr(passes_triton, name)(*args)
@@ -396,8 +381,7 @@ def test_imports_without_triton():
 @needs_gpu
 @needs_triton
 def test_on_gpu(poison):
-    failed = {n: error for n, error in report(CASES, 'cuda').items() if error}
-    assert not failed, '\n'.join(f'{n}: {e}' for n, e in failed.items())
+    check_on_gpu(CASES)
 
 
 @needs_gpu

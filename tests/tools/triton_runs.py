@@ -84,6 +84,11 @@ def report(cases, device):
     return outcomes
 
 
+def check_on_gpu(cases):
+    failed = {name: e for name, e in report(cases, 'cuda').items() if e}
+    assert not failed, '\n'.join(f'{n}: {e}' for n, e in failed.items())
+
+
 def interpret(script, folder):
     """The report of a file of tests from Triton's interpreter."""
     path, tools = Path(folder) / 'outcomes.json', Path(__file__).parent
@@ -99,6 +104,21 @@ def interpret(script, folder):
 def write_report(cases):
     """What the script does: report into the file of its argument."""
     Path(sys.argv[1]).write_text(json.dumps(report(cases, 'cpu')))
+
+
+def compile_launches(module, capability, monkeypatch, folder):
+    """Let the launches of ``module`` compile; the set their names go into."""
+    pytest.importorskip('triton.backends.nvidia')
+    monkeypatch.setenv('TRITON_CACHE_DIR', str(folder))
+    seen = set()
+
+    def launch(kernel, programs, *args, **constants):
+        assert 0 < programs < 2**31
+        seen.add(kernel.__name__)
+        compile_launch(kernel, args, constants, capability)
+
+    monkeypatch.setattr(module, 'launch', launch)
+    return seen
 
 
 def compile_launch(kernel, args, constants, capability):
