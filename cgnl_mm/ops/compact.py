@@ -5,6 +5,7 @@ from typing import Optional, Sequence, Union
 import torch
 from torch import Tensor
 
+from .passes import wide
 from .shapes import split_groups
 from .taylor import split_powers
 
@@ -52,11 +53,10 @@ def cgnl_attention(
         TypeError: If the coefficients are no numbers.
     """
     a, b, values = split_groups(groups, theta=theta, phi=phi, g=g)
-    # not promote_types, which the compiler of torch 2.1 refuses
-    wide = torch.float64 if a.dtype == torch.float64 else torch.float32
-    a, b, values = a.to(wide), b.to(wide), values.to(wide)
+    a = wide(a)
+    b, values = b.to(a.dtype), values.to(a.dtype)
     if isinstance(coefficients, Tensor):
-        coefficients = coefficients.to(wide)
+        coefficients = coefficients.to(a.dtype)
     terms = split_powers(coefficients, groups)
 
     # c_p <phi^p, g>, (B, G, 1) each; None where c_p is the number 0

@@ -16,7 +16,8 @@ from .folded_norm import Fold, FoldedNorm
 
 def wide(x: Tensor) -> Tensor:
     """In the type of the sums."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    # no promote_types, which the compiler of torch 2.1 refuses
+    return x.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
 
 
 def project(x: Tensor, weight: Tensor) -> Tensor:
