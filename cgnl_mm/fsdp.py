@@ -34,7 +34,7 @@ def wrap_classes(
         SetupError: Without a GPU, where this PyTorch cannot do it.
     """
     obstacle = obstacle_on_cpu()
-    if obstacle and not torch.cuda.is_available():
+    if obstacle:
         raise SetupError(
             f'FSDP without a GPU: {obstacle}. Train without --launcher, or '
             'with the config without _fsdp'
@@ -43,8 +43,8 @@ def wrap_classes(
 
 
 def obstacle_on_cpu() -> Optional[str]:
-    """Say why this PyTorch has no FSDP without a GPU; None if it has."""
+    """Say why FSDP does not run here without a GPU; None with one, too."""
     # 2.1 does not start; 2.6 and 2.11 crash where it saves
-    if TORCH < (2, 14):
+    if TORCH < (2, 14) and not torch.cuda.is_available():
         return f'torch >= 2.14 is needed, this is {torch.__version__}'
     return None
