@@ -22,7 +22,7 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 # hosts are optional: what fails for the want of one is skipped, and says so
 MISSING = [
     name
-    for name in ('mmpretrain', 'mmaction', 'mmdet')
+    for name in ('mmpretrain', 'mmaction', 'mmdet', 'mmseg')
     if importlib.util.find_spec(name) is None
 ]
 NAMES = '|'.join(MISSING)

@@ -7,6 +7,7 @@ a checkout that was never installed.
 import argparse
 import difflib
 import errno
+import importlib.util
 import os
 import re
 import sys
@@ -103,8 +104,8 @@ def setup_message(error: BaseException) -> str | None:
     return None
 
 
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that the hosts' train.py and test.py have in common."""
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """``--cfg-options KEY=VALUE ...``; SetupError without a ``=``."""
     from mmengine.config import DictAction
 
     class KeyValueAction(DictAction):
@@ -119,6 +120,18 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
             super().__call__(parser, namespace, values, option_string)
 
     parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=KeyValueAction,
+        metavar='KEY=VALUE',
+        help='change settings of the config: a.b=1 c="[x,y]" d="[(1,2)]" '
+        '(quotes around lists, no white space inside)',
+    )
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that the hosts' train.py and test.py have in common."""
+    parser.add_argument(
         '--work-dir',
         help="folder for logs and checkpoints; default: the config's, "
         'or work_dirs/<name of the config>',
@@ -131,14 +144,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='switch pin_memory of the data loaders off',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=KeyValueAction,
-        metavar='KEY=VALUE',
-        help='change settings of the config: a.b=1 c="[x,y]" d="[(1,2)]" '
-        '(quotes around lists, no white space inside)',
-    )
+    add_config_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -168,7 +174,7 @@ def load_config(args: argparse.Namespace):
     from mmengine.config import Config
 
     import cgnl_mm  # noqa: F401  repairs the hosts before they are imported
-    from cgnl_mm.errors import SetupError
+    from cgnl_mm.errors import MissingHostError, SetupError
     from cgnl_mm.hosts import require_host, require_mmcv
 
     require_mmcv()
@@ -180,6 +186,11 @@ def load_config(args: argparse.Namespace):
         # `_base_ = 'mmaction::...'` without mmaction
         for scope in external_scopes(path):
             require_host(scope)
+            if importlib.util.find_spec(scope) is None:
+                raise MissingHostError(
+                    f'{scope} is not installed, and {path} builds on a '
+                    'config of it'
+                ) from error
         raise error
     scope = cfg.get('default_scope')
     if scope is not None:
@@ -316,8 +327,6 @@ def build_runner(cfg):
 
 def external_scopes(path: str) -> list[str]:
     """Names X of all 'X::...' in a config and in its local bases."""
-    import re
-
     text = Path(path).read_text(encoding='utf-8')
     scopes = re.findall(r"""['"](\w+)::""", text)
     for base in re.findall(r"""['"]([^'":]+\.py)['"]""", text):

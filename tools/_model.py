@@ -5,8 +5,12 @@ import inspect
 from importlib import import_module
 
 import torch
-from _common import load_config, require_file, require_whole
-from mmengine.config import DictAction
+from _common import (
+    add_config_options,
+    load_config,
+    require_file,
+    require_whole,
+)
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
@@ -21,13 +25,7 @@ CROPS = ('CenterCrop', 'ThreeCrop', 'TenCrop', 'RandomCrop')
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Options of the tools that take a config's network."""
     parser.add_argument('config', help='path of the config')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='change settings of the config',
-    )
+    add_config_options(parser)
 
 
 def add_shape_option(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,8 @@ are multiply-adds, half of that; both are printed.
 
 import argparse
 import json
+import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 
 from _common import run
@@ -105,11 +107,13 @@ def main() -> None:
     args = parse_args()
     from _model import build_model, input_shape, read_config
 
-    cfg = read_config(args)  # says if mmcv is missing
-    from _flops import measure
+    # what hosts print must not end up in the JSON
+    with redirect_stdout(sys.stderr):
+        cfg = read_config(args)  # says if mmcv is missing
+        from _flops import measure
 
-    shape = input_shape(cfg, args.shape)
-    result = measure(build_model(cfg, None), cfg.default_scope, shape)
+        shape = input_shape(cfg, args.shape)
+        result = measure(build_model(cfg, None), cfg.default_scope, shape)
     if args.json:
         print(json.dumps(result, default=asdict, indent=2))
     else:

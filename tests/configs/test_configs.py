@@ -1,6 +1,6 @@
 """Our configs: twins differ by the block alone, and every tool runs them."""
 
-import importlib.util
+import importlib
 import os
 import re
 import subprocess
@@ -150,7 +150,7 @@ def test_experiment_is_short_and_says_how_to_run_it(path):
 
 def host_train(host):
     """The train.py that the host's wheel brings along."""
-    package = Path(importlib.util.find_spec(host).origin).parent
+    package = Path(importlib.import_module(host).__file__).parent
     return package / '.mim' / 'tools' / 'train.py'
 
 

@@ -191,6 +191,16 @@ def test_missing_hosts(python_without, run_tool, tmp_path):
         assert command in line
 
 
+def test_missing_host_of_a_config_without_our_adapter(run_tool, tmp_path):
+    (tmp_path / 'pose.py').write_text(
+        "_base_ = 'mmpose::_base_/default_runtime.py'\n"
+    )
+    done = run_tool('train.py', 'pose.py', cwd=tmp_path, status=2)
+    line = end_of(done)
+    assert line.startswith('error: mmpose is not installed')
+    assert 'pose.py' in line
+
+
 def test_missing_mmcv(python_without, run_tool, project):
     python = python_without('mmcv', 'mmcv_lite')
     done = run_tool(

@@ -190,6 +190,7 @@ def test_command(run_tool, tmp_path):
     ('r18_digits', ('--shape', 8, 32, 32), '--shape takes H W'),
     ('i3d_r18_movingdigits', ('--shape', 32, 32), '--shape takes T H W'),
     ('fcn_r50_cgnl_cityscapes', (), 'knows the networks of mmpretrain'),
+    ('r18_digits', ('--cfg-options', 'model'), 'takes KEY=VALUE'),
 ])  # fmt: skip
 def test_wrong_use(run_tool, tmp_path, name, options, message):
     config = ROOT / f'configs/{name}.py'
