@@ -6,6 +6,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..datasets.seeded import SeededBatchSampler, seed_everything
+from .config_changes import warn_of_changes
 from .loaders import is_iter_based, require_not_started
 
 KEY = 'exact_resume'
@@ -34,7 +35,8 @@ class ExactResumeHook(Hook):
     for bit where the operators are deterministic (CPU; on a GPU with
     ``--deterministic``), with the same number of processes and batch size.
     With another one the place is found by the number of samples, and a
-    warning says so. Costs about 20 us a batch. The seed is that of
+    warning says so, as one does of all settings that are no longer those of
+    the checkpoint. Costs about 20 us a batch. The seed is that of
     ``randomness`` or, if there is none, of the checkpoint.
 
     Samples of an iterable data set have no number: left as they are.
@@ -61,6 +63,7 @@ class ExactResumeHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if not runner._resume:
             return
+        warn_of_changes(runner, checkpoint)
         self._loaded = checkpoint.get(KEY)
         self._loaded_seed = checkpoint['meta'].get('seed')
         if self._loaded is None:

@@ -315,7 +315,24 @@ def test_moved_run_goes_on(saved):
     run = saved / 'work_dirs/run'
     (run / 'epoch_4.pth').unlink()
     (run / 'last_checkpoint').write_text('/nowhere/run/epoch_3.pth')
-    assert 'resumed epoch: 3' in train(saved, 'run.py', '--resume')
+    said = train(saved, 'run.py', '--resume')
+    assert 'resumed epoch: 3' in said
+    assert 'other settings' not in said
+
+
+def test_changed_settings_are_named(saved):
+    """Weights of another kernel fit: nothing else would tell."""
+    (saved / 'work_dirs/run/epoch_4.pth').unlink()
+    said = train(
+        saved, 'run.py', '--resume', '--cfg-options',
+        'model.backbone.plugins.0.cfg.mode=gaussian_rbf',
+        'train_cfg.max_epochs=5',
+    )  # fmt: skip
+    assert 'resumed epoch: 3' in said
+    mode = '  model.backbone.plugins.0.cfg.mode'
+    assert f"{mode}: not set -> 'gaussian_rbf'\n" in said
+    assert '  train_cfg.max_epochs: 4 -> 5\n' in said
+    assert said.count(' -> ') == 2 + 1  # and in the headline
 
 
 def test_full_disk_leaves_the_previous_checkpoint(project, tmp_path):
