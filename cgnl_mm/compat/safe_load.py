@@ -8,7 +8,8 @@ mmengine.logging.history_buffer.HistoryBuffer was not an allowed global``, or
 Versions: torch >= 2.6, whose ``torch.load`` reads plain data only, with
 mmengine <= 0.10.7, whose checkpoints hold the log history. OneDL's mmengine
 0.10.12 allows the names for one file at a time, which takes them off the list
-for all others, and loads what the safe loader refuses the unsafe way.
+for all others, and loads what the safe loader refuses the unsafe way. A URL
+goes through ``torch.hub``, which is unsafe by default in every version.
 
 Upstream: https://github.com/open-mmlab/mmengine/issues/1655 and
 https://github.com/open-mmlab/mmengine/pull/1650 (which gives the safety up)
@@ -19,18 +20,19 @@ and what numpy pickles its numbers and arrays of numbers with, under the names
 of numpy 1 and of numpy 2. The loader stays the safe one. In particular
 ``getattr``, through which the functions are named, is answered for those six
 only, and the class of the schedule cannot be called. OneDL's loader gives way
-to torch's own.
+to torch's own, and what comes from a URL is loaded as what comes from a disk.
 
 Delete when: mmengine allows these types itself, or stores plain data.
 """
 
+import functools
 import pickle
 from typing import Callable, Optional
 
 import numpy as np
 import torch
-from torch.torch_version import TorchVersion
 
+from ..ops.versions import TORCH
 from .after_import import after_import
 from .workaround import Workaround
 
@@ -40,7 +42,7 @@ ONE_CYCLE = object()  # stands for the class, which is not needed but to name
 
 
 def not_needed() -> Optional[str]:
-    if torch.__version__ < TorchVersion('2.6'):
+    if TORCH < (2, 6):
         return f'torch {torch.__version__} does not restrict torch.load'
     return None
 
@@ -69,12 +71,11 @@ def _function(owner: object, name: str) -> Callable:
     )
 
 
-def _mend_fork(module) -> None:
-    """OneDL's loader takes names off the list again, among them ours, and
-    where the safe loader refuses a file it goes on with the unsafe one.
-    """
+def _mend_loader(module) -> None:
+    # takes names off the list again, and has the unsafe loader behind
     if hasattr(module, '_safe_torch_load'):
         module._safe_torch_load = torch.load
+    module.load_url = functools.partial(module.load_url, weights_only=True)
 
 
 def apply() -> None:
@@ -84,7 +85,7 @@ def apply() -> None:
     # private, and renamed between numpy 1 and 2: found through what uses them
     reconstruct = np.zeros(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
-    after_import('mmengine.runner.checkpoint', _mend_fork)
+    after_import('mmengine.runner.checkpoint', _mend_loader)
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,

@@ -1,4 +1,7 @@
+import functools
 import pickle
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -178,3 +181,37 @@ def test_mmengine_takes_no_name_off_the_list(tmp_path):
         CheckpointLoader.load_checkpoint(str(good), map_location='cpu')
     with pytest.raises(pickle.UnpicklingError):
         CheckpointLoader.load_checkpoint(str(bad), map_location='cpu')
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A folder, and its URL."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    folder = tmp_path / 'served'
+    folder.mkdir()
+    handler = functools.partial(
+        SimpleHTTPRequestHandler, directory=str(folder)
+    )
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f'http://127.0.0.1:{server.server_port}'
+        server.shutdown()
+
+
+@restricted
+def test_url_is_loaded_as_a_file_is(served, tmp_path):
+    """torch.hub's default is the unsafe loader."""
+    from mmengine.runner import CheckpointLoader
+
+    class Touch:
+        def __reduce__(self):
+            return (tmp_path / 'touched').touch, ()
+
+    folder, url = served
+    torch.save(message_hub(), folder / 'good.pth')
+    torch.save(Touch(), folder / 'bad.pth')
+    state = CheckpointLoader.load_checkpoint(f'{url}/good.pth')
+    assert state['runtime_info']['eta'] == 2.5
+    with pytest.raises(pickle.UnpicklingError):
+        CheckpointLoader.load_checkpoint(f'{url}/bad.pth')
+    assert not (tmp_path / 'touched').exists()
