@@ -5,9 +5,7 @@ a checkout that was never installed.
 """
 
 import argparse
-import difflib
 import errno
-import importlib.util
 import os
 import re
 import sys
@@ -15,8 +13,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from _config_checks import find_mistakes
+from _config_checks import LOADERS, find_mistakes
 from _config_errors import config_message
+from _config_file import read_config_file
 
 # Before torch is imported. On a CPU that is shared, with the data loaders or
 # with somebody else, threads that spin while they wait made training 50 times
@@ -105,19 +104,25 @@ def setup_message(error: BaseException) -> str | None:
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """``--cfg-options KEY=VALUE ...``; SetupError without a ``=``."""
+    """``--cfg-options KEY=VALUE ...``; SetupError for other forms."""
     from mmengine.config import DictAction
 
     class KeyValueAction(DictAction):
         def __call__(self, parser, namespace, values, option_string=None):
-            for value in values:
-                if '=' not in value:
-                    from cgnl_mm.errors import SetupError
+            from cgnl_mm.errors import SetupError
 
+            for value in values:
+                key, equals, _ = value.partition('=')
+                if not key or not equals:
                     raise SetupError(
                         f'{option_string} takes KEY=VALUE, got {value!r}'
                     )
-            super().__call__(parser, namespace, values, option_string)
+            try:
+                super().__call__(parser, namespace, values, option_string)
+            except AssertionError as error:
+                raise SetupError(
+                    f'{option_string} {" ".join(values)}: {error}'
+                ) from error
 
     parser.add_argument(
         '--cfg-options',
@@ -171,34 +176,12 @@ def load_config(args: argparse.Namespace):
         SetupError: The config does not exist or cannot be merged.
         MissingHostError: mmcv or the config's host is not installed.
     """
-    from mmengine.config import Config
-
-    import cgnl_mm  # noqa: F401  repairs the hosts before they are imported
-    from cgnl_mm.errors import MissingHostError, SetupError
-    from cgnl_mm.hosts import require_host, require_mmcv
-
-    require_mmcv()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    path = find_config(args.config)
-    try:
-        cfg = Config.fromfile(path)
-    except ModuleNotFoundError as error:
-        # `_base_ = 'mmaction::...'` without mmaction
-        for scope in external_scopes(path):
-            require_host(scope)
-            if importlib.util.find_spec(scope) is None:
-                raise MissingHostError(
-                    f'{scope} is not installed, and {path} builds on a '
-                    'config of it'
-                ) from error
-        raise error
-    scope = cfg.get('default_scope')
-    if scope is not None:
-        require_host(scope)
-        _require_scope(scope, path)
+    cfg = read_config_file(args.config)
+    from cgnl_mm.errors import SetupError
+
     cfg.launcher = args.launcher
-    _set_loader_defaults(cfg, pin_memory=not args.no_pin_memory)
-    if scope == 'mmdet':
+    if cfg.get('default_scope') == 'mmdet':
         from mmdet.utils import setup_cache_size_limit_of_dynamo
 
         setup_cache_size_limit_of_dynamo()
@@ -218,51 +201,13 @@ def load_config(args: argparse.Namespace):
 
     for mistake in find_mistakes(cfg):
         raise SetupError(mistake)
+    # after the options: persistent workers depend on num_workers
+    _set_loader_defaults(cfg, pin_memory=not args.no_pin_memory)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = os.path.join('work_dirs', Path(path).stem)
+        cfg.work_dir = os.path.join('work_dirs', Path(cfg.filename).stem)
     return cfg
-
-
-def _require_scope(scope: str, path: str) -> None:
-    """Raise SetupError for a default scope that nothing registers."""
-    import importlib.util
-
-    from mmengine.registry import MODELS
-
-    from cgnl_mm.errors import SetupError
-    from cgnl_mm.hosts import HOSTS
-
-    if scope == 'mmengine' or scope in MODELS.children:
-        return
-    if importlib.util.find_spec(scope) is None:
-        known = ', '.join(HOSTS)
-        raise SetupError(
-            f'{path}: default_scope={scope!r} is no package that is '
-            f'installed; this project knows {known}'
-        )
-
-
-def find_config(path: str) -> str:
-    """Return ``path`` if it is a file; else suggest one that is.
-
-    Raises:
-        SetupError: There is no such file.
-    """
-    from cgnl_mm.errors import SetupError
-
-    if os.path.isfile(path):
-        return path
-    known = {
-        file.stem: os.path.relpath(file)
-        for file in sorted((ROOT / 'configs').glob('*.py'))
-    }
-    near = difflib.get_close_matches(Path(path).stem, known, n=3)
-    hint = ', '.join(known[name] for name in near) or 'a file of configs/'
-    raise SetupError(
-        f'no config {path!r} in {os.getcwd()}. Did you mean {hint}?'
-    )
 
 
 def require_file(path: str, option: str) -> None:
@@ -325,17 +270,6 @@ def build_runner(cfg):
     return Runner.from_cfg(cfg)
 
 
-def external_scopes(path: str) -> list[str]:
-    """Names X of all 'X::...' in a config and in its local bases."""
-    text = Path(path).read_text(encoding='utf-8')
-    scopes = re.findall(r"""['"](\w+)::""", text)
-    for base in re.findall(r"""['"]([^'":]+\.py)['"]""", text):
-        file = Path(path).parent / base
-        if file.is_file():
-            scopes += external_scopes(str(file))
-    return scopes
-
-
 def _has_key(cfg, key: str) -> bool:
     """Whether the dotted ``key`` ('a.b.0.c') leads to something in cfg."""
     for part in key.split('.'):
@@ -358,7 +292,7 @@ def _set_loader_defaults(cfg, pin_memory: bool) -> None:
     """
     import torch
 
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+    for name in LOADERS:
         loader = cfg.get(name)
         if loader is None:
             continue

@@ -8,6 +8,8 @@ from typing import Any
 
 WORDS = {bool: 'True or False', str: 'text', dict: 'a dict', list: 'a list'}
 
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
 
 def find_mistakes(cfg) -> Iterator[str]:
     """Say what of a config nothing reads, or has the wrong type.
@@ -38,6 +40,12 @@ def find_mistakes(cfg) -> Iterator[str]:
         )
     for key, phrase in misfits(cfg).items():
         yield f'{key} must be {phrase}, got {cfg[key]!r}'[:300]
+    for name in LOADERS:
+        loader = cfg.get(name)
+        if isinstance(loader, dict):
+            workers = loader.get('num_workers', 0)
+            if not isinstance(workers, int):
+                yield f'{name}.num_workers must be a number, got {workers!r}'
 
 
 def unread_keys(cfg) -> 'dict[str, str]':

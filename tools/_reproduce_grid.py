@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from _common import ROOT, external_scopes
+from _common import ROOT
+from _config_file import read_config_file
 
 from cgnl_mm.errors import SetupError
-from cgnl_mm.hosts import require_host, require_mmcv
 
 NAME = re.compile(r'[A-Za-z0-9][\w.+-]*')
 # what a config may lack and a run may have
@@ -283,17 +283,7 @@ def resolve(cell: Cell):
             does not fit.
         MissingHostError: mmcv or the config's host is not installed.
     """
-    from mmengine.config import Config
-
-    require_mmcv()
-    try:
-        cfg = Config.fromfile(cell.config)
-    except ModuleNotFoundError as error:
-        for scope in external_scopes(str(cell.config)):
-            require_host(scope)
-        raise error
-    if cfg.get('default_scope') is not None:
-        require_host(cfg.default_scope)
+    cfg = read_config_file(cell.config)
     for key in cell.options:
         _check_option(cfg, key, cell.name)
     try:

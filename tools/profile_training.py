@@ -17,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from _common import find_config, run
+from _common import run
+from _config_file import read_config_file
 
 
 def write_clips(folder: Path, args: argparse.Namespace) -> list[Path]:
@@ -206,15 +207,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     import torch
-    from mmengine.config import Config
 
-    import cgnl_mm  # noqa: F401  repairs the hosts
     from cgnl_mm.errors import SetupError
-    from cgnl_mm.hosts import require_host, require_mmcv
+    from cgnl_mm.hosts import require_host
 
-    require_mmcv()
     require_host('mmaction')
-    cfg = Config.fromfile(find_config(args.config))
+    cfg = read_config_file(args.config)
     if cfg.get('default_scope') != 'mmaction':
         raise SetupError(
             f'{args.config} is no config of mmaction2, whose clips this '

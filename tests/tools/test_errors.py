@@ -192,8 +192,8 @@ def test_missing_hosts(python_without, run_tool, tmp_path):
 
 
 def test_missing_host_of_a_config_without_our_adapter(run_tool, tmp_path):
-    (tmp_path / 'pose.py').write_text(
-        "_base_ = 'mmpose::_base_/default_runtime.py'\n"
+    (tmp_path / 'pose.py').write_text(  # names itself, too
+        "_base_ = 'mmpose::_base_/default_runtime.py'\nme = 'pose.py'\n"
     )
     done = run_tool('train.py', 'pose.py', cwd=tmp_path, status=2)
     line = end_of(done)

@@ -251,6 +251,14 @@ model = dict(backbone=dict(plugins=dict(
         "train_dataloader['batch_size'] = '8'",
         ["batch_size='8' is text"],
     ),
+    'workers as text': (
+        "train_dataloader['num_workers'] = '4'",
+        ['train_dataloader.num_workers must be a number', "'4'"],
+    ),
+    'a list of loaders': (
+        'train_dataloader = [train_dataloader]',
+        ['train_dataloader must be a dict'],
+    ),
     'negative workers': (
         "train_dataloader['num_workers'] = -1",
         ['num_workers', 'non-negative'],
@@ -326,6 +334,14 @@ OPTIONS = {
     'a work folder below a file': (
         ['--work-dir', 'tiny.txt/run'],
         ['work_dir', 'tiny.txt/run', 'Not a directory'],
+    ),
+    'an option with an open bracket': (
+        ['--cfg-options', 'train_cfg.milestones=[1,2'],
+        ['--cfg-options train_cfg.milestones=[1,2', 'brackets'],
+    ),
+    'an option without a key': (
+        ['--cfg-options', '=3'],
+        ['--cfg-options takes KEY=VALUE', "'=3'"],
     ),
     'an option without a value': (
         ['--cfg-options', 'model.head.num_classes'],
