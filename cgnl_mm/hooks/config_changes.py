@@ -4,9 +4,15 @@ import ast
 
 from mmengine.runner import Runner
 
+from ..errors import printable
+
 # of the job, not of what it computes
 OF_THE_JOB = ('resume', 'load_from', 'work_dir', 'launcher')
-SHOWN = 20
+SHOWN, WIDTH = 20, 100  # lines, characters of a key or value
+# the last two: a text that is nested too deep for Python's parser
+UNREADABLE = (
+    KeyError, SyntaxError, TypeError, ValueError, RecursionError, MemoryError,
+)  # fmt: skip
 
 
 def warn_of_changes(runner: Runner, checkpoint: dict) -> None:
@@ -23,10 +29,11 @@ def warn_of_changes(runner: Runner, checkpoint: dict) -> None:
     try:
         then = settings(checkpoint['meta']['cfg'])
         now = settings(runner.cfg.pretty_text)
-    except (KeyError, SyntaxError, TypeError, ValueError):
+    except UNREADABLE:
         return  # saved by something else
     changes = [
-        f'  {key}: {then.get(key, "not set")} -> {now.get(key, "not set")}'
+        f'  {_cut(key)}: {_cut(then.get(key, "not set"))} -> '
+        f'{_cut(now.get(key, "not set"))}'
         for key in sorted({*then, *now})
         if then.get(key) != now.get(key)
         and key.partition('.')[0] not in OF_THE_JOB
@@ -42,6 +49,11 @@ def warn_of_changes(runner: Runner, checkpoint: dict) -> None:
     )
 
 
+def _cut(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= WIDTH else text[: WIDTH - 3] + '...'
+
+
 def settings(text: str) -> dict[str, str]:
     """Read the text of a config without running it.
 
@@ -53,7 +65,8 @@ def settings(text: str) -> dict[str, str]:
         value.
 
     Raises:
-        SyntaxError, TypeError, ValueError: It is no such text.
+        SyntaxError, TypeError, ValueError, RecursionError, MemoryError: It
+            is no such text.
     """
     found = {}
     for line in ast.parse(text).body:

@@ -71,7 +71,19 @@ def test_long_lists_are_cut(caplog):
     assert '  k18: not set -> 18\n  and 11 more' in said
 
 
-@pytest.mark.parametrize('then', [None, 'a = (', '\0', 3])
+def test_strangers_text_stays_one_short_line(caplog):
+    forged = 'x\x1b[2J\n2026/11/24 - mmengine - INFO - fine'
+    said = warning(f'a = {{{forged!r}: {"1" * 300!r}}}', caplog, a=1)
+    assert '\x1b' not in said and '\n2026' not in said
+    assert max(map(len, said.splitlines())) < 300
+
+
+@pytest.mark.parametrize(
+    'then',
+    [None, 'a = (', '\0', 3]
+    + [f'a = {"-" * 20_000}1', f'a = b{".c" * 20_000}', f'a = {"[" * 300}'],
+    ids=lambda text: repr(text)[:9],
+)
 def test_foreign_checkpoint_is_let_pass(then, caplog):
     assert not warning(then, caplog, a=1)
     warn_of_changes(Resumed(a=1), {'meta': {}})
