@@ -30,6 +30,11 @@ WORKER_DIED = re.compile(
     r'DataLoader worker \(.*?\) (is killed by signal: \w[\w ]*'
     r'|exited unexpectedly)'
 )
+# gloo's and NCCL's words
+PEER_LOST = re.compile(
+    r'Timed out waiting \d+ ?ms|Connection (closed|reset) by peer'
+    r'|ncclRemoteError|NCCL communicator was aborted'
+)
 sys.path.insert(0, str(ROOT))
 
 
@@ -86,12 +91,26 @@ def setup_message(error: BaseException) -> str | None:
         if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
             return f'{error}. Make room and start again'
         died = WORKER_DIED.match(str(error))
+        if died and 'Bus error' in f'{error} {error.__cause__}':
+            return (
+                'a process of the data loader died of a bus error: shared '
+                'memory ran out. Give /dev/shm more (`docker run --shm-size`, '
+                '64 MB there by default), or lower num_workers'
+            )
         if died:
             return (
                 f'a process of the data loader {died[1].strip()}. Either '
                 'memory ran out: lower num_workers or batch_size. Or a '
                 'decoder crashed on a broken file: `python '
                 'tools/data/check.py CONFIG` names it'
+            )
+        lost = PEER_LOST.search(str(error))
+        if lost and isinstance(error, RuntimeError):
+            return (
+                'another process of the training has ended, or does not '
+                f'answer ({lost[0]}); if it ended, its own output says why. '
+                'How long to wait, in seconds: '
+                'env_cfg.dist_cfg.timeout'
             )
         message = config_message(error)
         if message is not None:

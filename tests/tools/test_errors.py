@@ -267,3 +267,27 @@ def test_missing_data_inside_wrappers(tmp_path, load_tool):
         require_data(cfg, ('train',))
     remote = dict(whole, data_root='s3://bucket/coco')
     require_data(Config(dict(val_dataloader=dict(dataset=remote))), ('val',))
+
+
+@pytest.mark.parametrize('signal, said', [
+    ("Bus error. It is possible that dataloader's workers are out of shared "
+     'memory. Please try to raise your shared memory limit.', '/dev/shm'),
+    ('Killed. ', 'memory ran out'),
+])  # fmt: skip
+def test_dead_worker(load_tool, signal, said):
+    """The words of PyTorch, for a container's small shared memory."""
+    setup_message = load_tool('_common').setup_message
+    text = f'DataLoader worker (pid 12) is killed by signal: {signal}'
+    assert said in setup_message(RuntimeError(text))
+    error = RuntimeError('DataLoader worker (pid(s) 12) exited unexpectedly')
+    error.__cause__ = RuntimeError(text)
+    assert said in setup_message(error)
+
+
+def test_reset_connection_of_a_download_is_not_of_a_process(load_tool):
+    setup_message = load_tool('_common').setup_message
+    text = 'Connection reset by peer'
+    assert 'another process' in setup_message(RuntimeError(text))
+    with pytest.raises(ConnectionResetError) as raised:
+        raise ConnectionResetError(104, text)
+    assert setup_message(raised.value) is None
