@@ -7,9 +7,14 @@ plugin backbones and the data sets of every host that is installed.
 Without mmcv, :mod:`cgnl_mm.ops` works, and the blocks say what to install.
 """
 
+import warnings
+
+import torch
+
 from . import compat, errors
 from .hosts import has_openmmlab, register_hosts, require_mmcv
 from .insertion import insert_after
+from .ops.versions import missing
 from .version import __version__
 
 __all__ = [
@@ -22,6 +27,11 @@ __all__ = [
     'insert_after',
 ]
 
+if missing():
+    warnings.warn(
+        f'PyTorch {torch.__version__} works with cgnl_mm, but: {missing()}',
+        stacklevel=2,
+    )
 if has_openmmlab():
     compat.apply()
 

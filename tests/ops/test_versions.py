@@ -1,0 +1,35 @@
+"""What an old PyTorch lacks is said where the package is imported."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cgnl_mm.ops.versions import TORCH, missing
+
+
+def test_each_version_lacks_what_came_later():
+    assert missing((2, 14)) == missing((2, 6)) == ''
+    assert 'export.py' in missing((2, 5))
+    assert 'get_flops.py' not in missing((2, 4))
+    assert 'get_flops.py' in missing((2, 3))
+    assert 'older than all' not in missing((2, 1))
+    assert 'older than all' in missing((2, 0))
+
+
+@pytest.mark.parametrize('version', ['2.5.1', None])
+def test_import_says_so(version):
+    fake = '' if version is None else f'torch.__version__ = {version!r};'
+    done = subprocess.run(
+        [sys.executable, '-c', f'import torch; {fake} import cgnl_mm'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if version is None and TORCH >= (2, 6):
+        assert 'cgnl_mm, but' not in done.stderr
+    else:
+        shown = version or torch.__version__
+        assert f'PyTorch {shown} works with cgnl_mm, but:' in done.stderr
+        assert 'load none of a stranger' in done.stderr
