@@ -22,7 +22,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from _common import setup_message
 
 try:
-    from cgnl_mm.errors import MissingDataError, SetupError, printable
+    from cgnl_mm.errors import (
+        MissingDataError,
+        SetupError,
+        csv_field,
+        printable,
+    )
 except ModuleNotFoundError as error:  # before the scripts can catch it
     if setup_message(error) is None:
         raise
@@ -302,7 +307,8 @@ class Report:
             return True
         self.reasons[reason.partition(':')[0]] += 1
         fields = (self.split, name, str(label), reason)
-        self.unusable.append('\t'.join(map(printable, fields)) + '\n')
+        safe = (csv_field(printable(field)) for field in fields)
+        self.unusable.append('\t'.join(safe) + '\n')
         return False
 
     def summary(self) -> str:
