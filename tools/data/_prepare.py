@@ -353,7 +353,11 @@ def print_reports(
 
 
 def unusable_list(reports: Iterable[Report]) -> str:
-    """Return the lines ``split<tab>name<tab>class<tab>reason``."""
+    """Return the lines ``split<tab>name<tab>class<tab>reason``.
+
+    A ' precedes what a spreadsheet would take for a formula, such as an id
+    that begins with a dash.
+    """
     return ''.join(line for report in reports for line in report.unusable)
 
 
