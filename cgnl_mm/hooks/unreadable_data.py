@@ -9,9 +9,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..datasets.unreadable import GuardedPipeline, leaves
+from ..datasets.unreadable import GuardedPipeline, guard, leaves
 from ..errors import TooManyUnreadableError, csv_field, printable
-from .loaders import require_not_started
+from .loaders import is_iter_based, require_not_started
 
 
 @HOOKS.register_module()
@@ -62,11 +62,14 @@ class UnreadableDataHook(Hook):
             self.total,
         )
         for data_set in found:
-            data_set.pipeline = GuardedPipeline(data_set.pipeline, self._log)
+            guard(data_set, self._log)
         require_not_started(runner)
 
     def before_val(self, runner: Runner) -> None:
         _name_broken_files(runner.val_dataloader)
+        # its epoch ends with the run
+        if self._log is not None and is_iter_based(runner):
+            self._summarize(runner, f'iteration {runner.iter}')
 
     def before_test(self, runner: Runner) -> None:
         _name_broken_files(runner.test_dataloader)
@@ -78,6 +81,12 @@ class UnreadableDataHook(Hook):
             self._check(len(self._report(runner)))
 
     def after_train_epoch(self, runner: Runner) -> None:
+        if is_iter_based(runner):
+            self._summarize(runner, f'iteration {runner.iter}')
+        else:
+            self._summarize(runner, f'epoch {runner.epoch + 1}')
+
+    def _summarize(self, runner: Runner, place: str) -> None:
         everyone = self._report(runner)
         if everyone:
             kinds = Counter(
@@ -85,8 +94,7 @@ class UnreadableDataHook(Hook):
             )
             # MMEngine's logger drops a warning that it has given before
             runner.logger.warning(
-                f'epoch {runner.epoch + 1}: '
-                f'{len(everyone)} of {self.total} training samples '
+                f'{place}: {len(everyone)} of {self.total} training samples '
                 f'({len(everyone) / self.total:.2%}) could not be read so '
                 'far: '
                 + ', '.join(f'{n} {kind}' for kind, n in kinds.most_common())
@@ -159,4 +167,4 @@ class FaultLog:
 def _name_broken_files(loader) -> None:
     for data_set in leaves(loader.dataset):
         if not isinstance(data_set.pipeline, GuardedPipeline):
-            data_set.pipeline = GuardedPipeline(data_set.pipeline)
+            guard(data_set)

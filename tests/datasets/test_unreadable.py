@@ -1,6 +1,10 @@
 """Broken files in the data sets of the three hosts: real ones, each kind."""
 
+import errno
 import json
+import os
+import pickle
+import resource
 from pathlib import Path
 
 import av
@@ -11,8 +15,13 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 import cgnl_mm  # noqa: F401
-from cgnl_mm.datasets.unreadable import GuardedPipeline, check_file, leaves
-from cgnl_mm.errors import UnreadableFileError
+from cgnl_mm.datasets.unreadable import (
+    check_file,
+    find_fault,
+    guard,
+    leaves,
+)
+from cgnl_mm.errors import SetupError, UnreadableFileError
 
 RNG = np.random.default_rng(0)
 
@@ -123,9 +132,9 @@ def skipped():
     return {}
 
 
-def guard(data_set, skipped=None):
+def guarded(data_set, skipped=None):
     on_fault = None if skipped is None else skipped.__setitem__
-    data_set.pipeline = GuardedPipeline(data_set.pipeline, on_fault)
+    guard(data_set, on_fault)
     return data_set
 
 
@@ -150,7 +159,7 @@ def test_broken_clip_gives_way_to_another(tmp_path, skipped, decoder, kind):
     break_clip(tmp_path / 'bad.mp4', kind)
     data_set, bad = videos(tmp_path, decoder)
     np.random.seed(0)
-    sample = guard(data_set, skipped)[bad]
+    sample = guarded(data_set, skipped)[bad]
     assert sample['inputs'].shape == (1, 3, 8, 64, 64)
     assert list(skipped) == [str(tmp_path / 'bad.mp4')]
     if kind == 'missing':
@@ -196,7 +205,7 @@ def test_broken_frame_gives_way_to_another_clip(
     name = 'y_00005.jpg' if modality == 'Flow' else 'img_00005.jpg'
     break_image(tmp_path / 'bad' / name, kind)
     np.random.seed(0)
-    sample = guard(data_set, skipped)[1]
+    sample = guarded(data_set, skipped)[1]
     assert sample['inputs'].shape[-3:] == (8, 16, 16)
     ((path, reason),) = skipped.items()
     assert path == str(tmp_path / 'bad')
@@ -213,7 +222,7 @@ def test_broken_pipeline_of_frames_stays_an_error(tmp_path, skipped):
     del data_set.pipeline.transforms[3]  # FormatShape
     data_set.pipeline.transforms[2].scale = None
     with pytest.raises(Exception) as error:
-        guard(data_set, skipped)[1]
+        guarded(data_set, skipped)[1]
     assert not isinstance(error.value, UnreadableFileError)
     assert not skipped
 
@@ -224,7 +233,7 @@ def test_broken_clip_ends_a_test(tmp_path, kind):
     break_clip(tmp_path / 'bad.mp4', kind)
     data_set, bad = videos(tmp_path, 'Decord', test_mode=True)
     with pytest.raises(UnreadableFileError, match='bad.mp4: .*annotation'):
-        guard(data_set)[bad]
+        guarded(data_set)[bad]
 
 
 @pytest.mark.parametrize('suffix', ['jpg', 'png'])
@@ -239,21 +248,28 @@ def test_broken_image_gives_way_to_another(
     write_image(good)
     write_image(bad)
     if host == 'mmpretrain':
-        (tmp_path / 'list.txt').write_text(f'a/0.{suffix} 0\na/1.{suffix} 0\n')
-        data_set = build('mmpretrain', dict(
-            type='CustomDataset', data_root=str(tmp_path), data_prefix='',
-            ann_file='list.txt',
-            pipeline=[
-                dict(type='LoadImageFromFile'), dict(type='PackInputs'),
-            ],
-        ))  # fmt: skip
+        data_set = pictures(tmp_path, f'a/0.{suffix}', f'a/1.{suffix}')
     else:
         data_set = coco(tmp_path, [good, bad])
     break_image(bad, kind)
     np.random.seed(0)
-    sample = guard(data_set, skipped)[1]
+    sample = guarded(data_set, skipped)[1]
     assert sample['inputs'].shape == (3, 32, 32)
     assert [Path(path) for path in skipped] == [bad]
+
+
+def pictures(folder, *names, steps=(), **loader):
+    """mmpretrain's, not in test_mode, as it is by default in evaluations."""
+    (folder / 'list.txt').write_text(''.join(f'{n} 0\n' for n in names))
+    return build('mmpretrain', dict(
+        type='CustomDataset', data_root=str(folder), data_prefix='',
+        ann_file='list.txt',
+        pipeline=[
+            dict(type='LoadImageFromFile', **loader),
+            *steps,
+            dict(type='PackInputs'),
+        ],
+    ))  # fmt: skip
 
 
 def coco(folder, paths):
@@ -290,7 +306,7 @@ def test_broken_pipeline_stays_an_error(tmp_path, skipped):
     data_set, bad = videos(tmp_path, 'Decord')
     del data_set.pipeline.transforms[1]  # SampleFrames
     with pytest.raises(KeyError, match='frame_inds'):
-        guard(data_set, skipped)[bad]
+        guarded(data_set, skipped)[bad]
     assert not skipped
 
 
@@ -307,3 +323,240 @@ def test_leaves_of_wrappers(tmp_path):
     one, two = (videos(tmp_path, 'PyAV')[0] for _ in '12')
     assert list(leaves(RepeatDataset(one, 2))) == [one]
     assert list(leaves(ConcatDataset([one, two]))) == [one, two]
+
+
+def test_missing_file_of_a_transform_stays_an_error(tmp_path, skipped):
+    write_image(tmp_path / 'good.png')
+    missing = str(tmp_path / 'stats.json')
+    data_set = pictures(tmp_path, 'good.png', steps=[lambda x: open(missing)])
+    with pytest.raises(FileNotFoundError, match='stats.json'):
+        guarded(data_set, skipped)[0]
+    assert not skipped
+    # but an image that is broken as well is skipped for itself
+    cut(tmp_path / 'good.png', 0.6)
+    assert data_set.pipeline(data_set.get_data_info(0)) is None
+    assert skipped[str(tmp_path / 'good.png')].startswith('OSError: ')
+
+
+def test_missing_map_of_a_sample_is_its_fault(tmp_path, skipped):
+    """Semantic segmentation reads a second file of each sample."""
+    write_image(tmp_path / 'a.png')
+    sample = dict(
+        img_path=str(tmp_path / 'a.png'),
+        seg_map_path=str(tmp_path / 'map.png'),
+    )
+    data_set = pictures(
+        tmp_path, 'a.png', steps=[lambda x: open(x['seg_map_path'])]
+    )
+    assert guarded(data_set, skipped).pipeline(sample) is None
+    assert 'map.png' in skipped[str(tmp_path / 'a.png')]
+
+
+@pytest.fixture
+def without_descriptors():
+    """A function that takes all that this process may open."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+
+    def take():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+        with pytest.raises(OSError, match='Too many'):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+
+    yield take
+    for descriptor in taken:
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_too_many_open_files_stay_an_error(
+    tmp_path, skipped, without_descriptors
+):
+    write_image(tmp_path / 'good.png')
+    data_set = guarded(pictures(tmp_path, 'good.png'), skipped)
+    data_set[0]  # what is imported at first use is
+    assert check_file(str(tmp_path / 'good.png')) is None
+    without_descriptors()
+    with pytest.raises(OSError) as error:
+        data_set[0]
+    assert error.value.errno == errno.EMFILE
+    assert not skipped
+
+
+@pytest.mark.parametrize('number', ['EMFILE', 'ENFILE', 'ENOMEM', 'ENOSPC'])
+def test_errors_of_the_machine_are_none_of_a_whole_file(tmp_path, number):
+    path = tmp_path / 'a.png'
+    write_image(path)
+    error = OSError(getattr(errno, number), 'no room', str(path))
+    assert find_fault(str(path), error) is None
+    assert find_fault('s3://bucket/a.png', error) is None
+    cut(path, 0.6)
+    assert find_fault(str(path), error).startswith('OSError: ')
+    # of the file, though the next attempt may succeed
+    error = OSError(errno.EIO, 'input/output error')
+    assert 'input/output' in find_fault(str(path), error)
+
+
+FOREIGN = ('ICO', 'DDS', 'PCX', 'TGA', 'SGI')
+
+
+def write_foreign(path, kind):
+    image = RNG.integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(image).save(path, kind)
+
+
+@pytest.mark.parametrize('kind', FOREIGN)
+def test_images_that_only_pillow_reads_give_way(tmp_path, skipped, kind):
+    write_image(tmp_path / '0.jpg')
+    write_foreign(tmp_path / '1.jpg', kind)
+    data_set = guarded(pictures(tmp_path, '0.jpg', '1.jpg'), skipped)
+    np.random.seed(0)
+    assert data_set[1]['inputs'].shape == (3, 32, 32)
+    assert skipped == {
+        str(tmp_path / '1.jpg'): (
+            f'foreign format: Pillow reads it ({kind}), OpenCV does not'
+        )
+    }
+
+
+def test_pipeline_that_decodes_by_pillow_reads_them(tmp_path, skipped):
+    write_foreign(tmp_path / '1.jpg', 'ICO')
+    data_set = pictures(
+        tmp_path, '1.jpg', steps=[lambda x: 1 / 0], imdecode_backend='pillow'
+    )
+    with pytest.raises(ZeroDivisionError):
+        guarded(data_set, skipped)[0]
+    assert not skipped
+
+
+def test_foreign_frame_gives_way(tmp_path, skipped):
+    data_set = frames(tmp_path, 'RGB')
+    write_foreign(tmp_path / 'bad/img_00005.jpg', 'ICO')
+    np.random.seed(0)
+    guarded(data_set, skipped)[1]
+    assert 'OpenCV does not: img_00005' in skipped[str(tmp_path / 'bad')]
+
+
+@pytest.mark.parametrize('kind', ['missing', 'zero bytes', 'text'])
+def test_file_that_a_loader_ignores_is_reported(tmp_path, skipped, kind):
+    """``ignore_empty`` swallows what the file raises."""
+    write_image(tmp_path / '0.jpg')
+    break_image(tmp_path / '1.jpg', kind)
+    data_set = pictures(tmp_path, '0.jpg', '1.jpg', ignore_empty=True)
+    np.random.seed(0)
+    assert guarded(data_set, skipped)[1]['inputs'].shape == (3, 32, 32)
+    assert list(skipped) == [str(tmp_path / '1.jpg')]
+
+
+@pytest.mark.parametrize('kind', ['missing', 'zero bytes'])
+def test_file_that_a_loader_ignores_ends_a_test(tmp_path, kind):
+    write_image(tmp_path / '0.jpg')
+    break_image(tmp_path / '1.jpg', kind)
+    data_set = pictures(tmp_path, '0.jpg', '1.jpg', ignore_empty=True)
+    with pytest.raises(UnreadableFileError, match=f'1.jpg: {kind}'):
+        guarded(data_set)[1]
+
+
+def test_remote_file_that_a_loader_ignores_is_reported(skipped, tmp_path):
+    """No server answers at this port."""
+    data_set = pictures(tmp_path, 'a.jpg', ignore_empty=True)
+    url = 'http://127.0.0.1:9/a.jpg'
+    assert guarded(data_set, skipped).pipeline(dict(img_path=url)) is None
+    assert skipped == {
+        url: 'LoadImageFromFile(ignore_empty=True) could not load it'
+    }
+
+
+class Drop:
+    """Refuses one sample, as mmdet's crops do where no box is left."""
+
+    def __call__(self, data):
+        return None if '1.png' in data['img_path'] else data
+
+
+def test_sample_that_a_transform_drops_is_no_fault(tmp_path, skipped):
+    for name in ('0.png', '1.png'):
+        write_image(tmp_path / name)
+    data_set = pictures(tmp_path, '0.png', '1.png', steps=[Drop()])
+    np.random.seed(0)
+    guarded(data_set, skipped)
+    assert '0.png' in data_set[1]['data_samples'].img_path
+    assert not skipped
+    # the same before anything is loaded
+    data_set.pipeline.transforms.insert(0, data_set.pipeline.transforms.pop(1))
+    assert '0.png' in data_set[1]['data_samples'].img_path
+    assert not skipped
+
+
+def test_sample_that_a_transform_drops_ends_a_test(tmp_path):
+    for name in ('0.png', '1.png'):
+        write_image(tmp_path / name)
+    data_set = pictures(tmp_path, '0.png', '1.png', steps=[Drop()])
+    with pytest.raises(SetupError, match='1.png: Drop returned None .* take'):
+        guarded(data_set)[1]
+    assert guarded(data_set)[0]
+
+
+def repeated(folder):
+    """mmaction2's, which calls the transforms past the pipeline."""
+    (folder / 'list.txt').write_text('good.mp4 0\nbad.mp4 0\n')
+    return build('mmaction', dict(
+        type='RepeatAugDataset',
+        ann_file=str(folder / 'list.txt'),
+        data_prefix=dict(video=str(folder)),
+        num_repeats=2,
+        pipeline=[
+            dict(type='DecordInit'),
+            dict(type='SampleFrames', clip_len=8, frame_interval=1,
+                num_clips=1),
+            dict(type='DecordDecode'),
+            dict(type='FormatShape', input_format='NCTHW'),
+            dict(type='PackActionInputs'),
+        ],
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', ['missing', 'truncated', 'no frame'])
+def test_broken_clip_of_repeated_augmentation(tmp_path, skipped, kind):
+    write_clip(tmp_path / 'good.mp4')
+    break_clip(tmp_path / 'bad.mp4', kind)
+    data_set = guarded(repeated(tmp_path), skipped)
+    np.random.seed(0)
+    assert [x['inputs'].shape for x in data_set[1]] == [(1, 3, 8, 64, 64)] * 2
+    assert list(skipped) == [str(tmp_path / 'bad.mp4')]
+    with pytest.raises(UnreadableFileError, match='bad.mp4'):
+        guarded(repeated(tmp_path))[1]
+
+
+def test_repeated_augmentation_of_whole_clips(tmp_path):
+    """Also in a worker that is spawned."""
+    for name in ('good.mp4', 'bad.mp4'):
+        write_clip(tmp_path / name)
+    data_set = guarded(repeated(tmp_path))
+    assert len(pickle.loads(pickle.dumps(data_set))[1]) == 2
+    del data_set.pipeline.transforms[2]  # DecordDecode
+    with pytest.raises(KeyError, match='imgs'):
+        data_set[1]
+
+
+def test_names_in_errors_move_no_cursor(tmp_path):
+    name = 'x\x1b[2J.png'
+    write_image(tmp_path / 'a.png')
+    (tmp_path / name).write_bytes(b'')
+    data_set = pictures(tmp_path, 'a.png', steps=[Drop()])
+    with pytest.raises(UnreadableFileError, match=r'x\\x1b\[2J') as error:
+        guarded(data_set).pipeline(dict(img_path=str(tmp_path / name)))
+    assert str(error.value).isprintable()
+    # in the reason, too
+    folder = tmp_path / 'clip'
+    folder.mkdir()
+    (folder / name).write_bytes(b'')
+    with pytest.raises(UnreadableFileError, match='x1b') as error:
+        guarded(data_set).pipeline(dict(frame_dir=str(folder)))
+    assert str(error.value).isprintable()
+
+
+def test_remote_file_is_not_called_missing():
+    with pytest.raises(ValueError, match='s3://bucket/a.png: remote'):
+        check_file('s3://bucket/a.png')

@@ -209,3 +209,83 @@ def test_lists_hold_no_formula(run_tool, tmp_path):
     log(name, '@SUM(1)')
     text = (tmp_path / 'unreadable_0.txt').read_text()
     assert text == f"'{name}\t'@SUM(1)\n"
+
+
+WITHOUT_DESCRIPTORS = """
+import builtins, errno
+plain = builtins.open
+def open(path, *args, **kwargs):
+    if str(path).endswith('5.png'):
+        raise OSError(errno.EMFILE, 'Too many open files', path)
+    return plain(path, *args, **kwargs)
+builtins.open = open
+"""
+
+
+def test_check_calls_no_file_broken_for_want_of_descriptors(
+    run_tool, project, tmp_path
+):
+    (tmp_path / 'sitecustomize.py').write_text(WITHOUT_DESCRIPTORS)
+    done = run_tool(
+        'data/check.py', 'tiny.py', cwd=project, status=2,
+        extra=dict(PYTHONPATH=str(tmp_path)),
+    )  # fmt: skip
+    assert re.search(
+        r'error: \S*5.png: Too many open files. Fewer --workers', done.stderr
+    )
+    assert 'Traceback' not in done.stderr
+
+
+def test_check_finds_what_opencv_does_not_read(run_tool, broken):
+    image = Image.open(broken / 'data/val/a/0.png')
+    for name in ('3.png', '4.png'):
+        image.save(broken / 'data/val/a' / name, 'ICO')
+    done = run_tool(
+        'data/check.py', 'tiny.py', '--splits', 'val', cwd=broken, status=1
+    )
+    assert 'val: 24 files, 2 broken (2 foreign format)' in done.stdout
+    assert '3.png: foreign format: Pillow reads it (ICO), OpenCV' in (
+        done.stdout
+    )
+    with (broken / 'tiny.py').open('a') as config:
+        config.write("pipeline[0]['imdecode_backend'] = 'pillow'\n")
+    done = run_tool(
+        'data/check.py', 'tiny.py', '--splits', 'val', cwd=broken
+    )
+    assert 'val: 24 files, 0 broken\n' in done.stdout
+
+
+def test_check_tells_what_is_remote(run_tool, tmp_path):
+    lines = ['s3://bucket/a.mp4 0', 'http://host/b.mp4 0', 'no.mp4 0']
+    (tmp_path / 'list.txt').write_text('\n'.join(lines))
+    (tmp_path / 'video.py').write_text(
+        "default_scope = 'mmaction'\n"
+        "train_dataloader = dict(dataset=dict(type='VideoDataset', "
+        "ann_file='list.txt', pipeline=[]))\n"
+    )
+    done = run_tool('data/check.py', 'video.py', cwd=tmp_path, status=1)
+    assert (
+        'train: 3 files, 1 broken (1 missing), 2 remote: not checked\n'
+        in done.stdout
+    )
+    assert 's3://' not in done.stdout
+    (tmp_path / 'list.txt').write_text('\n'.join(lines[:2]))
+    done = run_tool('data/check.py', 'video.py', cwd=tmp_path)
+    assert 'train: 2 files, 0 broken, 2 remote: not checked' in done.stdout
+
+
+BY_ITERATIONS = """
+train_dataloader['sampler'] = dict(type='InfiniteSampler', shuffle=True)
+train_cfg = dict(by_epoch=False, max_iters=9, val_interval=4)
+default_hooks['checkpoint'] = dict(
+    type='CheckpointHook', by_epoch=False, interval=9)
+"""
+
+
+def test_training_by_iterations_sums_up_at_each_validation(run_tool, broken):
+    with (broken / 'tiny.py').open('a') as config:
+        config.write(BY_ITERATIONS)
+    said = train(run_tool, broken, 0.2)
+    assert re.findall(
+        r'WARNING - (\w+ \d+): 3 of 24 training samples', said
+    ) == ['iteration 4', 'iteration 8', 'iteration 9']

@@ -1,10 +1,12 @@
 """Decode files in processes: a decoder that crashes ends only its own."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from multiprocessing.util import get_temp_dir
 
 CRASH = 'crash: the decoder ended its process, or memory ran out'
@@ -23,7 +25,8 @@ class DecoderPool:
         # 108 bytes at most.
         kind = 'forkserver' if len(get_temp_dir()) < 80 else 'spawn'
         self.context = multiprocessing.get_context(kind)
-        self.context.set_forkserver_preload(['cgnl_mm.datasets.unreadable'])
+        if kind == 'forkserver':
+            _start_server(['cgnl_mm.datasets.unreadable'])
         self.pool = self.single = None
 
     def __enter__(self) -> 'DecoderPool':
@@ -41,26 +44,43 @@ class DecoderPool:
         call is then decoded alone: give it some hundred files at most.
 
         Args:
-            needs (dict[str, dict]): What to look for, by path.
+            needs (dict[str, dict]): Further arguments of ``check_sample``,
+                by path.
+
+        Raises:
+            SetupError: If the processes lack file descriptors or memory.
         """
+        from cgnl_mm.errors import SetupError, printable
+
+        futures = self._submit(needs)
+        if not futures:  # the pool's processes were killed while idle
+            futures = self._submit(needs)
+        for path, need in needs.items():
+            future = futures.get(path)
+            try:
+                reason = future.result() if future else self._alone(path, need)
+            except OSError as error:  # no file descriptors, no memory
+                raise SetupError(
+                    f'{printable(path)}: {error.strerror}. Fewer --workers, '
+                    'or a higher limit (`ulimit -n`), may help'
+                ) from error
+            except BrokenProcessPool:
+                self.pool = None
+                reason = self._alone(path, need)
+            yield path, reason
+
+    def _submit(self, needs: dict[str, dict]) -> dict[str, Future]:
         from cgnl_mm.datasets.unreadable import check_sample
 
         if self.pool is None:
             self.pool = self._start(self.workers)
         futures = {}
-        for path, need in needs.items():
-            try:
-                futures[path] = self.pool.submit(check_sample, path, need)
-            except BrokenProcessPool:
-                break  # nobody takes the rest
-        for path, need in needs.items():
-            future = futures.get(path)
-            try:
-                reason = future.result() if future else self._alone(path, need)
-            except BrokenProcessPool:
-                self.pool = None
-                reason = self._alone(path, need)
-            yield path, reason
+        try:
+            for path, need in needs.items():
+                futures[path] = self.pool.submit(check_sample, path, **need)
+        except BrokenProcessPool:  # nobody takes the rest
+            self.pool = None
+        return futures
 
     def _alone(self, path: str, need: dict) -> str | None:
         from cgnl_mm.datasets.unreadable import check_sample
@@ -69,7 +89,7 @@ class DecoderPool:
             if self.single is None:
                 self.single = self._start(1)
             try:
-                return self.single.submit(check_sample, path, need).result()
+                return self.single.submit(check_sample, path, **need).result()
             except BrokenProcessPool:
                 self.single = None
         return CRASH
@@ -82,3 +102,24 @@ class DecoderPool:
             initializer=signal.signal,
             initargs=(signal.SIGINT, signal.SIG_IGN),
         )
+
+
+def _start_server(modules: list[str]) -> None:
+    """Start what workers are forked from, with modules of this checkout.
+
+    Python 3.11 does not hand it ``sys.path``: it would import a cgnl_mm that
+    is installed from elsewhere.
+    """
+    import cgnl_mm
+
+    root = os.path.dirname(os.path.dirname(cgnl_mm.__file__))
+    before = os.environ.get('PYTHONPATH')
+    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, (root, before)))
+    try:
+        forkserver.set_forkserver_preload(modules)
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ['PYTHONPATH']
+        else:
+            os.environ['PYTHONPATH'] = before

@@ -22,7 +22,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from _common import setup_message
 
 try:
-    from cgnl_mm.errors import MissingDataError, SetupError, printable
+    from cgnl_mm.errors import (
+        MissingDataError,
+        SetupError,
+        csv_field,
+        printable,
+    )
 except ModuleNotFoundError as error:  # before the scripts can catch it
     if setup_message(error) is None:
         raise
@@ -302,7 +307,8 @@ class Report:
             return True
         self.reasons[reason.partition(':')[0]] += 1
         fields = (self.split, name, str(label), reason)
-        self.unusable.append('\t'.join(map(printable, fields)) + '\n')
+        safe = (csv_field(printable(field)) for field in fields)
+        self.unusable.append('\t'.join(safe) + '\n')
         return False
 
     def summary(self) -> str:
@@ -347,7 +353,11 @@ def print_reports(
 
 
 def unusable_list(reports: Iterable[Report]) -> str:
-    """Return the lines ``split<tab>name<tab>class<tab>reason``."""
+    """Return the lines ``split<tab>name<tab>class<tab>reason``.
+
+    A ' precedes what a spreadsheet would take for a formula, such as an id
+    that begins with a dash.
+    """
     return ''.join(line for report in reports for line in report.unusable)
 
 

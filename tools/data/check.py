@@ -7,7 +7,7 @@ Every file is decoded whole, every frame of a folder, in several processes: a
 file that crashes its decoder is named as well. Ends with status 1 if one is
 missing or broken, and lists them in --out: PATH<tab>REASON. A ' precedes a
 field that begins with = + - or @, which a spreadsheet would take for a
-formula. Training goes on past the files with
+formula. Remote files (s3://, http://) are counted, not checked. Training goes on past the files with
 `custom_hooks=[dict(type='UnreadableDataHook')]`.
 """
 
@@ -33,29 +33,33 @@ OF_FRAMES = (
 
 
 def list_files(cfg, split: str) -> dict[str, dict]:
-    """Files of a data set, in its order, each once, with what to look for.
+    """Files of a data set, in its order, each once.
 
     A folder of frames counts as one.
+
+    Returns:
+        dict[str, dict]: Further arguments of ``check_sample``, by path.
     """
     from importlib import import_module
 
-    from cgnl_mm.datasets.unreadable import KEYS, leaves
+    from cgnl_mm.datasets.unreadable import backend_of, leaves, path_of
 
     loader = cfg[f'{split}_dataloader']
     registry = import_module(f'{cfg.default_scope}.registry').DATASETS
     files = {}
     for data_set in leaves(registry.build(loader.dataset)):
         data_set.full_init()
+        backend = backend_of(data_set.pipeline.transforms)
         for index in range(len(data_set)):
             sample = data_set.get_data_info(index)
-            path = next((sample[key] for key in KEYS if sample.get(key)), None)
-            if path is not None:
-                files[str(path)] = {
-                    key: sample[key] for key in OF_FRAMES if key in sample
-                }
-                # several clips in a folder: all that is there
-                if 'offset' in sample:
-                    files[str(path)].pop('total_frames', None)
+            path = path_of(sample)
+            if path is None:
+                continue
+            data = {key: sample[key] for key in OF_FRAMES if key in sample}
+            if 'offset' in sample:  # several clips in a folder: all of it
+                data.pop('total_frames', None)
+            is_image = not sample.get('filename')
+            files[path] = dict(data=data, backend=backend if is_image else None)
     return files
 
 
@@ -84,6 +88,7 @@ def main() -> None:
     from rich.progress import MofNCompleteColumn, Progress
 
     import cgnl_mm  # noqa: F401  repairs the hosts
+    from cgnl_mm.datasets.unreadable import is_remote
     from cgnl_mm.errors import SetupError, csv_field, printable
     from cgnl_mm.hosts import require_host, require_mmcv
 
@@ -104,7 +109,9 @@ def main() -> None:
         for split in args.splits:
             if cfg.get(f'{split}_dataloader') is None:
                 continue
-            files = list_files(cfg, split)
+            listed = list_files(cfg, split)
+            files = {p: need for p, need in listed.items() if not is_remote(p)}
+            remote = len(listed) - len(files)
             # test and validation are often one
             new = [path for path in files if path not in known]
             task = progress.add_task(split, total=len(new))
@@ -119,8 +126,9 @@ def main() -> None:
             kinds = Counter(known[path].partition(':')[0] for path in broken)
             text = ', '.join(f'{n} {kind}' for kind, n in kinds.most_common())
             lines.append(
-                f'{split}: {len(files)} files, {len(broken)} broken'
+                f'{split}: {len(listed)} files, {len(broken)} broken'
                 + (f' ({text})' if text else '')
+                + (f', {remote} remote: not checked' if remote else '')
             )
     print('\n'.join(lines))
     broken = {path: reason for path, reason in known.items() if reason}

@@ -14,8 +14,9 @@ of the clips or, without these, from the names of the class folders.
 
 Written: train.txt and val.txt (path<tab>label), classes.txt (name of each
 label; sorted, so the labels are the same everywhere), unusable.txt (split,
-id, class, reason). Many clips are gone today: what is missing is counted and
-listed, and is no error.
+id, class, reason; a ' precedes an id that begins with a dash, which a
+spreadsheet would take for a formula). Many clips are gone today: what is
+missing is counted and listed, and is no error.
 """
 
 import argparse

@@ -290,7 +290,7 @@ def test_faults_of_the_data_are_counted_and_listed(
     assert broken.startswith('train\tggggggggggg\tbowling\tunreadable: Inv')
     assert unusable == [
         'train\taaaaaaaaaaa\tair drumming\tzero bytes',
-        'train\t-bbbbbbbbb-\tair drumming\tother seconds of the video',
+        "train\t'-bbbbbbbbb-\tair drumming\tother seconds of the video",
         'train\tiiiiiiiiiii\tabseiling\tmissing',
         'train\tkkkkkkkkkkk\tNone\tnot in the csv files',
         'train\tfffffffffff\tzumba\talso in the val list',

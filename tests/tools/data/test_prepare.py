@@ -56,6 +56,18 @@ def test_an_interrupted_run_leaves_no_temporary_files(
     assert [p.read_text() for p in tmp_path.iterdir()] == ['old']
 
 
+def test_unusable_files_are_no_formulas(prepare):
+    """A spreadsheet would open the link."""
+    report = prepare.Report('-1+1', ['-2+3'])
+    name = '=HYPERLINK("http://x","y").jpg'
+    assert not report.add(name, '-2+3', '@SUM(1): x')
+    report.add('a.jpg', '-2', 'missing')  # a number
+    assert prepare.unusable_list([report]) == (
+        f"'-1+1\t'{name}\t'-2+3\t'@SUM(1): x\n"
+        "'-1+1\ta.jpg\t-2\tmissing\n"
+    )
+
+
 def test_faults_come_in_the_order_of_the_files(prepare, args, tmp_path):
     """More of them than go to the threads at once."""
     paths = [tmp_path / str(number) for number in range(2500)]
