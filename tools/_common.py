@@ -182,6 +182,28 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def merge_options(cfg, options) -> None:
+    """Merge ``--cfg-options`` into a config; say which keys are new.
+
+    Raises:
+        SetupError: They cannot be merged.
+    """
+    from cgnl_mm.errors import SetupError
+
+    options = options or {}
+    new = [key for key in options if not _has_key(cfg, key)]
+    if new:
+        print(
+            f'note: --cfg-options adds {", ".join(new)}: the config had no '
+            'such key',
+            file=sys.stderr,
+        )
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError) as error:
+        raise SetupError(f'--cfg-options: {error.args[0]}') from error
+
+
 def load_config(args: argparse.Namespace):
     """Read the config, check that its host is there, merge the options.
 
@@ -205,19 +227,7 @@ def load_config(args: argparse.Namespace):
 
         setup_cache_size_limit_of_dynamo()
 
-    options = args.cfg_options or {}
-    new = [key for key in options if not _has_key(cfg, key)]
-    if new:
-        print(
-            f'note: --cfg-options adds {", ".join(new)}: the config had no '
-            'such key',
-            file=sys.stderr,
-        )
-    try:
-        cfg.merge_from_dict(options)
-    except (KeyError, TypeError) as error:
-        raise SetupError(f'--cfg-options: {error.args[0]}') from error
-
+    merge_options(cfg, args.cfg_options)
     for mistake in find_mistakes(cfg):
         raise SetupError(mistake)
     # after the options: persistent workers depend on num_workers

@@ -44,6 +44,8 @@ def config_message(error: BaseException) -> str | None:
         str | None: One line; None if the error is another one.
     """
     trace = points(error)
+    if not trace:  # of another process
+        return None
     text = ' '.join(str(error.args[0] if error.args else error).split())
     for rule in RULES:
         message = rule(error, text, trace)

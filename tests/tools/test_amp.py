@@ -1,5 +1,6 @@
 """Mixed precision in the three hosts: what float32 computes, to rounding."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,16 @@ DATA = {
 }
 
 
+def is_stand_in():
+
+    return importlib.import_module('mmcv._ext').__file__.endswith('.py')
+
+
 @pytest.fixture(scope='module', params=DATA)
 def trained(request, tmp_path_factory, run_tool):
     """{type: what PrecisionHook wrote and the last checkpoint}."""
+    if 'mask_rcnn' in request.param and not is_stand_in():
+        pytest.skip('a compiled mmcv takes no half precision on a CPU')
     folder = tmp_path_factory.mktemp('amp')
     data, batch = DATA[request.param]
     found = {}

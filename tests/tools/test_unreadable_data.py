@@ -113,6 +113,12 @@ def test_check_lists_missing_clips(run_tool, tmp_path):
     done = run_tool('data/check.py', 'video.py', cwd=tmp_path, status=1)
     assert 'train: 1 files, 1 broken (1 missing)' in done.stdout
     assert 'no.mp4: missing' in done.stdout
+    (tmp_path / 'other.txt').write_text('a.mp4 0\nb.mp4 0\n')
+    done = run_tool(
+        'data/check.py', 'video.py', '--cfg-options',
+        'train_dataloader.dataset.ann_file=other.txt', cwd=tmp_path, status=1,
+    )  # fmt: skip
+    assert 'train: 2 files, 2 broken' in done.stdout
 
 
 CRASHING_DECODER = """

@@ -18,7 +18,8 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from _common import find_config, run
+from _common import add_config_options, merge_options, run
+from _config_file import read_config_file
 from _decoders import DecoderPool
 from _missing_data import require_data
 from _prepare import positive
@@ -69,6 +70,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('config', help='path of the config')
+    add_config_options(parser)
     parser.add_argument('--splits', nargs='+', choices=SPLITS, default=SPLITS,
         help='default: all')
     parser.add_argument('--out', type=Path, metavar='FILE',
@@ -83,20 +85,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmengine.config import Config
     from mmengine.registry import init_default_scope
     from rich.progress import MofNCompleteColumn, Progress
 
-    import cgnl_mm  # noqa: F401  repairs the hosts
     from cgnl_mm.datasets.unreadable import is_remote
     from cgnl_mm.errors import SetupError, csv_field, printable
-    from cgnl_mm.hosts import require_host, require_mmcv
 
-    require_mmcv()
-    cfg = Config.fromfile(find_config(args.config))
+    cfg = read_config_file(args.config)
+    merge_options(cfg, args.cfg_options)
     if cfg.get('default_scope') is None:
         raise SetupError(f'{args.config} names no host: no default_scope')
-    require_host(cfg.default_scope)
     require_data(cfg, args.splits)
     init_default_scope(cfg.default_scope)
 
