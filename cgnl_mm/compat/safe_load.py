@@ -75,7 +75,8 @@ def _mend_loader(module) -> None:
     # takes names off the list again, and has the unsafe loader behind
     if hasattr(module, '_safe_torch_load'):
         module._safe_torch_load = torch.load
-    module.load_url = functools.partial(module.load_url, weights_only=True)
+    # None: as torch.load decides, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD included
+    module.load_url = functools.partial(module.load_url, weights_only=None)
 
 
 def apply() -> None:

@@ -153,7 +153,12 @@ def guard(
 
 def path_of(data: dict) -> Optional[str]:
     """File, folder of frames, or URL of a sample."""
-    return next((str(data[key]) for key in KEYS if data.get(key)), None)
+    for key in KEYS:
+        path = data.get(key)
+        # some samples have a list of them
+        if path and isinstance(path, (str, os.PathLike)):
+            return os.fspath(path)
+    return None
 
 
 def is_remote(path: str) -> bool:
@@ -327,8 +332,9 @@ def check_file(path: str, backend: Optional[str] = None) -> Optional[str]:
     Args:
         path (str): A file. Remote ones are not for this function.
         backend (str, optional): Backend of mmcv by which the pipeline
-            decodes this image; Pillow, which finds more, has to read it,
-            too. Defaults to None: Pillow or PyAV, by the suffix.
+            decodes this image. Pillow, which finds more, has to read what it
+            knows, OpenCV ('cv2') what it is to read; other backends are not
+            tried. Defaults to None: Pillow or PyAV, by the suffix.
 
     Returns:
         str | None: The reason why it cannot be read; None if it can.
@@ -373,14 +379,25 @@ def _is_image(path: str) -> bool:
 
 
 def _decode_image(path: str, backend: Optional[str]) -> Optional[str]:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
-    kind = None
-    if backend != 'tifffile':  # it reads more of them than Pillow
+    if backend == 'tifffile':  # it reads more of them than Pillow
+        try:
+            import tifffile
+        except ImportError:
+            return None  # no fault of the file
+        tifffile.imread(path)
+        return None
+    kind, unknown = None, None
+    try:
         with Image.open(path) as image:
             kind = image.format
             image.load()
-    if backend in (None, 'pillow'):
+    except UnidentifiedImageError as error:
+        if backend != 'cv2':
+            raise
+        unknown = error  # OpenCV reads .hdr, for one
+    if backend != 'cv2':
         return None
     import mmcv
 
@@ -388,8 +405,9 @@ def _decode_image(path: str, backend: Optional[str]) -> Optional[str]:
         content = file.read()
     if mmcv.imfrombytes(content, backend=backend) is not None:
         return None
-    reader = dict(cv2='OpenCV').get(backend, backend)
-    return f'foreign format: Pillow reads it ({kind}), {reader} does not'
+    if unknown is not None:
+        raise unknown
+    return f'foreign format: Pillow reads it ({kind}), OpenCV does not'
 
 
 def _decode_video(path: str) -> None:

@@ -65,6 +65,13 @@ class UnreadableDataHook(Hook):
             guard(data_set, self._log)
         require_not_started(runner)
 
+    def before_train_epoch(self, runner: Runner) -> None:
+        # a hook may have put another pipeline in, as mmdet's
+        # PipelineSwitchHook does
+        for data_set in leaves(runner.train_dataloader.dataset):
+            if not isinstance(data_set.pipeline, GuardedPipeline):
+                guard(data_set, self._log)
+
     def before_val(self, runner: Runner) -> None:
         _name_broken_files(runner.val_dataloader)
         # its epoch ends with the run

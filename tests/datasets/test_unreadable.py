@@ -20,6 +20,7 @@ from cgnl_mm.datasets.unreadable import (
     find_fault,
     guard,
     leaves,
+    path_of,
 )
 from cgnl_mm.errors import SetupError, UnreadableFileError
 
@@ -560,3 +561,28 @@ def test_names_in_errors_move_no_cursor(tmp_path):
 def test_remote_file_is_not_called_missing():
     with pytest.raises(ValueError, match='s3://bucket/a.png: remote'):
         check_file('s3://bucket/a.png')
+
+
+def test_backend_is_no_fault_of_a_file(tmp_path):
+    """A name that mmcv does not know, or a package that is not there."""
+    path = tmp_path / 'a.png'
+    Image.new('RGB', (8, 8)).save(path)
+    for backend in ('turbojpeg', 'tifffile', 'nonsense'):
+        error = ValueError(f'backend: {backend} is not supported')
+        assert find_fault(str(path), error, backend=backend) is None
+
+
+def test_opencv_reads_what_pillow_does_not(tmp_path):
+    import cv2
+
+    path = str(tmp_path / 'a.hdr')
+    cv2.imwrite(path, np.ones((8, 8, 3), np.float32))
+    assert check_file(path, 'cv2') is None
+    assert 'UnidentifiedImageError' in check_file(path, 'pillow')
+    Path(path).write_text('no picture')
+    assert 'UnidentifiedImageError' in check_file(path, 'cv2')
+
+
+def test_list_of_paths_is_no_path():
+    assert path_of({'img_path': ['a.png', 'b.png']}) is None
+    assert path_of({'img_path': Path('a.png')}) == 'a.png'

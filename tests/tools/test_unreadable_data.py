@@ -295,3 +295,17 @@ def test_training_by_iterations_sums_up_at_each_validation(run_tool, broken):
     assert re.findall(
         r'WARNING - (\w+ \d+): 3 of 24 training samples', said
     ) == ['iteration 4', 'iteration 8', 'iteration 9']
+
+
+SWITCHED = """
+default_hooks['switch'] = dict(type='SwitchRecipeHook', schedule=[
+    dict(action_epoch=1, train_pipeline=[*pipeline])])
+"""
+
+
+def test_pipeline_that_a_hook_puts_in_is_guarded(run_tool, broken):
+    with (broken / 'tiny.py').open('a') as config:
+        config.write(SWITCHED)
+    said = train(run_tool, broken, 0.2)
+    assert 'Switch train pipeline' in said
+    assert '3 of 24 training samples' in said

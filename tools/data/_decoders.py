@@ -50,8 +50,17 @@ class DecoderPool:
         Raises:
             SetupError: If the processes lack file descriptors or memory.
         """
-        from cgnl_mm.errors import SetupError, printable
+        from cgnl_mm.errors import SetupError
 
+        try:
+            yield from self._reasons(needs)
+        except OSError as error:  # no file descriptors, no memory
+            raise SetupError(
+                f'{error.strerror or error}. Fewer --workers, or a higher '
+                'limit (`ulimit -n`), may help'
+            ) from error
+
+    def _reasons(self, needs: dict[str, dict]) -> Iterator[tuple]:
         futures = self._submit(needs)
         if not futures:  # the pool's processes were killed while idle
             futures = self._submit(needs)
@@ -59,11 +68,6 @@ class DecoderPool:
             future = futures.get(path)
             try:
                 reason = future.result() if future else self._alone(path, need)
-            except OSError as error:  # no file descriptors, no memory
-                raise SetupError(
-                    f'{printable(path)}: {error.strerror}. Fewer --workers, '
-                    'or a higher limit (`ulimit -n`), may help'
-                ) from error
             except BrokenProcessPool:
                 self.pool = None
                 reason = self._alone(path, need)
