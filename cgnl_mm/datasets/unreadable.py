@@ -71,8 +71,9 @@ class GuardedPipeline(Compose):
     ) -> None:
         """Raise ``error`` again unless the sample's file is at fault."""
         path = path_of(sample)
+        backend = backend_for(sample, self.backend)
         reason = path and find_fault(
-            path, error, frames, _strings(sample), self._backend(sample)
+            path, error, frames, _strings(sample), backend
         )
         if not reason:
             raise error
@@ -85,9 +86,8 @@ class GuardedPipeline(Compose):
         path, name = path_of(sample), type(transform).__name__
         reason = None
         if path and 'img' not in data and 'imgs' not in data:
-            reason = find_fault(
-                path, None, frames_of(data), backend=self._backend(sample)
-            )
+            backend = backend_for(sample, self.backend)
+            reason = find_fault(path, None, frames_of(data), backend=backend)
             # its error, of the network or whatever, is lost
             if not reason and getattr(transform, 'ignore_empty', False):
                 reason = f'{name}(ignore_empty=True) could not load it'
@@ -110,9 +110,6 @@ class GuardedPipeline(Compose):
                 'out of the annotation file'
             ) from error
         self.on_fault(path, reason)
-
-    def _backend(self, data: dict) -> Optional[str]:
-        return None if data.get('filename') else self.backend
 
 
 class GuardedPreparation:
@@ -180,6 +177,11 @@ def backend_of(transforms: Iterable[Callable]) -> Optional[str]:
             if hasattr(transform, key):
                 return getattr(transform, key) or 'cv2'
     return None
+
+
+def backend_for(sample: dict, backend: Optional[str]) -> Optional[str]:
+    """``backend`` for a sample of images; None for one of a video file."""
+    return None if sample.get('filename') else backend
 
 
 def find_fault(

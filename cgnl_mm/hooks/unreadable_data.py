@@ -52,8 +52,7 @@ class UnreadableDataHook(Hook):
         self._log = None
 
     def before_train(self, runner: Runner) -> None:
-        found = list(leaves(runner.train_dataloader.dataset))
-        self.total = sum(map(len, found))
+        self.total = sum(map(len, leaves(runner.train_dataloader.dataset)))
         path = osp.join(runner.log_dir, 'unreadable_{}.txt')
         self._lists = path.format(0 if dist.get_world_size() == 1 else '*')
         self._log = FaultLog(
@@ -61,12 +60,10 @@ class UnreadableDataHook(Hook):
             self.limit,
             self.total,
         )
-        for data_set in found:
-            guard(data_set, self._log)
         require_not_started(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        # a hook may have put another pipeline in, as mmdet's
+        # in each: a hook may put another pipeline in, as mmdet's
         # PipelineSwitchHook does
         for data_set in leaves(runner.train_dataloader.dataset):
             if not isinstance(data_set.pipeline, GuardedPipeline):

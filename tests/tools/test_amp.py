@@ -50,7 +50,6 @@ DATA = {
 
 
 def is_stand_in():
-
     return importlib.import_module('mmcv._ext').__file__.endswith('.py')
 
 

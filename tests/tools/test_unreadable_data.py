@@ -103,13 +103,18 @@ def test_check_finds_what_training_would_skip(run_tool, broken):
     run_tool('data/check.py', 'tiny.py', cwd=broken)
 
 
-def test_check_lists_missing_clips(run_tool, tmp_path):
-    (tmp_path / 'list.txt').write_text('no.mp4 0\n')
-    (tmp_path / 'video.py').write_text(
+def write_listing(path, kind):
+    """A config of mmaction2 with nothing but the samples of list.txt."""
+    path.write_text(
         "default_scope = 'mmaction'\n"
-        "train_dataloader = dict(dataset=dict(type='VideoDataset', "
+        f"train_dataloader = dict(dataset=dict(type='{kind}', "
         "ann_file='list.txt', pipeline=[]))\n"
     )
+
+
+def test_check_lists_missing_clips(run_tool, tmp_path):
+    (tmp_path / 'list.txt').write_text('no.mp4 0\n')
+    write_listing(tmp_path / 'video.py', 'VideoDataset')
     done = run_tool('data/check.py', 'video.py', cwd=tmp_path, status=1)
     assert 'train: 1 files, 1 broken (1 missing)' in done.stdout
     assert 'no.mp4: missing' in done.stdout
@@ -182,11 +187,7 @@ def test_check_decodes_folders_of_frames(run_tool, tmp_path):
     names = ('whole', 'empty', 'cut', 'gone')
     lines = [*(f'{name} 3 0' for name in names), 'short 4 0']
     (tmp_path / 'list.txt').write_text('\n'.join(lines))
-    (tmp_path / 'frames.py').write_text(
-        "default_scope = 'mmaction'\n"
-        "train_dataloader = dict(dataset=dict(type='RawframeDataset', "
-        "ann_file='list.txt', pipeline=[]))\n"
-    )
+    write_listing(tmp_path / 'frames.py', 'RawframeDataset')
     done = run_tool('data/check.py', 'frames.py', cwd=tmp_path, status=1)
     assert 'train: 5 files, 4 broken (2 missing' in done.stdout
     assert 'empty: zero bytes: img_00002.jpg' in done.stdout
@@ -199,11 +200,7 @@ def test_check_decodes_folders_of_frames(run_tool, tmp_path):
 def test_lists_hold_no_formula(run_tool, tmp_path):
     name = '=HYPERLINK("x")&.mp4'
     (tmp_path / 'list.txt').write_text(f'{name} 0\n')
-    (tmp_path / 'video.py').write_text(
-        "default_scope = 'mmaction'\n"
-        "train_dataloader = dict(dataset=dict(type='VideoDataset', "
-        "ann_file='list.txt', pipeline=[]))\n"
-    )
+    write_listing(tmp_path / 'video.py', 'VideoDataset')
     run_tool(
         'data/check.py', 'video.py', '--out', 'list.tsv', cwd=tmp_path,
         status=1,
@@ -264,11 +261,7 @@ def test_check_finds_what_opencv_does_not_read(run_tool, broken):
 def test_check_tells_what_is_remote(run_tool, tmp_path):
     lines = ['s3://bucket/a.mp4 0', 'http://host/b.mp4 0', 'no.mp4 0']
     (tmp_path / 'list.txt').write_text('\n'.join(lines))
-    (tmp_path / 'video.py').write_text(
-        "default_scope = 'mmaction'\n"
-        "train_dataloader = dict(dataset=dict(type='VideoDataset', "
-        "ann_file='list.txt', pipeline=[]))\n"
-    )
+    write_listing(tmp_path / 'video.py', 'VideoDataset')
     done = run_tool('data/check.py', 'video.py', cwd=tmp_path, status=1)
     assert (
         'train: 3 files, 1 broken (1 missing), 2 remote: not checked\n'

@@ -7,8 +7,8 @@ Every file is decoded whole, every frame of a folder, in several processes: a
 file that crashes its decoder is named as well. Ends with status 1 if one is
 missing or broken, and lists them in --out: PATH<tab>REASON. A ' precedes a
 field that begins with = + - or @, which a spreadsheet would take for a
-formula. Remote files (s3://, http://) are counted, not checked. Training goes on past the files with
-`custom_hooks=[dict(type='UnreadableDataHook')]`.
+formula. Remote files (s3://, http://) are counted, not checked. Training goes
+on past the files with `custom_hooks=[dict(type='UnreadableDataHook')]`.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def list_files(cfg, split: str) -> dict[str, dict]:
     """
     from importlib import import_module
 
-    from cgnl_mm.datasets.unreadable import backend_of, leaves, path_of
+    from cgnl_mm.datasets.unreadable import backend_for, backend_of, leaves, path_of
 
     loader = cfg[f'{split}_dataloader']
     registry = import_module(f'{cfg.default_scope}.registry').DATASETS
@@ -59,8 +59,7 @@ def list_files(cfg, split: str) -> dict[str, dict]:
             data = {key: sample[key] for key in OF_FRAMES if key in sample}
             if 'offset' in sample:  # several clips in a folder: all of it
                 data.pop('total_frames', None)
-            is_image = not sample.get('filename')
-            files[path] = dict(data=data, backend=backend if is_image else None)
+            files[path] = dict(data=data, backend=backend_for(sample, backend))
     return files
 
 
