@@ -79,7 +79,10 @@ def environment(device: str, options: str) -> dict[str, str]:
             facts[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    facts['CPU'] = f'{_cpu_model()}, {os.cpu_count()} cores'
+    facts['CPU'] = (
+        f'{_cpu_model()}, {os.cpu_count()} cores, '
+        f'{torch.backends.cpu.get_cpu_capability()}'
+    )
     facts['threads'] = str(torch.get_num_threads())
     facts['OMP_WAIT_POLICY'] = os.environ.get('OMP_WAIT_POLICY', 'unset')
     if device != 'cpu':

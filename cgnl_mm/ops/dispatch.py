@@ -6,7 +6,7 @@ Chosen by the measurements of docs/performance.md, which
 
 import logging
 import math
-from typing import Callable, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch import Tensor
 from .inner_sums import GramSums
 from .versions import is_compiling
 
-BACKENDS = ('auto', 'reference', 'folded', 'gram', 'triton')
+PATHS = ('reference', 'folded', 'gram', 'triton')
+BACKENDS = ('auto', 'autotune', *PATHS)
 # Measured on CPUs. The folded path keeps half as much for the backward pass
 # in no more time, from so many positions on, unless its covariances are large.
 FOLDED_POSITIONS, FOLDED_INNER = 512, 64
@@ -32,6 +33,7 @@ def choose(
     x: Tensor,
     inner: int,
     recompute: bool = False,
+    measure: Optional[Callable[[List[str]], Tuple[str, str]]] = None,
 ) -> str:
     """Choose the path of one call.
 
@@ -41,6 +43,8 @@ def choose(
         x (Tensor): The block's input.
         inner (int): Inner channels of a group, C' / G.
         recompute (bool): Whether memory goes before time. Defaults to False.
+        measure (Callable, optional): Says which of the paths that serve, that
+            of 'auto' first, is the fastest, and why; for 'autotune'.
 
     Returns:
         str: 'reference', 'folded', 'gram' or 'triton'.
@@ -51,8 +55,17 @@ def choose(
     if is_compiling() or torch.jit.is_tracing():
         # the compiler fuses the reference; exporters know its operators
         return 'reference'
-    if backend == 'auto':
+    if backend in ('auto', 'autotune'):
         path, reason = _choose_auto(find_obstacle, x, inner, recompute)
+        if backend == 'autotune':
+            others = [
+                other
+                for other in PATHS
+                if other != path
+                and _serves(other, find_obstacle, x, inner, recompute)
+            ]
+            path, reason = measure([path, *others])
+            reason = f"backend='autotune', {reason}"
     else:
         path, reason = backend, f"backend='{backend}'"
         obstacle = backend != 'reference' and (
@@ -93,6 +106,21 @@ def _choose_auto(find_obstacle, x, inner, recompute) -> Tuple[str, str]:
     if positions < FOLDED_POSITIONS:
         return 'reference', f'fewer than {FOLDED_POSITIONS} positions'
     return 'folded', f'{FOLDED_POSITIONS} positions or more'
+
+
+def _serves(path, find_obstacle, x, inner, recompute) -> bool:
+    """Whether a path can be measured against that of 'auto'."""
+    if path == 'reference':
+        # it keeps its maps
+        return not (recompute and torch.is_grad_enabled())
+    if path == 'triton' and not x.is_cuda:
+        return False
+    return not (find_obstacle(path) or _obstacle(path, x, inner))
+
+
+def is_capturing(x: Tensor) -> bool:
+    """Whether a CUDA graph records what is done with a tensor."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _obstacle(path: str, x: Tensor, inner: int) -> Optional[str]:
