@@ -2,11 +2,13 @@
 
 import logging
 import math
+import threading
 import time
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from ..ops.dispatch import is_capturing
 from ..ops.triton_launch import tf32_allowed
@@ -24,6 +26,8 @@ TOLERANCES = {
 }
 
 _choices: Dict[tuple, Tuple[str, str]] = {}
+_lock = threading.Lock()  # two measurements would slow each other
+_left_out = set()
 _logger = logging.getLogger('cgnl_mm')
 
 
@@ -32,11 +36,11 @@ def fastest(
 ) -> Tuple[str, str]:
     """Measure the paths once for each kind of input, and take the fastest.
 
-    A kind is the block's settings, the batch, the positions to a power of
-    two, type, layout, and which gradients are needed. The paths run on random
+    A kind is the block's settings, batch and positions to a power of two,
+    type, layout, and which gradients are needed. The paths run on random
     numbers of the input's shape, forward and, where gradients are needed,
-    backward, and only those count that are as exact as the reference. Neither
-    the block's state nor PyTorch's random generator is touched.
+    backward, and only those count that are about as exact as the reference.
+    Neither the block's state nor PyTorch's random generator is touched.
 
     Args:
         block (Module): A CGNL block.
@@ -50,23 +54,36 @@ def fastest(
     default = paths[0]
     if len(paths) == 1:
         return default, 'the only one that serves'
-    if torch.are_deterministic_algorithms_enabled():
-        return default, 'not measured: deterministic algorithms are wanted'
-    key = _kind(block, x, paths)
-    if key not in _choices:
-        obstacle = _obstacle(x)
-        if obstacle:
-            return default, f'not measured: {obstacle}'
-        _choices[key] = _measure(block, x, paths)
+    obstacle = _why_not_measured(block)
+    if obstacle is None:
+        key = _kind(block, x, paths)
+        if key in _choices:
+            return _choices[key]
+        if is_capturing(x):
+            obstacle = 'a CUDA graph is captured; call the block once before'
+    if obstacle is not None:
+        return default, f'not measured: {obstacle}'
+    with _lock:
+        if key not in _choices:
+            _choices[key] = _measure(block, x, paths)
     return _choices[key]
 
 
-def _obstacle(x: Tensor) -> Optional[str]:
-    """Say what forbids or distorts a measurement; None if nothing does."""
-    if is_capturing(x):
-        return 'a CUDA graph is captured; call the block once before'
+def _why_not_measured(block: nn.Module) -> Optional[str]:
+    """Say what forbids or distorts measurements; None if nothing does.
+
+    Also what was measured before is then not asked for: selective
+    checkpointing is a dispatch mode, and what it computes again has to take
+    the path that it took at first.
+    """
+    if torch.are_deterministic_algorithms_enabled():
+        return 'deterministic algorithms are wanted'
     if torch._C._len_torch_dispatch_stack():
         return 'a dispatch mode, such as a counter, looks on'
+    if _has_any_global_hook():
+        return 'a hook on all modules looks on'
+    if block.theta._parameters.get('weight') is None:
+        return 'the weights are not the parameters of the layers (FSDP)'
     return None
 
 
@@ -81,36 +98,55 @@ def _kind(block: nn.Module, x: Tensor, paths: Sequence[str]) -> tuple:
         block.mode, block.order, block.recompute, type(norm),
         getattr(norm, 'num_groups', None), norm.training,
         block.theta.weight.dtype, type(x), x.device, x.dtype,
-        autocast_dtype(x.device.type), len(x), x[0, 0].numel().bit_length(),
-        x.is_contiguous(), wanted, tuple(paths), torch.get_num_threads(),
-        tf32_allowed(),
+        autocast_dtype(x.device.type), len(x).bit_length(),
+        math.prod(x.shape[2:]).bit_length(), x.is_contiguous(), wanted,
+        tuple(paths), tf32_allowed(),
+        # of autograd's thread for a GPU it may be another one
+        torch.get_num_threads() if x.device.type == 'cpu' else None,
     )  # fmt: skip
 
 
 class _Trial(nn.Module):
-    """A block on a given path, without the hooks of the block itself."""
+    """A block on a given path, without the hooks of the block itself.
+
+    Its tensors can be exchanged while other threads use the block.
+    """
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        self.block = block
+        self.block = _twin(block)
 
     def forward(self, x: Tensor, path: str) -> Tensor:
         return self.block.run_path(x, path)
 
 
+def _twin(module: nn.Module) -> nn.Module:
+    """The same module, but for the dictionaries of its tensors."""
+    twin = type(module).__new__(type(module))
+    twin.__dict__.update(module.__dict__)
+    twin.__dict__.update(
+        _parameters=dict(module._parameters),
+        _buffers=dict(module._buffers),
+        _modules={
+            name: child and _twin(child)
+            for name, child in module._modules.items()
+        },
+    )
+    return twin
+
+
 def _measure(
     block: nn.Module, x: Tensor, paths: Sequence[str]
 ) -> Tuple[str, str]:
-    # else checkpointing, which counts what is saved, would count ours
-    with torch.autograd.graph.saved_tensors_hooks(_same, _same):
-        try:
-            call = _trial_call(block, x)
-            calls = _agreeing(call, paths, x)
-        except Exception as error:  # the block itself will raise it
-            return paths[0], f'not measured: {_describe(error)}'
-        if not calls:
-            return 'reference', 'no other path is right'
-        times = _time(calls, x)
+    try:
+        # else checkpointing, which counts what is saved, would count ours
+        with torch.autograd.graph.saved_tensors_hooks(_same, _same):
+            calls = _agreeing(_trial_call(block, x), paths, x)
+            if not calls:
+                return 'reference', 'no other path is right'
+            times = _time(calls, x)
+    except Exception as error:  # the block itself will raise it
+        return paths[0], f'not measured: {_describe(error)}'
     best = min(times, key=times.get)
     default = paths[0] if paths[0] in times else best
     if times[best] > (1 - MARGIN) * times[default]:
@@ -129,6 +165,7 @@ def _trial_call(block: nn.Module, x: Tensor) -> Callable[[str], List[Tensor]]:
     """A function of the path: output and gradients for stand-ins."""
     generator = torch.Generator(x.device).manual_seed(0)
     is_training = torch.is_grad_enabled()
+    device, positions = x.device.type, math.prod(x.shape[2:])
 
     def draw(like: Tensor, std: float = 1.0) -> Tensor:
         out = torch.empty_like(like, requires_grad=False)
@@ -137,7 +174,7 @@ def _trial_call(block: nn.Module, x: Tensor) -> Callable[[str], List[Tensor]]:
     # Far above its eps the norm cancels the attention, and what the reference
     # then finds for the gradients of phi and g is rounding: to stay about it,
     # the four convolutions share a factor.
-    numbers = x[0, 0].numel() * block.inter_channels // block.groups
+    numbers = positions * block.inter_channels // block.groups
     factor = (getattr(block.norm, 'eps', 1e-5) ** 0.5 / numbers) ** 0.25
     state = {name: b.detach().clone() for name, b in block.named_buffers()}
     for name, p in block.named_parameters():
@@ -164,17 +201,21 @@ def _trial_call(block: nn.Module, x: Tensor) -> Callable[[str], List[Tensor]]:
         for name in wanted:
             given[name] = given[name].detach().requires_grad_()
         inputs = given.pop('x')
-        out = torch.func.functional_call(trial, given, (inputs, path))
+        amp = autocast_dtype(device)
+        # its cache would hold the leaves of each call until autocast ends
+        with torch.autocast(
+            device, amp, enabled=amp is not None, cache_enabled=False
+        ):
+            out = torch.func.functional_call(trial, given, (inputs, path))
         if not wanted:
             return [out]
-        d = inputs.detach() * x[0, 0].numel() ** -0.5  # as float16 can sum up
+        d = inputs.detach() * positions**-0.5  # as float16 can sum up
         given['x'] = inputs
-        return [
-            out.detach(),
-            *torch.autograd.grad(
+        with torch.autocast(device, enabled=False):  # as a training step does
+            gradients = torch.autograd.grad(
                 out, [given[n] for n in wanted], d, materialize_grads=True
-            ),
-        ]
+            )
+        return [out.detach(), *gradients]
 
     return call
 
@@ -200,10 +241,7 @@ def _agreeing(
             except Exception as error:
                 reason = _describe(error)
             if reason is not None:
-                _logger.warning(
-                    f"CGNL's {path} path is left out here: {reason}. The "
-                    'results are not affected; please report it'
-                )
+                _warn_once(path, reason)
                 continue
         calls[path] = lambda path=path: call(path)
     return calls
@@ -260,3 +298,12 @@ def _synchronize(x: Tensor) -> None:
 def _describe(error: Exception) -> str:
     text = str(error).strip() or repr(error)
     return f'{type(error).__name__}: {text.splitlines()[0]}'
+
+
+def _warn_once(path: str, reason: str) -> None:
+    if path not in _left_out:
+        _left_out.add(path)
+        _logger.warning(
+            f"CGNL's {path} path is left out here: {reason}. The results are "
+            'not affected; please report it'
+        )

@@ -13,12 +13,6 @@ from ..ops.folded_norm import FoldedNorm
 from ..ops.versions import autocast_dtype
 
 LAYERS = ('theta', 'phi', 'g', 'conv_out')
-HOOKS = (
-    '_forward_hooks',
-    '_forward_pre_hooks',
-    '_backward_hooks',
-    '_backward_pre_hooks',
-)
 # a subclass with a forward of its own computes something else
 NORMS = (
     nn.Identity.forward,
@@ -43,7 +37,12 @@ def obstacle(block: nn.Module, x: Tensor, path: str) -> Optional[str]:
         layer = getattr(block, name, None)
         if layer is None:
             continue
-        if any(getattr(layer, hooks) for hooks in HOOKS):
+        if (
+            layer._forward_hooks
+            or layer._forward_pre_hooks
+            or layer._backward_hooks
+            or layer._backward_pre_hooks
+        ):
             return 'a layer inside the block has a hook'
         if 'forward' in vars(layer):
             return 'a layer inside the block has a forward of its own'
@@ -73,7 +72,7 @@ def _conv_obstacle(layer, conv_type: type, groups: int) -> Optional[str]:
         return f'{type(layer).__name__} in place of a convolution'
     if layer.bias is not None:
         return 'a convolution with a bias (fuse_conv_bn adds one)'
-    if any(n != 1 for n in (*layer.kernel_size, *layer.stride)):
+    if {*layer.kernel_size, *layer.stride} != {1}:
         return 'no 1x1 convolution'
     if layer.groups != groups:
         return f'a convolution in {layer.groups} groups, not {groups}'

@@ -4,6 +4,7 @@ Chosen by the measurements of docs/performance.md, which
 ``tools/benchmark.py`` repeats; ``backend=`` of a block forces one.
 """
 
+import functools
 import logging
 import math
 from typing import Callable, List, Optional, Tuple
@@ -55,22 +56,24 @@ def choose(
     if is_compiling() or torch.jit.is_tracing():
         # the compiler fuses the reference; exporters know its operators
         return 'reference'
+
+    @functools.lru_cache(None)
+    def find(path: str) -> Optional[str]:
+        return find_obstacle(path) or _obstacle(path, x, inner)
+
     if backend in ('auto', 'autotune'):
-        path, reason = _choose_auto(find_obstacle, x, inner, recompute)
+        path, reason = _choose_auto(find, x, inner, recompute)
         if backend == 'autotune':
             others = [
                 other
                 for other in PATHS
-                if other != path
-                and _serves(other, find_obstacle, x, inner, recompute)
+                if other != path and _serves(other, find, x, recompute)
             ]
             path, reason = measure([path, *others])
             reason = f"backend='autotune', {reason}"
     else:
         path, reason = backend, f"backend='{backend}'"
-        obstacle = backend != 'reference' and (
-            find_obstacle(backend) or _obstacle(backend, x, inner)
-        )
+        obstacle = None if backend == 'reference' else find(backend)
         if obstacle:
             raise RuntimeError(
                 f"backend='{backend}' does not serve: {obstacle}; use 'auto' "
@@ -80,9 +83,9 @@ def choose(
     return path
 
 
-def _choose_auto(find_obstacle, x, inner, recompute) -> Tuple[str, str]:
+def _choose_auto(find, x, inner, recompute) -> Tuple[str, str]:
     """The path of backend='auto', and why."""
-    obstacle = find_obstacle('folded') or _obstacle('folded', x, inner)
+    obstacle = find('folded')
     if obstacle:
         lost = ' (recompute=True has no effect)' if recompute else ''
         return 'reference', obstacle + lost
@@ -91,9 +94,7 @@ def _choose_auto(find_obstacle, x, inner, recompute) -> Tuple[str, str]:
     if device == 'cpu':
         limit = GRAM_TRAINING if is_training else GRAM_INFERENCE
         limit = max(limit * x.shape[1], GRAM_POSITIONS)
-        if positions >= limit and not (
-            find_obstacle('gram') or _obstacle('gram', x, inner)
-        ):
+        if positions >= limit and not find('gram'):
             return 'gram', f'{limit} positions or more'
     if recompute and is_training:
         return 'folded', 'recompute=True'
@@ -108,14 +109,14 @@ def _choose_auto(find_obstacle, x, inner, recompute) -> Tuple[str, str]:
     return 'folded', f'{FOLDED_POSITIONS} positions or more'
 
 
-def _serves(path, find_obstacle, x, inner, recompute) -> bool:
+def _serves(path, find, x, recompute) -> bool:
     """Whether a path can be measured against that of 'auto'."""
     if path == 'reference':
         # it keeps its maps
         return not (recompute and torch.is_grad_enabled())
     if path == 'triton' and not x.is_cuda:
         return False
-    return not (find_obstacle(path) or _obstacle(path, x, inner))
+    return not find(path)
 
 
 def is_capturing(x: Tensor) -> bool:

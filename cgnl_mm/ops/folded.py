@@ -135,7 +135,8 @@ class _Folded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, d, *_):
-        with torch.no_grad():
+        # called inside of it, autocast would change the types of the products
+        with torch.no_grad(), torch.autocast(d.device.type, enabled=False):
             gradients = _gradients(ctx, d)
         if not torch.is_grad_enabled():
             return gradients

@@ -103,7 +103,8 @@ def test_paths_agree_on_one_sample_in_channels_last(norm, size, training):
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize('mode', MODES)
-def test_autocast(mode, dtype):
+@pytest.mark.parametrize('inside', [False, True], ids=['outside', 'inside'])
+def test_autocast(mode, dtype, inside):
     reference, folded = (b.float() for b in twins(mode=mode, gamma=1e-3))
     x = torch.randn(2, 32, 9, 7).relu()
     truth = copy.deepcopy(reference).double()(x.double())
@@ -112,7 +113,9 @@ def test_autocast(mode, dtype):
         with torch.autocast('cpu', dtype=dtype):
             out = block(x)
         assert out.dtype == torch.float32
-        out.square().mean().backward()
+        loss = out.square().mean()
+        with torch.autocast('cpu', dtype=dtype, enabled=inside):
+            loss.backward()
         for name, parameter in block.named_parameters():
             assert parameter.grad.dtype == torch.float32, name
             assert parameter.grad.isfinite().all(), name
