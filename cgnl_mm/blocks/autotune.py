@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as torch_module
 
 from ..ops.dispatch import is_capturing
 from ..ops.triton_launch import tf32_allowed
@@ -24,6 +24,12 @@ TOLERANCES = {
     torch.float16: 1e-2,
     torch.bfloat16: 3e-2,
 }
+
+# those of register_module_forward_hook and the like
+GLOBAL_HOOKS = [
+    getattr(torch_module, f'_global_{kind}_hooks')
+    for kind in ('forward_pre', 'forward', 'backward_pre', 'backward')
+]
 
 _choices: Dict[tuple, Tuple[str, str]] = {}
 _lock = threading.Lock()  # two measurements would slow each other
@@ -80,7 +86,7 @@ def _why_not_measured(block: nn.Module) -> Optional[str]:
         return 'deterministic algorithms are wanted'
     if torch._C._len_torch_dispatch_stack():
         return 'a dispatch mode, such as a counter, looks on'
-    if _has_any_global_hook():
+    if any(GLOBAL_HOOKS):
         return 'a hook on all modules looks on'
     if block.theta._parameters.get('weight') is None:
         return 'the weights are not the parameters of the layers (FSDP)'
