@@ -60,7 +60,7 @@ def fastest(
     default = paths[0]
     if len(paths) == 1:
         return default, 'the only one that serves'
-    obstacle = _why_not_measured(block)
+    obstacle = _why_not_measured(block, x)
     if obstacle is None:
         key = _kind(block, x, paths)
         if key in _choices:
@@ -75,13 +75,15 @@ def fastest(
     return _choices[key]
 
 
-def _why_not_measured(block: nn.Module) -> Optional[str]:
+def _why_not_measured(block: nn.Module, x: Tensor) -> Optional[str]:
     """Say what forbids or distorts measurements; None if nothing does.
 
     Also what was measured before is then not asked for: selective
     checkpointing is a dispatch mode, and what it computes again has to take
     the path that it took at first.
     """
+    if x.device.type not in ('cpu', 'cuda'):
+        return f'{x.device.type} has no clock here'
     if torch.are_deterministic_algorithms_enabled():
         return 'deterministic algorithms are wanted'
     if torch._C._len_torch_dispatch_stack():
@@ -151,7 +153,7 @@ def _measure(
             if not calls:
                 return 'reference', 'no other path is right'
             times = _time(calls, x)
-    except Exception as error:  # the block itself will raise it
+    except Exception as error:  # the block will raise its own
         return paths[0], f'not measured: {_describe(error)}'
     best = min(times, key=times.get)
     default = paths[0] if paths[0] in times else best
@@ -244,6 +246,8 @@ def _agreeing(
         if path != 'reference':
             try:
                 reason = _find_deviation(call(path), truth, allowed)
+            except torch.cuda.OutOfMemoryError:  # of the trials: no defect
+                raise
             except Exception as error:
                 reason = _describe(error)
             if reason is not None:

@@ -64,13 +64,13 @@ def block_rows(name):
             (TRAINING, RECOMPUTE, LOOP),
             (FORWARD, AUTO, CONVS), (FORWARD, CONVS, LOOP),
         )  # fmt: skip
-        kept = (TRAINING, LOOP, 'saved_mb')
+        kept = LOOP, 'saved_mb'
         rows.append([
             f'{r["batch"]}x{r["channels"]}x{r["size"]}',
             *(text(results.ratio(case, *column)) for column in columns),
             f'{float(r["saved_mb"]):.1f}',
-            text(results.ratio(case, TRAINING, AUTO, *kept[1:])),
-            text(results.ratio(case, TRAINING, RECOMPUTE, *kept[1:])),
+            text(results.ratio(case, TRAINING, AUTO, *kept)),
+            text(results.ratio(case, TRAINING, RECOMPUTE, *kept)),
         ])  # fmt: skip
     return rows
 
@@ -112,14 +112,14 @@ def network_rows():
     return rows
 
 
-def scaling_rows(name='avx2/scaling'):
-    results = Results(name)
+def scaling_rows():
+    results = Results('avx2/scaling')
     cases = [c for c in results.cases if c.startswith('positions=')]
     rows = []
     for label, form in {
         'auto': AUTO, 'auto, recompute': RECOMPUTE, 'the loop': LOOP, 'NL': NL
     }.items():  # fmt: skip
-        cells = [results.cells.get((c, form, TRAINING)) for c in cases]
+        cells = [results.cells[c, form, TRAINING] for c in cases]
         times = [float(r['median_ms'] or 'nan') for r in cells]
         rows.append([label, *(milliseconds(t) for t in times)])
     return rows
@@ -197,7 +197,7 @@ def layout_rows():
 TABLES = {
     'target (ratio)': target_rows,
     'input': lambda: block_rows('avx2/block'),
-    'input, to auto': lambda: other_rows('avx2/block'),
+    'input (to auto)': lambda: other_rows('avx2/block'),
     'network': network_rows,
     'positions': scaling_rows,
     'layout, type': layout_rows,
@@ -206,7 +206,8 @@ TABLES = {
 
 def table_of_page(title):
     """Rows of the table whose first header is the title."""
-    tables = re.findall(r'(?:^\|.*\n)+', PAGE.read_text(), re.MULTILINE)
+    page = PAGE.read_text(encoding='utf-8')
+    tables = re.findall(r'(?:^\|.*\n)+', page, re.MULTILINE)
     tables = [
         [[c.strip() for c in line.strip('|').split('|')]
          for line in table.splitlines()]
