@@ -312,6 +312,25 @@ def test_a_path_that_fails_is_left_out(monkeypatch, caplog):
     assert 'left out here: RuntimeError: no such kernel.' in caplog.text
 
 
+def test_want_of_memory_is_no_defect(monkeypatch, caplog):
+    """The trials need more of it than the block."""
+    once = iter([torch.cuda.OutOfMemoryError('out of memory')])
+    apply = passes.apply
+
+    def scarce(*args):
+        for error in once:
+            raise error
+        return apply(*args)
+
+    monkeypatch.setattr(passes, 'apply', scarce)
+    block, plain = twins()
+    x = make()
+    torch.testing.assert_close(block(x), plain(x))
+    ((_, reason),) = autotune._choices.values()
+    assert reason == 'not measured: OutOfMemoryError: out of memory'
+    assert not [r for r in caplog.records if r.levelname == 'WARNING']
+
+
 def test_an_error_of_the_block_is_its_own():
     block, _ = twins(norm_cfg=dict(type='IN', affine=True))
     with pytest.raises(ValueError, match='more than 1'):
