@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from ..ops.dispatch import is_capturing
+from ..ops.dispatch import is_capturing, say_once
 from ..ops.triton_launch import tf32_allowed
 from ..ops.versions import autocast_dtype
 
@@ -33,8 +33,6 @@ GLOBAL_HOOKS = [
 
 _choices: Dict[tuple, Tuple[str, str]] = {}
 _lock = threading.Lock()  # two measurements would slow each other
-_left_out = set()
-_logger = logging.getLogger('cgnl_mm')
 
 
 def fastest(
@@ -61,17 +59,18 @@ def fastest(
     if len(paths) == 1:
         return default, 'the only one that serves'
     obstacle = _why_not_measured(block, x)
-    if obstacle is None:
-        key = _kind(block, x, paths)
-        if key in _choices:
-            return _choices[key]
-        if is_capturing(x):
-            obstacle = 'a CUDA graph is captured; call the block once before'
     if obstacle is not None:
         return default, f'not measured: {obstacle}'
-    with _lock:
-        if key not in _choices:
-            _choices[key] = _measure(block, x, paths)
+    key = _kind(block, x, paths)
+    if key not in _choices:
+        if is_capturing(x):
+            return default, (
+                'not measured: a CUDA graph is captured; call the block once '
+                'before'
+            )
+        with _lock:
+            if key not in _choices:  # another thread may have been faster
+                _choices[key] = _measure(block, x, paths)
     return _choices[key]
 
 
@@ -251,7 +250,13 @@ def _agreeing(
             except Exception as error:
                 reason = _describe(error)
             if reason is not None:
-                _warn_once(path, reason)
+                text = f"CGNL's {path} path is left out here"
+                say_once(
+                    logging.WARNING,
+                    f'{text}: {reason}. The results are not affected; please '
+                    'report it',
+                    topic=text,
+                )
                 continue
         calls[path] = lambda path=path: call(path)
     return calls
@@ -308,12 +313,3 @@ def _synchronize(x: Tensor) -> None:
 def _describe(error: Exception) -> str:
     text = str(error).strip() or repr(error)
     return f'{type(error).__name__}: {text.splitlines()[0]}'
-
-
-def _warn_once(path: str, reason: str) -> None:
-    if path not in _left_out:
-        _left_out.add(path)
-        _logger.warning(
-            f"CGNL's {path} path is left out here: {reason}. The results are "
-            'not affected; please report it'
-        )

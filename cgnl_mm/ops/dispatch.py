@@ -79,7 +79,7 @@ def choose(
                 f"backend='{backend}' does not serve: {obstacle}; use 'auto' "
                 "or 'reference'"
             )
-    _say_once(f'CGNL runs its {path} path: {reason}')
+    say_once(logging.INFO, f'CGNL runs its {path} path: {reason}')
     return path
 
 
@@ -142,7 +142,8 @@ def _obstacle(path: str, x: Tensor, inner: int) -> Optional[str]:
     return GramSums.obstacle(x) if path == 'gram' else None
 
 
-def _say_once(text: str) -> None:
-    if text not in _said:
-        _said.add(text)
-        _logger.info(text)
+def say_once(level: int, text: str, topic: Optional[str] = None) -> None:
+    """Log a text, or of all those on a topic the first."""
+    if (topic or text) not in _said:
+        _said.add(topic or text)
+        _logger.log(level, text)

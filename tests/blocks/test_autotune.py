@@ -21,7 +21,6 @@ SLOW = 0.05  # seconds; the blocks here take a fiftieth of it
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.setattr(autotune, '_choices', {})
-    monkeypatch.setattr(autotune, '_left_out', set())
     monkeypatch.setattr(dispatch, '_said', set())
 
 
