@@ -38,11 +38,13 @@ EXTRAS['test'] = [
     *EXTRAS['mnist5k'],
     *EXTRAS['docs'],
 ]
-EXTRAS['all'] = sorted({
-    requirement
-    for host in ('pretrain', 'action', 'det')
-    for requirement in EXTRAS[host]
-})
+EXTRAS['all'] = sorted(
+    {
+        requirement
+        for host in ('pretrain', 'action', 'det')
+        for requirement in EXTRAS[host]
+    }
+)
 # mmcv-lite and mmcv install into one folder and pip writes either over the
 # other without a word. So mmcv-lite is apart, in none of the other extras:
 # who has a compiled mmcv leaves `lite` out and keeps it.

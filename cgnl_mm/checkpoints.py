@@ -84,9 +84,7 @@ def find_latest(folder: str) -> Optional[str]:
         fault = find_fault(path, with_optimizer=path != first)
         if fault is None:
             return path
-        print_log(
-            f'passed over {path}: {fault}', 'current', logging.WARNING
-        )
+        print_log(f'passed over {path}: {fault}', 'current', logging.WARNING)
     print_log(
         f'no checkpoint in {folder} can be resumed from',
         'current',

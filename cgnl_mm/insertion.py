@@ -53,9 +53,11 @@ def insert_after(
         place, default = parent, f'{own}_{tail}'
     else:
         place, default = unit, own
-    if place is unit and isinstance(
-        unit, (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-    ) and not _runs_in_order(unit):
+    if (
+        place is unit
+        and isinstance(unit, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+        and not _runs_in_order(unit)
+    ):
         raise ValueError(
             f'{path!r} is a {type(unit).__name__}, whose children only its '
             'owner calls; name one of them, or the module around it'

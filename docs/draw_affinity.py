@@ -26,10 +26,12 @@ COLOURS = dict(cmap='RdBu_r', vmin=-2.2, vmax=2.2)
 
 def draw(path: Path) -> None:
     matplotlib.use('Agg')
-    plt.rcParams.update({
-        'font.size': 13,  # the page shows the figure at three quarters
-        'svg.hashsalt': 'cgnl_mm',  # ids that do not change
-    })
+    plt.rcParams.update(
+        {
+            'font.size': 13,  # the page shows the figure at three quarters
+            'svg.hashsalt': 'cgnl_mm',  # ids that do not change
+        }
+    )
     torch.manual_seed(0)
     shape = (3, 1, CHANNELS, HEIGHT, WIDTH)
     theta, phi, g = torch.randn(shape, dtype=torch.float64).unbind()

@@ -50,9 +50,7 @@ def requirements(tmp_path_factory):
 def constraints():
     """{canonical name: pinned version}"""
     lines = (ROOT / 'requirements/constraints.txt').read_text().splitlines()
-    pins = dict(
-        line.split('==') for line in lines if line and line[0] != '#'
-    )
+    pins = dict(line.split('==') for line in lines if line and line[0] != '#')
     return {name.lower().replace('_', '-'): v for name, v in pins.items()}
 
 

@@ -145,8 +145,7 @@ def scaling_cases(quick: bool) -> dict[str, list[tuple[float, Case]]]:
         'channels': [case('channels', c, channels=c) for c in channels],
         'groups': [case('groups', g, groups=g) for g in groups],
         'order': [
-            case('order', p, mode='embedded_gaussian', order=p)
-            for p in orders
+            case('order', p, mode='embedded_gaussian', order=p) for p in orders
         ],
         'batch': [case('batch', b, batch=b) for b in batches],
     }
@@ -193,9 +192,7 @@ def block_forms(
     ]
 
 
-def build_cgnl(
-    case: Case, backend: str, recompute: bool = False
-) -> nn.Module:
+def build_cgnl(case: Case, backend: str, recompute: bool = False) -> nn.Module:
     """This project's block."""
     return CGNL[case.rank](
         case.channels,

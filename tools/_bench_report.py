@@ -147,7 +147,7 @@ Milliseconds, medians of interleaved runs; in brackets the ratio to the network
 without blocks, whose excess over 1 is the blocks' share. A ~ marks quartiles
 more than 10 % of the median apart: a noisy machine. Forward and training step
 are the host's own test_step and train_step, from uint8 images to predictions
-or to the optimizer's step."""
+or to the optimizer's step.""",
 }
 INTRODUCTION['scaling'] = (
     'One quantity varies at a time. ' + INTRODUCTION['block']

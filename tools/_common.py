@@ -177,7 +177,10 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     )
     # torchrun sets the variable; older launchers pass the option
     parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0,
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
         help=argparse.SUPPRESS,
     )
 

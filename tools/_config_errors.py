@@ -184,7 +184,7 @@ def _built(error, text, trace) -> str | None:
     built = [i for i, p in enumerate(trace) if p.function == 'build_from_cfg']
     if not built:
         return None
-    found, inner = trace[built[-1]].locals, trace[built[-1] + 1:]
+    found, inner = trace[built[-1]].locals, trace[built[-1] + 1 :]
     last = trace[-1]
     kind, args = found.get('obj_cls'), found.get('args') or {}
     label = getattr(kind, '__name__', str(kind))

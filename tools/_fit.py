@@ -118,6 +118,6 @@ def _judge(runner, found: Misfit, resume: bool, path: str) -> None:
 
 
 def _is_learned(name: str) -> bool:
-    return not name.endswith(
-        'num_batches_tracked'
-    ) and not name.startswith('data_preprocessor.')
+    return not name.endswith('num_batches_tracked') and not name.startswith(
+        'data_preprocessor.'
+    )

@@ -127,7 +127,7 @@ def count(model, call) -> tuple[dict, dict]:
         for name, backend in backends.items():
             ours[name].backend = backend
     flops = {
-        name[len(prefix):].lstrip('.'): sum(by_operator.values())
+        name[len(prefix) :].lstrip('.'): sum(by_operator.values())
         for name, by_operator in counter.get_flop_counts().items()
         if name.startswith(prefix)
     }

@@ -104,9 +104,7 @@ class _Predictor:
         if picture is not None:
             draw_scores(frames, top, picture)
         first = top[0]
-        return dict(
-            summary=f'{first["name"]} ({first["score"]:.1%})', top=top
-        )
+        return dict(summary=f'{first["name"]} ({first["score"]:.1%})', top=top)
 
 
 class Classifier(_Predictor):
@@ -253,9 +251,7 @@ def enlarged(image: np.ndarray, sample) -> tuple:
         masks = masks.repeat(factor, 1).repeat(factor, 2)
         found.masks = np.pad(masks, ((0, 0), (band, 0), (0, 0)))
     pixels = image.repeat(factor, 0).repeat(factor, 1)
-    pixels = np.pad(
-        pixels, ((band, 0), (0, 0), (0, 0)), constant_values=255
-    )
+    pixels = np.pad(pixels, ((band, 0), (0, 0), (0, 0)), constant_values=255)
     return pixels, drawn
 
 
@@ -299,9 +295,7 @@ def frames_of(views: torch.Tensor) -> list[np.ndarray]:
     return list(frames[chosen].permute(0, 2, 3, 1).byte().numpy())
 
 
-def draw_scores(
-    frames: list[np.ndarray], top: list[dict], out: Path
-) -> None:
+def draw_scores(frames: list[np.ndarray], top: list[dict], out: Path) -> None:
     """Draw frames side by side, and bars of the best classes below.
 
     Args:

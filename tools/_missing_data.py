@@ -20,9 +20,7 @@ STOCK = (
 OWN = ('MNIST5k', 'MiniKinetics')
 
 
-def require_data(
-    cfg, loaders: 'tuple[str, ...]', own: bool = False
-) -> None:
+def require_data(cfg, loaders: 'tuple[str, ...]', own: bool = False) -> None:
     """Check that the files a config reads from are there.
 
     Args:

@@ -61,7 +61,7 @@ def read_config(args: argparse.Namespace):
     )
     if cfg.get('default_scope') not in HOSTS:
         raise SetupError(
-            f"{args.config}: default_scope={cfg.get('default_scope')!r}, and "
+            f'{args.config}: default_scope={cfg.get("default_scope")!r}, and '
             f'this tool knows the networks of {", ".join(HOSTS)}'
         )
     return cfg
@@ -149,7 +149,7 @@ def input_shape(cfg, given: list[int] | None) -> tuple[int, ...]:
         SetupError: A wrong number of axes, or no size to be found.
     """
     rank = spatial_rank(cfg)
-    axes = 'THW'[3 - rank:]
+    axes = 'THW'[3 - rank :]
     if given is not None:
         if len(given) != rank or min(given) < 1:
             raise SetupError(

@@ -232,11 +232,13 @@ class Results:
 
     def _table(self) -> str:
         first, *others = self.grid.metrics
-        sources = list(dict.fromkeys(
-            source
-            for cell in self.grid.cells.values()
-            for source in cell.published
-        ))
+        sources = list(
+            dict.fromkeys(
+                source
+                for cell in self.grid.cells.values()
+                for source in cell.published
+            )
+        )
         unit = f' ({self.grid.unit})' if self.grid.unit else ''
         header = ['cell', 'seeds']
         for metric in self.grid.metrics:
@@ -339,8 +341,10 @@ def _spread(values) -> str:
     if not values:
         return '-'
     mean = f'{statistics.fmean(values):.2f}'
-    return mean if len(values) < 2 else (
-        f'{mean} ± {statistics.stdev(values):.2f}'
+    return (
+        mean
+        if len(values) < 2
+        else (f'{mean} ± {statistics.stdev(values):.2f}')
     )
 
 
@@ -366,8 +370,10 @@ def _range(values: list[float]) -> str:
     if not values:
         return '-'
     median = f'{statistics.median(values):.2g}'
-    return median if len(values) < 2 else (
-        f'{median} [{min(values):.2g}, {max(values):.2g}]'
+    return (
+        median
+        if len(values) < 2
+        else (f'{median} [{min(values):.2g}, {max(values):.2g}]')
     )
 
 

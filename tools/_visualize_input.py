@@ -180,9 +180,7 @@ def _load(cfg, file: Path, replace=None) -> dict:
         ) from error
 
 
-def _pixels(
-    preprocessor, tensor: torch.Tensor, is_rgb: bool
-) -> np.ndarray:
+def _pixels(preprocessor, tensor: torch.Tensor, is_rgb: bool) -> np.ndarray:
     """Undo the normalisation: (T, H, W, 3) RGB, uint8, of the first view.
 
     Args:

@@ -94,9 +94,11 @@ class Benchmark:
             ]
             order = [f.name for f in forms]
             part.sort(
-                key=lambda r: order.index(r['form'])
-                if r['form'] in order
-                else len(order)
+                key=lambda r: (
+                    order.index(r['form'])
+                    if r['form'] in order
+                    else len(order)
+                )
             )
             records += self.complete(part, case, kind)
         return records
@@ -181,9 +183,7 @@ class Benchmark:
     @staticmethod
     def times(samples: list[float]) -> dict:
         q1, median, q3 = (1e3 * t for t in timing.quartiles(samples))
-        return dict(
-            median_ms=median, q1_ms=q1, q3_ms=q3, samples=len(samples)
-        )
+        return dict(median_ms=median, q1_ms=q1, q3_ms=q3, samples=len(samples))
 
     def roofline(self, case, training: bool, samples: dict) -> list[dict]:
         from _bench_forms import floating_operations, least_traffic
@@ -325,44 +325,95 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add('--what', choices=[*WHAT, 'all'], default='block',
-        help='default: block')
-    add('--device', choices=['cpu', 'cuda'], default='cpu',
-        help='default: cpu')
-    add('--dtype', choices=['float32', 'bfloat16', 'float16'],
+    add(
+        '--what',
+        choices=[*WHAT, 'all'],
+        default='block',
+        help='default: block',
+    )
+    add(
+        '--device', choices=['cpu', 'cuda'], default='cpu', help='default: cpu'
+    )
+    add(
+        '--dtype',
+        choices=['float32', 'bfloat16', 'float16'],
         default='float32',
         help='of inputs and weights; of mixed precision for networks. '
-        'Default: float32')
-    add('--channels-last', action='store_true',
-        help='inputs and weights in channels-last layout')
-    add('--shapes', default='', metavar='REGEX',
+        'Default: float32',
+    )
+    add(
+        '--channels-last',
+        action='store_true',
+        help='inputs and weights in channels-last layout',
+    )
+    add(
+        '--shapes',
+        default='',
+        metavar='REGEX',
         help='only the cases or networks whose name it finds: "res4.*b1$", '
-        '"positions=", "I3D"')
-    add('--forms', default='', metavar='REGEX',
+        '"positions=", "I3D"',
+    )
+    add(
+        '--forms',
+        default='',
+        metavar='REGEX',
         help='only the columns whose name it finds; the per-group loop, '
-        'which ratios need, stays')
-    add('--repeats', type=int, default=15, metavar='N',
-        help='samples of each form; default: 15')
-    add('--budget', type=float, default=20.0, metavar='SECONDS',
+        'which ratios need, stays',
+    )
+    add(
+        '--repeats',
+        type=int,
+        default=15,
+        metavar='N',
+        help='samples of each form; default: 15',
+    )
+    add(
+        '--budget',
+        type=float,
+        default=20.0,
+        metavar='SECONDS',
         help='a form whose samples would take longer gets fewer, but 3 or '
-        'more; default: 20')
-    add('--threads', type=int, metavar='N',
-        help="CPU threads; default: PyTorch's choice")
-    add('--backend', default='auto',
-        help="the blocks' path in networks; default: auto")
-    add('--compile', action='store_true',
-        help='also time the block and the per-group loop under '
-        'torch.compile')
-    add('--tf32', action='store_true',
-        help='allow TensorFloat-32 for float32 on CUDA, for all forms')
-    add('--nl-limit', type=float, metavar='GB',
+        'more; default: 20',
+    )
+    add(
+        '--threads',
+        type=int,
+        metavar='N',
+        help="CPU threads; default: PyTorch's choice",
+    )
+    add(
+        '--backend',
+        default='auto',
+        help="the blocks' path in networks; default: auto",
+    )
+    add(
+        '--compile',
+        action='store_true',
+        help='also time the block and the per-group loop under torch.compile',
+    )
+    add(
+        '--tf32',
+        action='store_true',
+        help='allow TensorFloat-32 for float32 on CUDA, for all forms',
+    )
+    add(
+        '--nl-limit',
+        type=float,
+        metavar='GB',
         help='leave a NonLocal out where its affinity is larger; default: '
-        '2 on a CPU, 8 on CUDA')
-    add('--quick', action='store_true',
-        help='tiny inputs: shows that it works, measures nothing')
-    add('--targets', action='store_true',
+        '2 on a CPU, 8 on CUDA',
+    )
+    add(
+        '--quick',
+        action='store_true',
+        help='tiny inputs: shows that it works, measures nothing',
+    )
+    add(
+        '--targets',
+        action='store_true',
         help="print the project's targets, met or not, from all csv files "
-        'in OUT')
+        'in OUT',
+    )
     add('--out', type=Path, default=Path('work_dirs/benchmark'),
         help='folder; default: work_dirs/benchmark')  # fmt: skip
     return parser.parse_args(argv)

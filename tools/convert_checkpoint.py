@@ -132,9 +132,8 @@ def advise(network, args: argparse.Namespace) -> str:
         options = [f'load_from={args.out}']
         if network.num_classes is None:
             options.append(f'model.data_preprocessor.mean={BENCHMARK_MEAN}')
-        text = (
-            f'python tools/train.py {config} --cfg-options '
-            + ' '.join(options)
+        text = f'python tools/train.py {config} --cfg-options ' + ' '.join(
+            options
         )
     rbf = config_path(network, args.to, '_cgnlx')
     if suffix == '_cgnl' and (ROOT / rbf).is_file():
@@ -204,9 +203,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='leave the classifier, or the heads of a detector, out',
     )
-    parser.add_argument(
-        '--force', action='store_true', help='overwrite OUT'
-    )
+    parser.add_argument('--force', action='store_true', help='overwrite OUT')
     return parser.parse_args()
 
 

@@ -51,9 +51,9 @@ def as_text(result: dict) -> str:
     rows.append(('all', '', *_amounts(whole)))
     lines += _table(header, rows)
     if result['blocks']:
-        header = (
-            ('block', 'type', 'place', 'input', *header[2:])
-            + ('of parameters', 'of FLOPs')
+        header = ('block', 'type', 'place', 'input', *header[2:]) + (
+            'of parameters',
+            'of FLOPs',
         )
         rows = [
             (

@@ -134,9 +134,7 @@ def main() -> None:
             record.update(
                 predictor(
                     file,
-                    None
-                    if args.no_pictures
-                    else pictures / drawn[number - 1],
+                    None if args.no_pictures else pictures / drawn[number - 1],
                 )
             )
         except Unreadable as error:

@@ -378,9 +378,7 @@ def matching(names: list[str], known: set[str], option: str) -> list[str]:
     found = {}
     for name in names:
         # a name may hold brackets
-        hits = [name] if name in known else sorted(
-            fnmatch.filter(known, name)
-        )
+        hits = [name] if name in known else sorted(fnmatch.filter(known, name))
         if not hits:
             from cgnl_mm.errors import SetupError
 
@@ -409,7 +407,7 @@ def parse_args() -> argparse.Namespace:
         '--metric',
         nargs='+',
         metavar='NAME',
-        help="metrics to show, or patterns of their names; default: the "
+        help='metrics to show, or patterns of their names; default: the '
         "host's main ones",
     )
     parser.add_argument(

@@ -143,15 +143,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add('--network', default='R-50',
-        help='beginning of a name: R-50, I3D, Mask; default: R-50')
-    add('--blocks', type=int, choices=sorted(LAYOUTS), default=1,
-        help='default: 1')
+    add(
+        '--network',
+        default='R-50',
+        help='beginning of a name: R-50, I3D, Mask; default: R-50',
+    )
+    add(
+        '--blocks',
+        type=int,
+        choices=sorted(LAYOUTS),
+        default=1,
+        help='default: 1',
+    )
     add('--batch', type=int, help='images or clips of a process')
     add('--processes', type=int, default=2, help='default: 2')
     add('--steps', type=int, default=7, help='default: 7')
-    add('--device', choices=['cpu', 'cuda'], default='cpu',
-        help='default: cpu')
+    add(
+        '--device', choices=['cpu', 'cuda'], default='cpu', help='default: cpu'
+    )
     add('--quick', action='store_true',
         help='tiny inputs: shows that it works, measures nothing')  # fmt: skip
     args = parser.parse_args(argv)

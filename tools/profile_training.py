@@ -182,16 +182,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--clips', type=int, default=8, help='clips; default: 8')
     add('--seconds', type=float, default=10.0, help='of a clip; default: 10')
     add('--fps', type=int, default=30, help='frames a second; default: 30')
-    add('--size', type=int, nargs=2, default=(340, 256),
-        metavar=('W', 'H'), help='of a frame, even; default: 340 256')
-    add('--rounds', type=int, default=5,
-        help='passes over the clips; default: 5')
+    add(
+        '--size',
+        type=int,
+        nargs=2,
+        default=(340, 256),
+        metavar=('W', 'H'),
+        help='of a frame, even; default: 340 256',
+    )
+    add(
+        '--rounds',
+        type=int,
+        default=5,
+        help='passes over the clips; default: 5',
+    )
     add('--batch', type=int, help="clips of a step; default: the config's")
     add('--steps', type=int, default=5, help='default: 5')
-    add('--device', choices=['cpu', 'cuda'], default='cpu',
-        help='default: cpu')
-    add('--amp', choices=['bfloat16', 'float16'],
-        help='mixed precision; default: none')
+    add(
+        '--device', choices=['cpu', 'cuda'], default='cpu', help='default: cpu'
+    )
+    add(
+        '--amp',
+        choices=['bfloat16', 'float16'],
+        help='mixed precision; default: none',
+    )
     add('--channels-last', action='store_true',
         help='the network in channels-last layout')  # fmt: skip
     args = parser.parse_args(argv)

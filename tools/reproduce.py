@@ -82,8 +82,7 @@ def parse_args() -> argparse.Namespace:
         type=float,
         default=60.0,
         metavar='SECONDS',
-        help='without a terminal: a line about progress so often; default: '
-        '60',
+        help='without a terminal: a line about progress so often; default: 60',
     )
     parser.add_argument(
         '--work-dir', type=Path, help='default: work_dirs/<name of the grid>'
@@ -94,7 +93,7 @@ def parse_args() -> argparse.Namespace:
     args = sys.argv[1:]
     split = args.index('--') if '--' in args else len(args)
     parsed = parser.parse_args(args[:split])
-    parsed.train_args = args[split + 1:]
+    parsed.train_args = args[split + 1 :]
     return parsed
 
 
@@ -119,7 +118,7 @@ def devices_of(args: argparse.Namespace) -> list:
             f'--gpus-per-run {per_run}'
         )
     sets = [
-        ','.join(args.gpus[start:start + per_run])
+        ','.join(args.gpus[start : start + per_run])
         for start in range(0, len(args.gpus), per_run)
     ]
     jobs = args.jobs or len(sets)

@@ -1,6 +1,6 @@
 """Evaluate a checkpoint of mmpretrain, mmaction2 or mmdet.
 
-    python tools/test.py CONFIG work_dirs/NAME/epoch_12.pth
+python tools/test.py CONFIG work_dirs/NAME/epoch_12.pth
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Train a config of mmpretrain, mmaction2 or mmdet.
 
-    python tools/train.py configs/i3d_r18_cgnl_movingdigits.py
-    python tools/train.py CONFIG --resume --cfg-options randomness.seed=1
+python tools/train.py configs/i3d_r18_cgnl_movingdigits.py
+python tools/train.py CONFIG --resume --cfg-options randomness.seed=1
 """
 
 import argparse

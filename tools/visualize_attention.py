@@ -100,9 +100,7 @@ def read_point(text: str) -> tuple[int, ...]:
     except ValueError:
         point = ()
     if len(point) not in (2, 3):
-        raise argparse.ArgumentTypeError(
-            f'takes X,Y or X,Y,T, got {text!r}'
-        )
+        raise argparse.ArgumentTypeError(f'takes X,Y or X,Y,T, got {text!r}')
     return point
 
 

@@ -41,7 +41,7 @@ class _PluginMixin3d(PluginMixin):
         for path in self.plugin_units:
             start = f'{prefix}{path.replace(*NON_LOCAL)}.'
             state_2d = {
-                key[len(start):]: value
+                key[len(start) :]: value
                 for key, value in state.items()
                 if key.startswith(start)
             }
@@ -74,7 +74,7 @@ class _Model(nn.Module):
 def _strip_prefix(state: Dict[str, Tensor], *_) -> None:
     """Give what a model's checkpoint holds the names of the backbone."""
     for key in [key for key in state if key.startswith(PREFIX)]:
-        state[key[len(PREFIX):]] = state.pop(key)
+        state[key[len(PREFIX) :]] = state.pop(key)
 
 
 def _load_2d(path: str) -> Tuple[Dict[str, Tensor], str]:

@@ -168,9 +168,8 @@ def _resolve(backbone, where, plugin) -> Dict[str, List[int]]:
     """Validate after_blocks; return units, 0-based, for each stage name."""
     after_blocks = plugin['after_blocks']
     stages = backbone.res_layers
-    if (
-        not isinstance(after_blocks, (list, tuple))
-        or len(after_blocks) != len(stages)
+    if not isinstance(after_blocks, (list, tuple)) or len(after_blocks) != len(
+        stages
     ):
         raise ConfigError(
             f'{where}: after_blocks must have one tuple of units for each of '

@@ -23,9 +23,9 @@ class StandInFinder(MetaPathFinder):
         self.name = name
         self.file = file
 
-    def find_spec(self, fullname, path=None, target=None) -> (
-        Optional[ModuleSpec]
-    ):
+    def find_spec(
+        self, fullname, path=None, target=None
+    ) -> Optional[ModuleSpec]:
         if fullname != self.name:
             return None
         is_package = self.file.name == '__init__.py'

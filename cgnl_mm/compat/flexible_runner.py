@@ -56,8 +56,8 @@ def _with_whole_norm(build_optim_wrapper):
         built = build_optim_wrapper(self, optim_wrapper, model)
         clip = getattr(built, 'clip_func', None)
         if clip is torch.nn.utils.clip_grad_norm_:
-            built.clip_func = lambda _, **kwargs: (
-                model.clip_grad_norm_(**kwargs)
+            built.clip_func = lambda _, **kwargs: model.clip_grad_norm_(
+                **kwargs
             )
         return built
 

@@ -31,7 +31,7 @@ class Layout:
         """The key with torchvision's prefix; None for another's."""
         for plain, prefix in self.prefixes:
             if key.startswith(prefix):
-                return plain + key[len(prefix):]
+                return plain + key[len(prefix) :]
         return None
 
     def key(self, name: str, network: Network) -> Optional[str]:
@@ -45,7 +45,7 @@ class Layout:
                 return None
         for plain, prefix in self.prefixes:
             if name.startswith(plain):
-                return prefix + name[len(plain):]
+                return prefix + name[len(plain) :]
         return None
 
 
@@ -53,7 +53,7 @@ def _author_name(name: str, network: Network) -> Optional[str]:
     last = network.unit + 1
     block = f'{network.block_path}.'
     if name.startswith(block):
-        module, parameter = name[len(block):].rsplit('.', 1)
+        module, parameter = name[len(block) :].rsplit('.', 1)
         theirs = {v: k for k, v in BLOCKS[network.block][1].items()}[module]
         if theirs in 'tpgz' and parameter == 'bias':
             return None

@@ -53,7 +53,7 @@ def state_dict_of(checkpoint: Mapping) -> Dict[str, Tensor]:
         )
     state = dict(checkpoint)
     if all(key.startswith('module.') for key in state):
-        state = {key[len('module.'):]: v for key, v in state.items()}
+        state = {key[len('module.') :]: v for key, v in state.items()}
     return state
 
 

@@ -81,9 +81,7 @@ def _holds(root: Path, wanted: Dict) -> bool:
         return False
     found = json.loads(record.read_text())
     different = sorted(
-        key
-        for key in {*found, *wanted}
-        if found.get(key) != wanted.get(key)
+        key for key in {*found, *wanted} if found.get(key) != wanted.get(key)
     )
     if different:
         raise SetupError(

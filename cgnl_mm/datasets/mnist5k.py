@@ -76,9 +76,9 @@ def load_mnist5k(
     check_split(split)
     part = slice(0, per_class) if split == 'train' else slice(TRAIN, None)
     pixels, labels = _read()
-    chosen = np.concatenate([
-        np.flatnonzero(labels == int(label))[part] for label in CLASSES
-    ])
+    chosen = np.concatenate(
+        [np.flatnonzero(labels == int(label))[part] for label in CLASSES]
+    )
     return pixels[chosen].reshape(-1, SIZE, SIZE), labels[chosen]
 
 

@@ -239,6 +239,4 @@ def _is_finite(value: Tensor) -> bool:
 
 def _all_finite(values) -> bool:
     """With one look at the device."""
-    return bool(
-        torch.stack([torch.isfinite(v).all() for v in values]).all()
-    )
+    return bool(torch.stack([torch.isfinite(v).all() for v in values]).all())

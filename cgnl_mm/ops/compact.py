@@ -68,9 +68,7 @@ def cgnl_attention(
         if isinstance(coefficient, float) and coefficient == 0:
             moments.append(None)
         else:
-            moments.append(
-                scale * coefficient * product.sum(-1, keepdim=True)
-            )
+            moments.append(scale * coefficient * product.sum(-1, keepdim=True))
 
     # Horner in theta: one running map instead of P powers.
     y = None

@@ -34,9 +34,7 @@ class FoldedNorm:
     var: Optional[Tensor] = None
 
 
-def is_apart(
-    factor: Optional[Tensor], norm: FoldedNorm, groups: int
-) -> bool:
+def is_apart(factor: Optional[Tensor], norm: FoldedNorm, groups: int) -> bool:
     """Whether the factor goes into the norm, not into W.
 
     Where one number scales all that is normalised together, the norm all but

@@ -152,9 +152,7 @@ class GramSums:
             for product, weight_mean in pairs
         ]
 
-    def backward(
-        self, x, phi, g, held, d_sums, d_x, needed=(True, True)
-    ):
+    def backward(self, x, phi, g, held, d_sums, d_x, needed=(True, True)):
         """As :meth:`MapSums.backward`."""
         if not held and any(needed):
             held, doubles = [], (phi.double(), g.double())

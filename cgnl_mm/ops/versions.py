@@ -25,9 +25,7 @@ MISSING_BEFORE = (
 
 def missing(version: tuple[int, int] = TORCH) -> str:
     """Return what a PyTorch lacks, in words; nothing for a new one."""
-    return '; '.join(
-        text for first, text in MISSING_BEFORE if version < first
-    )
+    return '; '.join(text for first, text in MISSING_BEFORE if version < first)
 
 
 if hasattr(torch.compiler, 'is_compiling'):

@@ -116,9 +116,7 @@ def draw_filmstrip(shown: Attention, limit: int = 8) -> Figure:
     return fig
 
 
-def draw_factors(
-    factors: Dict[int, np.ndarray], title: str
-) -> Figure:
+def draw_factors(factors: Dict[int, np.ndarray], title: str) -> Figure:
     """Draw sign and size of each group's attention over a data set.
 
     Args:
@@ -130,9 +128,7 @@ def draw_factors(
     )
     FigureCanvasAgg(fig)
     fig.suptitle(title, fontsize=11)
-    rows = fig.subplots(
-        len(factors), 2, squeeze=False, width_ratios=(3, 2)
-    )
+    rows = fig.subplots(len(factors), 2, squeeze=False, width_ratios=(3, 2))
     for (power, values), (left, right) in zip(factors.items(), rows):
         places = np.arange(values.shape[1])
         positive = (values > 0).mean(0)
@@ -179,8 +175,11 @@ def draw_factors(
         )
         right.invert_yaxis()
         right.legend(
-            loc='upper center', bbox_to_anchor=(0.5, -0.17), ncols=2,
-            frameon=False, fontsize=8,
+            loc='upper center',
+            bbox_to_anchor=(0.5, -0.17),
+            ncols=2,
+            frameon=False,
+            fontsize=8,
         )
         for axes in (left, right):
             axes.title.set_fontsize(9)
@@ -199,9 +198,7 @@ def _factor_name(power: int) -> str:
     return 'factor of theta' + (f'^{power}' if power > 1 else '')
 
 
-def _name(
-    shown: Attention, group: int, frame: Optional[int] = None
-) -> str:
+def _name(shown: Attention, group: int, frame: Optional[int] = None) -> str:
     whole = f'{shown.strongest(group):.2g}'
     if frame is None or len(shown.frames) == 1:
         return f'{shown.names[group]}: max {whole}'

@@ -63,11 +63,7 @@ MISUSES = {
     "no stage in mmdet's own form": (
         DET,
         {},
-        [
-            dict(
-                cfg=CGNL2D, stages=(False,) * 4, position='after_conv3'
-            )
-        ],
+        [dict(cfg=CGNL2D, stages=(False,) * 4, position='after_conv3')],
         ['plugins[0]', 'stages=(False, ', 'no block would be built'],
     ),
     'text': (

@@ -118,7 +118,5 @@ def test_same_as_stock(host, name, options):
         assert look(ours) == look(stock)
         found, wanted = run(ours, x), run(stock, x)
         assert list(found) == list(wanted)
-        different = [
-            k for k in wanted if not torch.equal(found[k], wanted[k])
-        ]
+        different = [k for k in wanted if not torch.equal(found[k], wanted[k])]
         assert not different

@@ -50,9 +50,7 @@ def test_frozen_norm():
 def test_batch_norm_statistics():
     """Trained: of the batch; evaluated: the running ones."""
     cfg = dict(type='BN', momentum=None)
-    block = CGNL2d(
-        16, groups=4, norm_cfg=cfg, zero_init=False, init_std=0.3
-    )
+    block = CGNL2d(16, groups=4, norm_cfg=cfg, zero_init=False, init_std=0.3)
     x = torch.randn(4, 16, 5, 5)
     features = []
     block.norm.register_forward_pre_hook(

@@ -208,5 +208,3 @@ def test_the_literal_form_can_disagree():
     x = torch.randn(1, 8, 3, 3, dtype=torch.float64)
     block.norm = other.norm = torch.nn.Identity()
     assert not torch.allclose(block(x), literal(other, x), rtol=1e-3)
-
-

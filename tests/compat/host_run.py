@@ -74,9 +74,7 @@ def write_coco(folder):
         image, (x, y, w, h) = draw(rng, number % 2)
         cv2.imwrite(str(folder / f'{number}.png'), image)
         images.append(
-            dict(
-                id=number, file_name=f'{number}.png', width=SIZE, height=SIZE
-            )
+            dict(id=number, file_name=f'{number}.png', width=SIZE, height=SIZE)
         )
         annotations.append(
             dict(
@@ -153,9 +151,7 @@ def mmaction_config(folder, decoder):
     prefix = dict(decord='Decord', pyav='PyAV')[decoder]
     pipeline = [
         dict(type=f'{prefix}Init'),
-        dict(
-            type='SampleFrames', clip_len=4, frame_interval=1, num_clips=1
-        ),
+        dict(type='SampleFrames', clip_len=4, frame_interval=1, num_clips=1),
         dict(type=f'{prefix}Decode'),
         dict(type='Resize', scale=(32, 32), keep_ratio=False),
         dict(type='FormatShape', input_format='NCTHW'),

@@ -116,9 +116,7 @@ def _replace_pickle(path, data):
         files = {name: old.read(name) for name in old.namelist()}
     with zipfile.ZipFile(path, 'w') as new:
         for name, content in files.items():
-            new.writestr(
-                name, data if name.endswith('data.pkl') else content
-            )
+            new.writestr(name, data if name.endswith('data.pkl') else content)
 
 
 class Evil:

@@ -160,9 +160,7 @@ def test_two_checkpoint_hooks(tmp_path):
     assert 'epoch_1.pth' not in names(folder)
     assert names(out / 'run') == {'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth'}
     # and the other way round
-    outdate(
-        folder / 'epoch_3.pth', 'epoch_1.pth', key='outdated_ckpts_1'
-    )
+    outdate(folder / 'epoch_3.pth', 'epoch_1.pth', key='outdated_ckpts_1')
     train(folder, 4, folder / 'epoch_3.pth', hooks=[other()])
     assert names(out / 'run') == {'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth'}
     assert {'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth'} < names(folder)

@@ -25,9 +25,7 @@ def load(name):
 def learning_rates(cfg, steps):
     """Learning rate of each epoch (or iteration) of a config."""
     parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD(
-        [parameter], lr=cfg.optim_wrapper.optimizer.lr
-    )
+    optimizer = torch.optim.SGD([parameter], lr=cfg.optim_wrapper.optimizer.lr)
     schedulers = [
         PARAM_SCHEDULERS.build(dict(s, optimizer=optimizer))
         for s in cfg.param_scheduler
@@ -78,10 +76,12 @@ def test_crop_share_above_one_means_what_torchvision_means(height, width):
     theirs = torch.zeros(3, height, width)
     draws = 20_000
     crops = np.array([ours.rand_crop_params(image) for _ in range(draws)])
-    reference = np.array([
-        RandomResizedCrop.get_params(theirs, (0.08, 1.25), (3 / 4, 4 / 3))
-        for _ in range(draws)
-    ])  # top, left, height, width of both
+    reference = np.array(
+        [
+            RandomResizedCrop.get_params(theirs, (0.08, 1.25), (3 / 4, 4 / 3))
+            for _ in range(draws)
+        ]
+    )  # top, left, height, width of both
     share = crops[:, 2] * crops[:, 3] / (height * width)
     expected = reference[:, 2] * reference[:, 3] / (height * width)
     quantiles = np.linspace(0.05, 0.95, 19)

@@ -55,8 +55,9 @@ class Unit(nn.Module):
         y = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y)).relu()
         y = self.bn3(self.conv3(y))
-        return (y + (x if self.downsample is None else self.downsample(x))
-                ).relu()
+        return (
+            y + (x if self.downsample is None else self.downsample(x))
+        ).relu()
 
 
 class Block(nn.Module):
@@ -154,9 +155,7 @@ class DetectorC4(nn.Module):
         for index in range(3):
             layer = stage(index, 50, width, block, FrozenNorm, caffe=True)
             body.add_module(f'layer{index + 1}', layer)
-        head = child(
-            layer4=stage(3, 50, width, None, FrozenNorm, caffe=True)
-        )
+        head = child(layer4=stage(3, 50, width, None, FrozenNorm, caffe=True))
         self.backbone = child(body=body)
         channels = 16 * width
         anchors = nn.Module()

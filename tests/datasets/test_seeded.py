@@ -107,9 +107,7 @@ def test_begins_in_an_endless_sampler():
         sampler = InfiniteSampler(Draws(), shuffle=True, seed=5)
         batches = SeededBatchSampler(BatchSampler(sampler, 4, False), (1,))
         batches.start = skipped
-        return [
-            (list(x), x.seed) for x in islice(iter(batches), 12 - skipped)
-        ]
+        return [(list(x), x.seed) for x in islice(iter(batches), 12 - skipped)]
 
     assert batches_from(9) == batches_from(0)[9:]
 
@@ -137,8 +135,6 @@ def test_seeds_three_generators():
     found = []
     for seed in ((1, 2), (1, 2), (2, 1)):
         seed_everything(*seed)
-        found.append(
-            (random.random(), np.random.rand(), torch.rand(1).item())
-        )
+        found.append((random.random(), np.random.rand(), torch.rand(1).item()))
     assert found[0] == found[1]
     assert all(a != b for a, b in zip(found[0], found[2]))

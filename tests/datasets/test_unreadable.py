@@ -177,7 +177,7 @@ def frames(folder, modality):
         (folder / clip).mkdir()
         for number in range(1, 9):
             for axis in 'xy' if modality == 'Flow' else ' ':
-                fields = (axis, number)[modality == 'RGB':]
+                fields = (axis, number)[modality == 'RGB' :]
                 write_image(folder / clip / names[modality].format(*fields))
     (folder / 'list.txt').write_text('good 8 0\nbad 8 0\n')
     return build('mmaction', dict(

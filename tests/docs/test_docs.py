@@ -32,7 +32,7 @@ PAGES += ['configs/grids/README.md']
 # for these, only that what they name exists
 NOT_RUN = ['configs/README.md']
 PROSE = ('bibtex', 'text')
-CHECKED = ('yaml', )  # grids, by test_grid_of_a_page_is_one
+CHECKED = ('yaml',)  # grids, by test_grid_of_a_page_is_one
 REASONS = ('needs ', 'installs ', 'measures ')
 COPIED = ('cgnl_mm', 'configs', 'tools', 'requirements')
 
@@ -124,9 +124,7 @@ def test_commands_name_what_exists(page):
     for block in blocks(page):
         if block.language != 'bash':
             continue
-        subprocess.run(
-            ['bash', '-n'], input=block.text, text=True, check=True
-        )
+        subprocess.run(['bash', '-n'], input=block.text, text=True, check=True)
         text = block.text.replace('\\\n', ' ')
         for path in re.findall(r'\b(?:tools|configs)/[\w./]+', text):
             if not Path(path).stem.isupper():  # a placeholder

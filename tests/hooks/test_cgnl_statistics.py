@@ -132,8 +132,7 @@ def by_hand(model, accumulate=1):
                 'block/attention_positive': (factor > 0).sum().item() / 8,
                 'block/norm_weight': block.norm.weight.abs().mean().item(),
                 'block/output_ratio': (
-                    (out - maps).pow(2).sum().sqrt()
-                    / maps.pow(2).sum().sqrt()
+                    (out - maps).pow(2).sum().sqrt() / maps.pow(2).sum().sqrt()
                 ).item(),
             }
         label = torch.arange(start, start + BATCH) % 2
@@ -206,8 +205,9 @@ def test_training_is_the_same_bit_for_bit(tmp_path, accumulate):
         weights.append(model.state_dict())
     for key, value in weights[0].items():
         assert torch.equal(value, weights[1][key]), key
-    assert not torch.equal(weights[0]['block.phi.weight'],
-                           tiny().block.phi.weight)
+    assert not torch.equal(
+        weights[0]['block.phi.weight'], tiny().block.phi.weight
+    )
 
 
 def test_nothing_is_attached_between_two_records(tmp_path):
@@ -222,9 +222,7 @@ def test_nothing_is_attached_between_two_records(tmp_path):
 
 def test_accumulated_gradients_are_those_of_the_step(tmp_path):
     """Recorded in iteration 3, of the step that comes after iteration 4."""
-    _, logged = train(
-        tiny(), tmp_path, [CGNLStatisticsHook(3)], accumulate=4
-    )
+    _, logged = train(tiny(), tmp_path, [CGNLStatisticsHook(3)], accumulate=4)
     attention, gradients = by_hand(tiny(), accumulate=4)
     assert logged == {
         3: pytest.approx(attention[3], rel=2e-4),
@@ -256,8 +254,12 @@ def test_non_local_block_gets_all_but_the_attention(tmp_path, options):
     _, logged = train(model, tmp_path, [CGNLStatisticsHook(4)])
     assert set(logged[8]) == {
         f'block/{name}'
-        for name in ('norm_weight', 'output_ratio', 'gradient_share_phi',
-                     'gradient_share_g')
+        for name in (
+            'norm_weight',
+            'output_ratio',
+            'gradient_share_phi',
+            'gradient_share_g',
+        )
     }
     assert all(value > 0 for value in logged[8].values())
 

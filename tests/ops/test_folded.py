@@ -164,9 +164,7 @@ def test_any_number_of_axes_and_positions(series, shape):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize('norm', NORMS)
 @pytest.mark.parametrize('series', ['dot', 'dot by gram', 'exp', 'learnable'])
-def test_error_is_at_most_twice_the_chains(
-    series, norm, dtype, batch, poison
-):
+def test_error_is_at_most_twice_the_chains(series, norm, dtype, batch, poison):
     """flash-attention's rule, for the output and every gradient."""
     series, use_gram = series.split()[0], series.endswith('gram')
     if use_gram and dtype != torch.float32:
@@ -189,9 +187,7 @@ def test_error_is_at_most_twice_the_chains(
         )
     truth = results(chain, wide, exact, direction.double())
     plain = results(chain, tensors, settings, direction)
-    actual = results(
-        folded, tensors, settings, direction, use_gram=use_gram
-    )
+    actual = results(folded, tensors, settings, direction, use_gram=use_gram)
     # a few units in the last place, where the chain is nearly exact
     slack = 2e-6 if dtype == torch.float32 else torch.finfo(dtype).eps
     for name, value in truth.items():
@@ -268,9 +264,7 @@ def test_what_is_kept_for_the_backward_pass(recompute, options):
     With the Gram matrix theta, and without recomputation two small matrices a
     sample.
     """
-    tensors, settings = arguments(
-        'dot', 'GN', torch.float32, (2, C, 40, 40)
-    )
+    tensors, settings = arguments('dot', 'GN', torch.float32, (2, C, 40, 40))
     kept = {}
 
     def pack(tensor):

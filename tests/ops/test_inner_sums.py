@@ -51,7 +51,6 @@ def test_gram_is_as_near_to_float64_as_the_maps(offset):
     ways = MapSums(8, [1], True, passes), GramSums(8, keep=False)
     (truth,), _ = ways[0].forward(x.double(), phi.double(), g.double())
     errors = [
-        ((way.forward(x, phi, g)[0][0] - truth) / truth).norm()
-        for way in ways
+        ((way.forward(x, phi, g)[0][0] - truth) / truth).norm() for way in ways
     ]
     assert max(errors) < 1e-5 and errors[1] < 4 * errors[0]

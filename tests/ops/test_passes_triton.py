@@ -342,9 +342,7 @@ def test_precision_of_products(monkeypatch):
     single, brain, half = (torch.empty(0, dtype=d) for d in DTYPES.values())
     choose = triton_launch.precision_of
     for tf32, expected in ((False, 'ieee'), (True, 'tf32')):
-        monkeypatch.setattr(
-            triton_launch, 'tf32_allowed', partial(bool, tf32)
-        )
+        monkeypatch.setattr(triton_launch, 'tf32_allowed', partial(bool, tf32))
         assert choose(single, single) == expected
     assert choose(single, single, exact=True) == 'tf32x3'
     assert choose(brain, brain, exact=True) == 'tf32'  # nothing is lost

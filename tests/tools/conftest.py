@@ -63,7 +63,7 @@ def write_images(folder, per_class, seed):
         for index in range(per_class):
             image = rng.integers(0, 156, (32, 32, 3), dtype=np.uint8)
             bright = side if index % 2 else rng.integers(2)
-            image[:, bright * 16:bright * 16 + 16] += 100
+            image[:, bright * 16 : bright * 16 + 16] += 100
             Image.fromarray(image).save(folder / name / f'{index}.png')
 
 

@@ -61,9 +61,7 @@ class PrecisionHook(Hook):
     def after_train(self, runner):
         if get_rank() == 0:
             torch.save(
-                dict(
-                    losses=self.losses, types=self.types, grads=self.grads
-                ),
+                dict(losses=self.losses, types=self.types, grads=self.grads),
                 f'{runner.work_dir}/amp.pt',
             )
 

@@ -56,7 +56,9 @@ class RecordingHook(Hook):
                     if p.grad is not None  # FSDP: of another process
                 }
 
-        runner.optim_wrapper.optimizer.register_step_pre_hook(keep_first_gradients)
+        runner.optim_wrapper.optimizer.register_step_pre_hook(
+            keep_first_gradients
+        )
 
         self.record['start'] = weights(runner.model)
 

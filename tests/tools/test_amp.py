@@ -157,12 +157,15 @@ def test_first_gradients_are_those_of_float32(trained, name, tolerance):
 @pytest.mark.parametrize('name', ['float32', 'float16'])
 def test_overflow_is_named(tmp_path, run_tool, name):
     """One of float16; float32 has room for the same values."""
-    lines = LINES.format(
-        base=str(CONFIGS / 'r18_cgnl_digits.py'), data='', batch=330
-    ) + """
+    lines = (
+        LINES.format(
+            base=str(CONFIGS / 'r18_cgnl_digits.py'), data='', batch=330
+        )
+        + """
 custom_hooks = [
     dict(type='LargeValuesHook', at=2, group=3), dict(type='NumericsHook')]
 """
+    )
     if name == 'float16':
         lines += AMP.format(name=name)
     (tmp_path / 'run.py').write_text(lines)

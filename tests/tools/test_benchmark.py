@@ -334,7 +334,7 @@ def test_rounds_are_interleaved_and_errors_are_kept_apart(load):
     assert {name: len(values) for name, values in samples.items()} == dict(
         a=6, b=6
     )
-    rounds = log[3 * (timing.WARM_UP + 1) + 1:]
+    rounds = log[3 * (timing.WARM_UP + 1) + 1 :]
     assert sorted(rounds[:3]) == sorted(rounds[3:5] + ['late']) or (
         sorted(rounds[:3]) == ['a', 'b', 'late']
     )
@@ -429,16 +429,15 @@ def test_targets_take_the_worst_case(load):
     )
     saved = found['saved activations, to the per-group loop']
     assert (saved['worst'], saved['verdict']) == ('0.375 (a)', 'met')
-    assert (
-        found['forward, to the per-group loop']['verdict'] == 'not measured'
-    )
+    assert found['forward, to the per-group loop']['verdict'] == 'not measured'
 
 
 def test_scaling_varies_one_quantity(load):
     """From 49 to 100 k positions; all else stays what it is."""
     cases = load('_bench_forms').scaling_cases(quick=False)
-    assert [value for value, _ in cases['positions']][:: len(
-        cases['positions']) - 1] == [49, 100489]
+    assert [value for value, _ in cases['positions']][
+        :: len(cases['positions']) - 1
+    ] == [49, 100489]
     for varied, line in cases.items():
         for value, case in line:
             found = dict(

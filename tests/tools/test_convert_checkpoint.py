@@ -44,9 +44,7 @@ def save(path, kind='cgnl', legacy=True, **more):
         optimizer=sgd.state_dict(),
         **more,
     )
-    torch.save(
-        checkpoint, path, _use_new_zipfile_serialization=not legacy
-    )
+    torch.save(checkpoint, path, _use_new_zipfile_serialization=not legacy)
     return network
 
 
@@ -90,18 +88,22 @@ def test_there_and_back(tool, tmp_path, legacy):
     weight = ours['state_dict']['backbone.layer3.cgnl_4.norm.weight']
     assert torch.equal(weight, theirs.module.layer3[5].gn.weight)
 
-    out = tool('new/ours.pth', 'model_best.pth.tar', '--to', 'author',
-               '--force')
+    out = tool(
+        'new/ours.pth', 'model_best.pth.tar', '--to', 'author', '--force'
+    )
     assert "--dataset 'cub' --arch '50' --nl-type 'cgnl' --nl-nums 1" in out
     assert 'cgnlx' in out and 'groups=8' not in out
     back = torch.load('model_best.pth.tar', weights_only=True)
     assert back['epoch'] == 4 and back['best_prec1'] == 80.5
     expected = theirs.state_dict()
     assert list(back['state_dict']) == list(expected)
-    assert all(torch.equal(back['state_dict'][k], expected[k])
-               for k in expected)
+    assert all(
+        torch.equal(back['state_dict'][k], expected[k]) for k in expected
+    )
     assert {p.name for p in tmp_path.rglob('*')} == {
-        'new', 'ours.pth', 'model_best.pth.tar'
+        'new',
+        'ours.pth',
+        'model_best.pth.tar',
     }
 
 

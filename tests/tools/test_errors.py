@@ -62,7 +62,7 @@ def test_new_keys_in_cfg_options_are_noted(
         project / 'tiny.py',
         *('--resume', 'no.pth'),
         *('--cfg-options', 'train_cfg.max_epoch=1', 'val_cfg.fp16=False'),
-        'optim_wrapper.optimizer.lr=1'
+        'optim_wrapper.optimizer.lr=1',
     )
     # message_of has read the first output: once more, for the note
     module = load_tool('train')

@@ -117,9 +117,7 @@ def expected_sample(host, checkpoints, file):
     init_default_scope(host)
     pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
     if host == 'mmaction':
-        data = dict(
-            filename=str(file), label=0, start_index=0, modality='RGB'
-        )
+        data = dict(filename=str(file), label=0, start_index=0, modality='RGB')
     else:
         data = dict(img_path=str(file), img_id=0, sample_idx=0)
     collate = default_collate if host == 'mmpretrain' else pseudo_collate

@@ -185,7 +185,8 @@ MISUSES = {
         ['bad.py, line 35', 'KeyError', 'haed'],
     ),
     'plugins as a dict over the list of a base': (
-        ACTION + """
+        ACTION
+        + """
 model = dict(backbone=dict(plugins=dict(
     cfg=dict(type='CGNL3d'), after_blocks=((), (0,), (), ()))))""",
         ['bad.py', 'plugins is a list in the base', 'plugins=[dict(...)]'],
@@ -311,7 +312,8 @@ model = dict(backbone=dict(plugins=dict(
         ['label 1', 'num_classes=1'],
     ),
     'fewer classes than labels, in mmaction': (
-        ACTION + """
+        ACTION
+        + """
 model = dict(cls_head=dict(num_classes=1))
 data = dict(num_train=16, num_test=8)
 loader = dict(num_workers=0, persistent_workers=False, dataset=data)
@@ -368,9 +370,7 @@ def write(project, tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', MISUSES)
 def test_misuse(write, name, message_of):
     lines, parts = MISUSES[name]
-    message = message_of(
-        'train', write(lines)
-    )
+    message = message_of('train', write(lines))
     for part in parts:
         assert part in message
 
@@ -496,12 +496,16 @@ def test_resume_with_another_optimizer(write, weights, message_of):
 
 
 def warnings_of(done):
-    return [x for x in (done.stdout + done.stderr).splitlines()
-            if 'WARNING - load_from: ' in x]
+    return [
+        x
+        for x in (done.stdout + done.stderr).splitlines()
+        if 'WARNING - load_from: ' in x
+    ]
 
 
 def test_load_from_another_network(write, weights, run_tool, tmp_path):
     """Transfer learning: what is dropped is told, in one line."""
+
     def start(lines):
         name = write(f'{lines}\nload_from = {str(weights)!r}')
         options = ('--cfg-options', 'train_cfg.max_epochs=1')

@@ -18,9 +18,7 @@ def rows(text):
 
 
 def test_every_transform_and_part_has_a_row(run_tool, tmp_path):
-    done = run_tool(
-        'profile_training.py', CONFIG, *SMALL, *CLIP, cwd=tmp_path
-    )
+    done = run_tool('profile_training.py', CONFIG, *SMALL, *CLIP, cwd=tmp_path)
     out = done.stdout
     found = rows(out)
     assert list(found)[:2] == ['VideoInit', 'SampleFrames']

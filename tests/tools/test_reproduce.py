@@ -125,9 +125,7 @@ def test_csv_holds_what_was_logged(reproduced):
         assert len(logged) == 4
         assert float(row[f'{METRIC} last']) == logged[-1]
         assert float(row[f'{METRIC} best']) == max(logged)
-        assert (
-            int(row[f'{METRIC} best_step']) == logged.index(max(logged)) + 1
-        )
+        assert int(row[f'{METRIC} best_step']) == logged.index(max(logged)) + 1
         assert row['state'] == 'finished' and row['sessions'] == '1'
         assert float(row['memory_mb']) > 100  # torch alone is larger
     share = [
@@ -179,8 +177,7 @@ def test_table_holds_mean_deviation_and_paired_difference(reproduced):
         column = header.index(f'{METRIC} (%), {which}')
         for cell in lines:
             values[cell] = [
-                float(rows[cell, seed][f'{METRIC} {which}'])
-                for seed in (0, 1)
+                float(rows[cell, seed][f'{METRIC} {which}']) for seed in (0, 1)
             ]
             first, second = values[cell]
             assert lines[cell][column] == (
@@ -264,6 +261,7 @@ def test_failed_cell_is_survived_and_redo_keeps_the_old(
     copy, project, run_tool
 ):
     """The first run fails; the second replaces one of an older config."""
+
     def change(grid):
         grid['cells'] = {
             # labels 0 and 1 do not fit
@@ -298,6 +296,7 @@ def test_failed_cell_is_survived_and_redo_keeps_the_old(
 
 def test_interrupted_run_goes_on(project, run_tool):
     """Ctrl-C ends the training, which then goes on from its checkpoint."""
+
     def change(grid):
         grid['seeds'] = [0]
         grid['options']['train_cfg.max_epochs'] = 12
@@ -339,6 +338,7 @@ def test_interrupted_run_goes_on(project, run_tool):
 
 def test_two_tools_share_a_grid(project, run_tool):
     """Each run is trained once, and the last report has all of them."""
+
     def change(grid):
         grid['seeds'] = [0]
         grid['options']['train_cfg.max_epochs'] = 2
@@ -363,6 +363,7 @@ def test_report_of_a_grid_that_asks_for_something_else(
     copy, project, run_tool
 ):
     """What the log has needs no training."""
+
     def change(grid):
         grid['metrics'] = ['accuracy/top2']
         grid['scalars'] = ['loss']

@@ -58,9 +58,12 @@ param_scheduler = dict(
 default_hooks['checkpoint'].update(by_epoch=False, interval=4)
 log_processor = dict(by_epoch=False)
 """
-ENDLESS = ITERATIONS + """
+ENDLESS = (
+    ITERATIONS
+    + """
 train_dataloader['sampler']['type'] = 'InfiniteSampler'
 """
+)
 # an overflow in each of the first iterations, then a scale that grows
 FLOAT16 = """
 custom_imports['imports'].append('cpu_amp')
@@ -89,9 +92,7 @@ def write_config(project, folder, loop, name='run', extra=''):
     (folder / f'{name}.py').write_text(base + text + lines + extra)
 
 
-def start(
-    folder, *args, tool='train.py', start_new_session=False, **env
-):
+def start(folder, *args, tool='train.py', start_new_session=False, **env):
     program = 'bash' if tool.endswith('.sh') else sys.executable
     return subprocess.Popen(
         [program, ROOT / 'tools' / tool, *map(str, args)],
@@ -147,9 +148,9 @@ def assert_same_run(one, other):
     hubs = [run['message_hub'] for run in (first, second)]
     for key in ('train/loss', 'train/lr', 'val/accuracy/top1'):
         scalars = [hub['log_scalars'][key] for hub in hubs]
-        assert [
-            list(x._log_history) for x in scalars[:1]
-        ] == [list(x._log_history) for x in scalars[1:]], key
+        assert [list(x._log_history) for x in scalars[:1]] == [
+            list(x._log_history) for x in scalars[1:]
+        ], key
     assert (
         hubs[0]['runtime_info']['best_score']
         == hubs[1]['runtime_info']['best_score']
@@ -345,7 +346,7 @@ def test_full_disk_leaves_the_previous_checkpoint(project, tmp_path):
     )
     said = train(tmp_path, 'run.py', status=2)
     run = tmp_path / 'work_dirs/run'
-    error = said[said.index('error: '):]
+    error = said[said.index('error: ') :]
     assert re.match(
         r'error: .*epoch_3.pth could not be written: File too large .*'
         r'Earlier files are as they were.*--resume',
@@ -375,7 +376,7 @@ def test_really_full_disk(project, tmp_path):
             extra="default_hooks['checkpoint'].update(max_keep_ckpts=-1)\n"
             "model['backbone']['base_channels'] = 24\n"
             "model['backbone']['stem_channels'] = 24\n"
-            "model['head']['in_channels'] = 192\n"
+            "model['head']['in_channels'] = 192\n",
         )
         work = ('--work-dir', disk / 'run')
         said = train(tmp_path, 'run.py', *work, status=2)
@@ -484,7 +485,7 @@ def test_sigterm_to_a_launcher_saves_on_all_ranks(project, tmp_path, to):
     extra = 'train_cfg.update(max_epochs=1000)\nval_cfg = None\n' + (
         'val_dataloader = val_evaluator = None\n'
         "default_hooks['checkpoint'].update(save_best=None)\n"
-        "param_scheduler.update(total_steps=1000)\n"
+        'param_scheduler.update(total_steps=1000)\n'
     )
     write_config(project, tmp_path, 'epochs', extra=extra)
     process = start(

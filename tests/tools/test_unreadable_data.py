@@ -56,7 +56,7 @@ def test_training_goes_on_and_reports_each_file_once(run_tool, broken):
 
 def test_too_many_end_it_in_one_line(run_tool, broken):
     said = train(run_tool, broken, 0.05, status=2)
-    error = said[said.index('error: '):]
+    error = said[said.index('error: ') :]
     assert re.match(
         r'error: \d of 24 training samples cannot be read, more than 5.00%: '
         r'see \S*unreadable_0.txt.*raise `limit`',
@@ -161,7 +161,7 @@ def test_training_with_a_decoder_that_crashes_says_where_to_look(
         'train_dataloader.num_workers=1', cwd=project, status=2,
         extra=dict(PYTHONPATH=str(tmp_path)),
     )  # fmt: skip
-    error = done.stderr[done.stderr.index('error: '):]
+    error = done.stderr[done.stderr.index('error: ') :]
     assert re.match(
         'error: a process of the data loader (is killed by signal: '
         r'Segmentation fault|exited unexpectedly)\. Either memory', error,
@@ -252,9 +252,7 @@ def test_check_finds_what_opencv_does_not_read(run_tool, broken):
     )
     with (broken / 'tiny.py').open('a') as config:
         config.write("pipeline[0]['imdecode_backend'] = 'pillow'\n")
-    done = run_tool(
-        'data/check.py', 'tiny.py', '--splits', 'val', cwd=broken
-    )
+    done = run_tool('data/check.py', 'tiny.py', '--splits', 'val', cwd=broken)
     assert 'val: 24 files, 0 broken\n' in done.stdout
 
 

@@ -144,8 +144,9 @@ def test_dot_product_has_one_factor():
 @pytest.mark.parametrize(
     'mode', ['embedded_gaussian', 'dot_product', 'gaussian', 'concatenation']
 )
-@pytest.mark.parametrize('kind, size', [(NonLocal2d, (4, 6)),
-                                        (NonLocal3d, (2, 4, 6))])
+@pytest.mark.parametrize(
+    'kind, size', [(NonLocal2d, (4, 6)), (NonLocal3d, (2, 4, 6))]
+)
 @torch.no_grad()
 def test_map_of_a_non_local_block_is_its_pairwise_weight(
     kind, size, mode, sub_sample, monkeypatch
@@ -180,9 +181,7 @@ def test_map_under_autocast_is_that_of_the_block():
     assert half.dtype == torch.float32
     looking = theta.float().view(2, 2, 3, 6)[..., 3].mean(-1)
     looked = phi.float().view(2, 2, 3, 6).sum(2)
-    torch.testing.assert_close(
-        half.flatten(2), looking.unsqueeze(-1) * looked
-    )
+    torch.testing.assert_close(half.flatten(2), looking.unsqueeze(-1) * looked)
 
 
 @pytest.mark.parametrize('position', [(3, 0), (0, -1), (0,), (0, 0, 0)])
