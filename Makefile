@@ -43,6 +43,7 @@ test: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going docs docs/_build
