@@ -30,6 +30,7 @@ EXTRAS['test'] = [
     # a host without an adapter here; it imports ftfy and regex, which only
     # this extra of it declares
     'mmsegmentation[multimodal]>=1.2.2,<1.3',
+    'allpairspy>=2.5',
     'hypothesis>=6.100',
     'pytest>=7.4',
     'pytest-xdist>=3.3',

@@ -84,8 +84,8 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def run_tool():
-    """Start a tool as a user does.
+def run_tool(warm):
+    """Run a tool in a warm process.
 
     ``run_tool('train.py', 'tiny.py', cwd=..., python=..., status=0,
     extra=None)`` (variables of the environment)
@@ -93,7 +93,7 @@ def run_tool():
     checked.
     """
 
-    def start(tool, *args, cwd, python=sys.executable, status=0, extra=None):
+    def start(tool, *args, cwd, python=warm, status=0, extra=None):
         command = [python, ROOT / 'tools' / tool]
         if tool.endswith('.sh'):
             command = ['bash', ROOT / 'tools' / tool]

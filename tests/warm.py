@@ -1,0 +1,283 @@
+"""A process that has imported everything and forks the tests' programs.
+
+    python warm.py serve SOCKET MODULE...     import the modules, then fork
+    python -IS warm.py run SOCKET ARGS...     as `python ARGS...`, forked
+
+A test starts the second form in place of an interpreter: a tool then runs in
+a fork of the first one, which saves the seconds that its imports take.
+Working directory, environment, standard streams, signals and the exit status
+are those of the second process; when it dies, the fork is killed. The first
+one ends when the tests that hold a lease on it are gone.
+
+The forks know ``-c``, ``-m`` and scripts. Options of the interpreter but
+``-u`` are refused, and PYTHON* variables but PYTHONPATH have no effect: a
+test of those starts an interpreter (``pytest.mark.starts``).
+"""
+
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import struct
+import sys
+import time
+
+LENGTH = struct.Struct('!i')
+FORWARDED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+IDLE = 20  # seconds without a lease or a fork, after which the server ends
+
+
+def receive(connection, size):
+    data = b''
+    while len(data) < size:
+        part = connection.recv(size - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return data
+
+
+def connect(path):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    return connection
+
+
+def run(path, argv):
+    """Let the server fork a program; pass on its signals and its status."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    is_leader = os.getsid(0) == os.getpid()
+    request = json.dumps(
+        dict(argv=argv, cwd=os.getcwd(), env=dict(os.environ))
+    ).encode()
+    connection = connect(path)
+    socket.send_fds(connection, [LENGTH.pack(len(request))], [0, 1, 2])
+    connection.sendall(request)
+    (pid,) = LENGTH.unpack(receive(connection, LENGTH.size))
+    # a signal to the group of a session's leader is one to the fork's group
+    send = os.killpg if is_leader else os.kill
+    for number in FORWARDED:
+        signal.signal(number, lambda number, frame: send(pid, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    (status,) = LENGTH.unpack(receive(connection, LENGTH.size))
+    if status >= 0:
+        os._exit(status)
+    if -status in FORWARDED:
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+
+
+class Server:
+    """Forks on request until nobody holds a lease any more."""
+
+    def __init__(self, path):
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(path)
+        self.listening.listen(64)
+        self.forks = {}  # pid: connection
+        self.leases = set()
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.listening, selectors.EVENT_READ)
+        wake, self.woken = os.pipe()
+        for end in (wake, self.woken):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(self.woken)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.wake = wake
+        self.selector.register(wake, selectors.EVENT_READ)
+
+    def serve(self):
+        """Return the request of a fork, in the fork; None at the end."""
+        end = time.monotonic() + IDLE
+        while self.leases or self.forks or time.monotonic() < end:
+            for key, _ in self.selector.select(timeout=1):
+                if key.fileobj is self.listening:
+                    request = self.accept()
+                    if request:
+                        return request
+                elif key.fileobj == self.wake:
+                    os.read(self.wake, 4096)
+                    self.reap()
+                else:
+                    self.hang_up(key.fileobj)
+            if self.leases or self.forks:
+                end = time.monotonic() + IDLE
+        return None
+
+    def accept(self):
+        connection, _ = self.listening.accept()
+        data, descriptors, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
+        if not descriptors:  # a lease: it is open as long as it is held
+            self.leases.add(connection)
+            self.selector.register(connection, selectors.EVENT_READ)
+            return None
+        request = json.loads(receive(connection, LENGTH.unpack(data)[0]))
+        pid = os.fork()
+        if not pid:
+            self.leave(connection)
+            request['descriptors'] = descriptors
+            return request
+        for descriptor in descriptors:
+            os.close(descriptor)
+        connection.sendall(LENGTH.pack(pid))
+        self.forks[pid] = connection
+        self.selector.register(connection, selectors.EVENT_READ)
+        return None
+
+    def leave(self, connection):
+        """In a fork: forget what is the server's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.selector.close()
+        os.close(self.wake)
+        os.close(self.woken)
+        for other in (self.listening, connection, *self.leases):
+            other.close()
+        for other in self.forks.values():
+            other.close()
+
+    def reap(self):
+        for pid in list(self.forks):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                connection = self.forks.pop(pid)
+                code = os.waitstatus_to_exitcode(status)
+                try:
+                    connection.sendall(LENGTH.pack(code))
+                except BrokenPipeError:
+                    pass  # nobody waits for it any more
+                self.close(connection)
+
+    def hang_up(self, connection):
+        """A lease was given back, or the process before a fork is gone."""
+        for pid, other in self.forks.items():
+            if other is connection:
+                os.kill(pid, signal.SIGKILL)
+                self.selector.unregister(connection)
+                return
+        self.leases.discard(connection)
+        self.close(connection)
+
+    def close(self, connection):
+        if connection in self.selector.get_map():
+            self.selector.unregister(connection)
+        connection.close()
+
+
+def become(request):
+    """Turn this fork into the process that asked for it."""
+    import random
+
+    import numpy as np
+
+    os.setsid()
+    for number, descriptor in enumerate(request['descriptors']):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(request['cwd'])
+    os.environ.clear()
+    os.environ.update(request['env'])
+    random.seed()
+    np.random.seed()
+    # in place of the folder of this file and the server's PYTHONPATH
+    sys.path[:2] = filter(None, os.environ.get('PYTHONPATH', '').split(':'))
+
+
+def execute(argv):
+    """As the interpreter does it: a script, ``-c CODE`` or ``-m MODULE``."""
+    import runpy
+    import types
+
+    while argv[0] == '-u':
+        argv = argv[1:]
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(write_through=True)
+    if argv[0] == '-c':
+        sys.argv = ['-c', *argv[2:]]
+        sys.path.insert(0, '')
+        main = types.ModuleType('__main__')
+        sys.modules['__main__'] = main
+        exec(compile(argv[1], '<string>', 'exec'), main.__dict__)
+    elif argv[0] == '-m':
+        sys.argv = argv[1:]
+        sys.path.insert(0, os.getcwd())
+        runpy.run_module(argv[1], run_name='__main__', alter_sys=True)
+    elif argv[0].startswith('-'):
+        raise SystemExit(f'warm.py: {argv[0]} needs a real interpreter')
+    else:
+        sys.argv = argv
+        sys.path.insert(0, os.path.dirname(os.path.abspath(argv[0])))
+        runpy.run_path(argv[0], run_name='__main__')
+
+
+def finish(run_main):
+    """Call it and end the process as the interpreter would."""
+    import atexit
+    import threading
+
+    status = 0
+    try:
+        run_main()
+    except SystemExit as end:
+        status = end.code
+        if status is None:
+            status = 0
+        elif not isinstance(status, int):
+            print(status, file=sys.stderr)
+            status = 1
+    except KeyboardInterrupt:
+        sys.excepthook(*sys.exc_info())
+        status = -signal.SIGINT
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (BrokenPipeError, ValueError):
+            pass
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status & 0xFF)
+
+
+def serve(path, modules):
+    import gc
+    import importlib
+
+    server = Server(path + '.new')
+    for name in modules:
+        importlib.import_module(name)
+    threads = len(os.listdir('/proc/self/task'))
+    if threads > 1:
+        raise SystemExit(f'{threads} threads, of which a fork would keep one')
+    gc.collect()
+    gc.freeze()  # the forks share these pages
+    os.rename(path + '.new', path)  # now it answers
+    request = server.serve()
+    if request is None:
+        shutil.rmtree(os.path.dirname(path))
+        return
+    # what this process starts is forked, too
+    sys.executable = os.path.join(os.path.dirname(path), 'python')
+    become(request)
+    finish(lambda: execute(request['argv']))
+
+
+if __name__ == '__main__':
+    command, path, *rest = sys.argv[1:]
+    if command == 'run':
+        run(path, rest)
+    serve(path, rest)
