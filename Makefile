@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | clean | help; see README.md
+# make demo | test | test-all | lint | docs | clean | help; see README.md
 #
 # PYTHON  interpreter that creates the environment     make PYTHON=python3.12
 # VENV    the environment, created when absent         make VENV=$VIRTUAL_ENV
@@ -21,15 +21,16 @@ KEY := $(shell (pwd; cat setup.py requirements/constraints.txt) | cksum \
 	| cut -d' ' -f1)
 STAMP := $(VENV)/.cgnl_mm-$(KEY)
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test test-all lint docs clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo   train I3D with a CGNL block on generated videos'
-	@echo 'make test   run the test suite'
-	@echo 'make lint   run ruff'
-	@echo 'make docs   build the documentation in docs/_build'
-	@echo 'make clean  remove work_dirs and caches (data and $(VENV) stay)'
+	@echo 'make demo      train I3D with a CGNL block on generated videos'
+	@echo 'make test      run the fast tests'
+	@echo 'make test-all  run all tests, as every night'
+	@echo 'make lint      run ruff'
+	@echo 'make docs      build the documentation in docs/_build'
+	@echo 'make clean     remove work_dirs and caches (data and $(VENV) stay)'
 	@echo 'All but clean first install the tested versions into $(VENV);'
 	@echo 'options: PYTHON=python3.11 VENV=.venv JOBS=2'
 
@@ -40,6 +41,9 @@ demo: $(STAMP)
 # one thread per process: two processes share the work better than threads
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+test-all:
+	$(MAKE) test ARGS='--all $(ARGS)'
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
