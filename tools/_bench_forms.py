@@ -170,7 +170,7 @@ def block_forms(
         if backend == 'gram' and dtype != 'float32':
             continue
         forms.append(_ours(backend))
-        if backend not in ('reference', 'autotune'):
+        if backend != 'reference':
             forms.append(_ours(backend, recompute=True))
     forms.append(Form(LOOP, PerGroupLoop, is_cgnl=True))
     if compiled:

@@ -17,7 +17,6 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from ..ops import KERNELS, cgnl_attention, taylor_coefficients
 from ..ops.dispatch import BACKENDS, choose
 from ..ops.versions import TORCH, is_compiling
-from .autotune import fastest
 from .folding import obstacle, run_folded
 from .norm import build_norm
 from .precision import in_float32
@@ -79,9 +78,7 @@ class _CGNLNd(BaseModule):
             (all in few passes; ``cgnl_mm/ops/folded.py``), 'gram' (the same,
             the dot product's sums from the Gram matrix of x;
             ``cgnl_mm/ops/inner_sums.py``), 'triton' (as Triton kernels, for
-            CUDA), 'auto' (what the measurements speak for) or 'autotune'
-            (what is the fastest for such an input on this machine, measured
-            at the first one; ``cgnl_mm/blocks/autotune.py``). The results are
+            CUDA) or 'auto' (what the measurements speak for). The results are
             the same to rounding; derivatives of derivatives (a gradient
             penalty) need 'reference'. Defaults to 'auto'.
         recompute (bool): Whether the folded paths compute theta, phi and g
@@ -240,25 +237,11 @@ class _CGNLNd(BaseModule):
             x,
             inner,
             self.recompute,
-            lambda paths: fastest(self, x, paths),
         )
-        return self.run_path(x, path)
-
-    def run_path(self, x: Tensor, path: str) -> Tensor:
-        """Compute the block on a path that serves it.
-
-        Args:
-            x (Tensor): As in :meth:`forward`.
-            path (str): 'reference', 'folded', 'gram' or 'triton'.
-
-        Returns:
-            Tensor: Same shape and dtype.
-        """
         scale = 1.0
         if self.use_scale:
             # prod, not numel: traced or exported, it stays a function of size
-            size = self.inter_channels // self.groups
-            scale = (size * math.prod(x.shape[2:])) ** -0.5
+            scale = (inner * math.prod(x.shape[2:])) ** -0.5
         if path != 'reference':
             return run_folded(self, x, scale, path)
         theta = self.theta(x)

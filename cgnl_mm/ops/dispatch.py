@@ -4,10 +4,9 @@ Chosen by the measurements of docs/performance.md, which
 ``tools/benchmark.py`` repeats; ``backend=`` of a block forces one.
 """
 
-import functools
 import logging
 import math
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from .inner_sums import GramSums
 from .versions import is_compiling
 
 PATHS = ('reference', 'folded', 'gram', 'triton')
-BACKENDS = ('auto', 'autotune', *PATHS)
+BACKENDS = ('auto', *PATHS)
 # Measured on CPUs. The folded path keeps half as much for the backward pass
 # in no more time, from so many positions on, unless its covariances are large.
 FOLDED_POSITIONS, FOLDED_INNER = 512, 64
@@ -34,7 +33,6 @@ def choose(
     x: Tensor,
     inner: int,
     recompute: bool = False,
-    measure: Optional[Callable[[List[str]], Tuple[str, str]]] = None,
 ) -> str:
     """Choose the path of one call.
 
@@ -44,8 +42,6 @@ def choose(
         x (Tensor): The block's input.
         inner (int): Inner channels of a group, C' / G.
         recompute (bool): Whether memory goes before time. Defaults to False.
-        measure (Callable, optional): Says which of the paths that serve, that
-            of 'auto' first, is the fastest, and why; for 'autotune'.
 
     Returns:
         str: 'reference', 'folded', 'gram' or 'triton'.
@@ -57,20 +53,11 @@ def choose(
         # the compiler fuses the reference; exporters know its operators
         return 'reference'
 
-    @functools.lru_cache(None)
     def find(path: str) -> Optional[str]:
         return find_obstacle(path) or _obstacle(path, x, inner)
 
-    if backend in ('auto', 'autotune'):
+    if backend == 'auto':
         path, reason = _choose_auto(find, x, inner, recompute)
-        if backend == 'autotune':
-            others = [
-                other
-                for other in PATHS
-                if other != path and _serves(other, find, x, recompute)
-            ]
-            path, reason = measure([path, *others])
-            reason = f"backend='autotune', {reason}"
     else:
         path, reason = backend, f"backend='{backend}'"
         obstacle = None if backend == 'reference' else find(backend)
@@ -79,7 +66,7 @@ def choose(
                 f"backend='{backend}' does not serve: {obstacle}; use 'auto' "
                 "or 'reference'"
             )
-    say_once(logging.INFO, f'CGNL runs its {path} path: {reason}')
+    _say_once(f'CGNL runs its {path} path: {reason}')
     return path
 
 
@@ -109,21 +96,6 @@ def _choose_auto(find, x, inner, recompute) -> Tuple[str, str]:
     return 'folded', f'{FOLDED_POSITIONS} positions or more'
 
 
-def _serves(path, find, x, recompute) -> bool:
-    """Whether a path can be measured against that of 'auto'."""
-    if path == 'reference':
-        # it keeps its maps
-        return not (recompute and torch.is_grad_enabled())
-    if path == 'triton' and not x.is_cuda:
-        return False
-    return not find(path)
-
-
-def is_capturing(x: Tensor) -> bool:
-    """Whether a CUDA graph records what is done with a tensor."""
-    return x.is_cuda and torch.cuda.is_current_stream_capturing()
-
-
 def _obstacle(path: str, x: Tensor, inner: int) -> Optional[str]:
     """Say why a path does not serve an input; None if it does."""
     if (
@@ -142,8 +114,7 @@ def _obstacle(path: str, x: Tensor, inner: int) -> Optional[str]:
     return GramSums.obstacle(x) if path == 'gram' else None
 
 
-def say_once(level: int, text: str, topic: Optional[str] = None) -> None:
-    """Log a text, or of all those on a topic the first."""
-    if (topic or text) not in _said:
-        _said.add(topic or text)
-        _logger.log(level, text)
+def _say_once(text: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        _logger.info(text)
