@@ -277,14 +277,6 @@ def no_default_scope():
     DefaultScope._instance_dict.clear()
 
 
-@pytest.fixture(scope='module')
-def interpreted(request, tmp_path_factory):
-    """What the cases of this file came to in Triton's interpreter."""
-    from triton_runs import interpret
-
-    return interpret(request.path, tmp_path_factory.mktemp('triton'))
-
-
 @pytest.fixture
 def poison():
     """Fill ``torch.empty`` and its kin with NaN (integers: the maximum).

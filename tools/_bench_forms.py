@@ -165,8 +165,6 @@ def block_forms(
     """
     forms = []
     for backend in BACKENDS:
-        if backend == 'triton' and device == 'cpu':
-            continue
         if backend == 'gram' and dtype != 'float32':
             continue
         forms.append(_ours(backend))

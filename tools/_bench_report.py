@@ -73,8 +73,8 @@ def environment(device: str, options: str) -> dict[str, str]:
         'Python': platform.python_version(),
         'torch': torch.__version__,
     }
-    for name in ('triton', 'mmcv', 'mmcv-lite', 'mmengine', 'mmpretrain',
-                 'mmaction2', 'mmdet'):  # fmt: skip
+    for name in ('mmcv', 'mmcv-lite', 'mmengine', 'mmpretrain', 'mmaction2',
+                 'mmdet'):  # fmt: skip
         try:
             facts[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -77,10 +77,10 @@ class _CGNLNd(BaseModule):
         backend (str): 'reference' (the operator, then the layers), 'folded'
             (all in few passes; ``cgnl_mm/ops/folded.py``), 'gram' (the same,
             the dot product's sums from the Gram matrix of x;
-            ``cgnl_mm/ops/inner_sums.py``), 'triton' (as Triton kernels, for
-            CUDA) or 'auto' (what the measurements speak for). The results are
-            the same to rounding; derivatives of derivatives (a gradient
-            penalty) need 'reference'. Defaults to 'auto'.
+            ``cgnl_mm/ops/inner_sums.py``) or 'auto' (what the measurements
+            speak for). The results are the same to rounding; derivatives of
+            derivatives (a gradient penalty) need 'reference'.
+            Defaults to 'auto'.
         recompute (bool): Whether the folded paths compute theta, phi and g
             again in the backward pass instead of keeping them: less memory,
             more time. Nothing where the block takes its reference path, as

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from ..ops import passes
 from ..ops.folded import folded_block
 from ..ops.folded_norm import FoldedNorm
+from ..ops.passes import wide
 from ..ops.versions import autocast_dtype
 
 LAYERS = ('theta', 'phi', 'g', 'conv_out')
@@ -29,7 +29,7 @@ def obstacle(block: nn.Module, x: Tensor, path: str) -> Optional[str]:
     Args:
         block (Module): A CGNL block.
         x (Tensor): Its input.
-        path (str): 'folded', 'gram' or 'triton'.
+        path (str): 'folded' or 'gram'.
     """
     if path == 'gram' and block.mode != 'dot_product':
         return f'the Gram matrix knows no {block.mode!r}'
@@ -88,14 +88,11 @@ def run_folded(
         block (Module): A CGNL block without an :func:`obstacle`.
         x (Tensor): (B, C, \\*spatial).
         scale (float): Factor of the inner products.
-        path (str): 'folded', 'gram' or 'triton'. Defaults to 'folded'.
+        path (str): 'folded' or 'gram'. Defaults to 'folded'.
 
     Returns:
         Tensor: Same shape and dtype.
     """
-    kernels = passes
-    if path == 'triton':
-        from ..ops import passes_triton as kernels  # imports triton
     device = x.device.type
     layers = [getattr(block, name, None) for name in LAYERS]
     weights = [None if a is None else a.weight.flatten(1) for a in layers]
@@ -120,7 +117,6 @@ def run_folded(
             scale,
             block.recompute,
             path == 'gram',
-            kernels,
         )
     if isinstance(block.norm, _BatchNorm) and norm.over_batch:
         _update(block.norm, mean.flatten(), var.flatten(), x)
@@ -140,7 +136,7 @@ def _folded_norm(norm: nn.Module, x: Tensor) -> Optional[FoldedNorm]:
     if norm.training or norm.running_mean is None:
         _require_several(x.numel() // channels, norm, x)
         return FoldedNorm(channels, norm.eps, over_batch=True)
-    mean, var = passes.wide(norm.running_mean), passes.wide(norm.running_var)
+    mean, var = wide(norm.running_mean), wide(norm.running_var)
     return FoldedNorm(channels, norm.eps, mean=mean, var=var)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from .inner_sums import GramSums
 from .versions import is_compiling
 
-PATHS = ('reference', 'folded', 'gram', 'triton')
+PATHS = ('reference', 'folded', 'gram')
 BACKENDS = ('auto', *PATHS)
 # Measured on CPUs. The folded path keeps half as much for the backward pass
 # in no more time, from so many positions on, unless its covariances are large.
@@ -44,7 +44,7 @@ def choose(
         recompute (bool): Whether memory goes before time. Defaults to False.
 
     Returns:
-        str: 'reference', 'folded', 'gram' or 'triton'.
+        str: 'reference', 'folded' or 'gram'.
 
     Raises:
         RuntimeError: If a path is forced, but cannot be taken.
@@ -54,7 +54,7 @@ def choose(
         return 'reference'
 
     def find(path: str) -> Optional[str]:
-        return find_obstacle(path) or _obstacle(path, x, inner)
+        return find_obstacle(path) or _obstacle(path, x)
 
     if backend == 'auto':
         path, reason = _choose_auto(find, x, inner, recompute)
@@ -96,7 +96,7 @@ def _choose_auto(find, x, inner, recompute) -> Tuple[str, str]:
     return 'folded', f'{FOLDED_POSITIONS} positions or more'
 
 
-def _obstacle(path: str, x: Tensor, inner: int) -> Optional[str]:
+def _obstacle(path: str, x: Tensor) -> Optional[str]:
     """Say why a path does not serve an input; None if it does."""
     if (
         torch._C._are_functorch_transforms_active()
@@ -107,10 +107,6 @@ def _obstacle(path: str, x: Tensor, inner: int) -> Optional[str]:
         return 'a meta tensor'
     if not x.numel():
         return 'an empty input'
-    if path == 'triton':
-        from . import passes_triton  # imports triton
-
-        return passes_triton.supported(x, inner)
     return GramSums.obstacle(x) if path == 'gram' else None
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import passes
 from .folded_attention import Attention
-from .folded_norm import FoldedNorm
+from .folded_norm import Fold, FoldedNorm
 from .inner_sums import GramSums, MapSums, add_product, to_groups
 from .taylor import split_powers
 
@@ -34,7 +34,6 @@ def folded_block(
     scale: float = 1.0,
     recompute: bool = False,
     use_gram: bool = False,
-    kernels=passes,
 ) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
     r"""x + norm(W_z y), y the compact generalized non-local operator.
 
@@ -56,8 +55,6 @@ def folded_block(
             backward pass instead of keeping them. Defaults to False.
         use_gram (bool): Whether to take <phi, g> from the Gram matrix of x,
             without phi and g (``inner_sums.py``). Defaults to False.
-        kernels (module): The passes over feature maps.
-            Defaults to ``passes``, in PyTorch.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: Output like x; mean and biased variance
@@ -82,7 +79,7 @@ def folded_block(
         ]
         attention = Attention(terms, groups, scale)
         if not use_gram:
-            source = MapSums(groups, attention.powers, recompute, kernels)
+            source = MapSums(groups, attention.powers, recompute)
         elif attention.is_dot:
             source = GramSums(
                 groups,
@@ -98,7 +95,7 @@ def folded_block(
     tensor = coefficients if isinstance(coefficients, Tensor) else None
     out, mean, var = _Folded.apply(
         x.reshape(shape), theta, phi, g, z, weight, bias, tensor,
-        norm, attention, source, groups, recompute, kernels,
+        norm, attention, source, groups, recompute,
     )  # fmt: skip
     return out.view(x.shape), mean, var
 
@@ -109,29 +106,26 @@ class _Folded(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx, x, theta, phi, g, z, weight, bias, coefficients,
-        norm, attention, source, groups, recompute, kernels,
+        norm, attention, source, groups, recompute,
     ):  # fmt: skip
-        theta_map = _project(x, theta, groups, kernels)
+        theta_map = _project(x, theta, groups)
         sums, held, y, factor = [], [], theta_map, None
         if attention:
             sums, held = source.forward(x, phi, g)
             y, factor = attention.attend(theta_map, sums)
-        mean, cov = kernels.statistics(y)
-        matrix, shift, norm_mean, norm_var, kept = kernels.fold(
-            factor, mean, cov, z, weight, bias, norm, groups
-        )
-        out = kernels.apply(x, shift, matrix, y)
+        mean, cov = passes.statistics(y)
+        fold = Fold(factor, mean, cov, z, weight, bias, norm, groups)
+        out = passes.apply(x, fold.shift, fold.matrix, y)
         ctx.save_for_backward(
             x, theta, phi, g, z, weight, bias, coefficients, mean, cov,
             None if recompute else theta_map, norm.mean, norm.var, *sums,
-            *held, *kept,
+            *held,
         )  # fmt: skip
-        ctx.settings = attention, source, norm, groups, kernels
-        ctx.counts = len(sums), len(kept)
+        ctx.settings = attention, source, norm, groups, len(sums)
         if norm.mean is not None:
             return out, None, None
-        ctx.mark_non_differentiable(norm_mean, norm_var)
-        return out, norm_mean, norm_var
+        ctx.mark_non_differentiable(fold.m, fold.v)
+        return out, fold.m, fold.v
 
     @staticmethod
     def backward(ctx, d, *_):
@@ -145,27 +139,25 @@ class _Folded(torch.autograd.Function):
 
 def _gradients(ctx, d: Tensor) -> tuple:
     """One for each argument of :meth:`_Folded.forward`."""
-    attention, source, norm, groups, kernels = ctx.settings
+    attention, source, norm, groups, num_sums = ctx.settings
     (
         x, theta, phi, g, z, weight, bias, coefficients, mean, cov,
         theta_map, _, _, *rest,  # those of the norm: checked for changes
     ) = ctx.saved_tensors  # fmt: skip
-    num_sums, num_kept = ctx.counts
-    end = len(rest) - num_kept
-    sums, held, kept = rest[:num_sums], rest[num_sums:end], rest[end:]
+    sums, held = rest[:num_sums], rest[num_sums:]
     if theta_map is None:
-        theta_map = _project(x, theta, groups, kernels)
+        theta_map = _project(x, theta, groups)
     y, factor = theta_map, None
     if attention:
         y, factor = attention.attend(theta_map, sums)
+    fold = Fold(factor, mean, cov, z, weight, bias, norm, groups)
+    d_factor, d_mean, d_cov, d_z, d_weight, d_bias = fold.backward(
+        *passes.apply_backward(d, y)
+    )
     # the moments of y lead to y again
-    matrix, inside, shift, d_factor, d_z, d_weight, d_bias = (
-        kernels.fold_backward(
-            *kernels.apply_backward(d, y), x.shape[-1], kept,
-            factor, mean, cov, z, weight, bias, norm, groups,
-        )
-    )  # fmt: skip
-    d_theta = kernels.input_gradient(d, matrix, y, inside, shift)
+    inside = 2 / x.shape[-1] * d_cov
+    shift = d_mean / x.shape[-1] - torch.matmul(inside, mean)
+    d_theta = passes.input_gradient(d, fold.matrix, y, inside, shift)
     d_coefficients = None
     if attention:
         d_theta, d_sums, d_coefficients = attention.backward(
@@ -185,7 +177,7 @@ def _gradients(ctx, d: Tensor) -> tuple:
         )
     return (
         d_x, *d_weights, d_z.to(z.dtype), d_weight.to(weight.dtype),
-        d_bias.to(bias.dtype), d_coefficients, *(None,) * 6,
+        d_bias.to(bias.dtype), d_coefficients, *(None,) * 5,
     )  # fmt: skip
 
 
@@ -211,6 +203,6 @@ def _refuse_second_derivative(gradients: tuple) -> tuple:
     return tuple(None if g is None else next(given) for g in gradients)
 
 
-def _project(x, theta, groups, kernels) -> Tensor:
+def _project(x, theta, groups) -> Tensor:
     """theta(x), (B G, k, S)."""
-    return to_groups(kernels.project(x.to(theta.dtype), theta), groups)
+    return to_groups(passes.project(x.to(theta.dtype), theta), groups)

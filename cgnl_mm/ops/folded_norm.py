@@ -11,6 +11,8 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
+from .passes import wide
+
 
 @dataclass(frozen=True)
 class FoldedNorm:
@@ -34,48 +36,52 @@ class FoldedNorm:
     var: Optional[Tensor] = None
 
 
-def is_apart(factor: Optional[Tensor], norm: FoldedNorm, groups: int) -> bool:
-    """Whether the factor goes into the norm, not into W.
-
-    Where one number scales all that is normalised together, the norm all but
-    removes it again; what is left would cancel in float32.
-    """
-    return (
-        factor is not None
-        and norm.mean is None
-        and not norm.over_batch
-        and norm.groups % groups == 0
-    )
-
-
 class Fold:
-    """out = x + shift + scaled y, equal to x + norm(factor W y).
+    """out = x + shift + matrix y, equal to x + norm(factor W_z y).
 
     Args:
-        matrix (Tensor): (B, G, C / G, C' / G) W.
         factor (Tensor, optional): (B, G) attention of each group; None is 1.
-        mean (Tensor): (B, G, C' / G, 1) mean of y over the positions.
-        cov (Tensor): (B, G, C' / G, C' / G) covariance of y.
-        weight (Tensor): (C,) gamma of the norm.
-        bias (Tensor): (C,) beta.
+        mean (Tensor): (B G, k, 1) mean of y over the positions, k = C' / G.
+        cov (Tensor): (B G, k, k) covariance of y.
+        z (Tensor): (C, k) weight of W_z.
+        weight (Tensor): (C,) weight of the norm.
+        bias (Tensor): (C,) bias of the norm.
         norm (FoldedNorm): How the statistics are taken.
+        groups (int): Channel groups G.
+
+    Attributes:
+        matrix (Tensor): (B G, C / G, k).
+        shift (Tensor): (B, C).
+        m (Tensor): Mean of the norm, (B or 1, N, 1).
+        v (Tensor): Its biased variance.
     """
 
     def __init__(
         self,
-        matrix: Tensor,
         factor: Optional[Tensor],
         mean: Tensor,
         cov: Tensor,
+        z: Tensor,
         weight: Tensor,
         bias: Tensor,
         norm: FoldedNorm,
+        groups: int,
     ) -> None:
-        batch, groups = matrix.shape[:2]
-        channels = len(weight)
-        self.norm, self.mean, self.cov = norm, mean, cov
-        self.plain, self.factor = matrix, factor
-        self.is_apart = is_apart(factor, norm, groups)
+        batch, channels = len(mean) // groups, len(z)
+        self.mean = mean = mean.view(batch, groups, *mean.shape[1:])
+        self.cov = cov = cov.view(batch, groups, *cov.shape[1:])
+        matrix = wide(z).view(groups, -1, z.shape[1])
+        matrix = matrix.expand(batch, -1, -1, -1)
+        weight, bias = wide(weight), wide(bias)
+        self.norm, self.plain, self.factor = norm, matrix, factor
+        # Where one number scales all that is normalised together, the norm
+        # all but removes it again; what is left would cancel in float32.
+        self.is_apart = (
+            factor is not None
+            and norm.mean is None
+            and not norm.over_batch
+            and norm.groups % groups == 0
+        )
         f = 1.0
         if self.is_apart:
             repeats = norm.groups // groups
@@ -103,20 +109,24 @@ class Fold:
         self.alpha = (f * self.r * self.gamma).expand(self.per_group)
         shift = bias.view(self.per_group[1:]) - self.alpha * self.m
         self.shift = shift.reshape(batch, channels)
-        self.scaled = matrix * self.alpha.reshape(*matrix.shape[:3], 1)
+        scaled = matrix * self.alpha.reshape(*matrix.shape[:3], 1)
+        self.matrix = scaled.flatten(0, 1)
 
-    def backward(self, d_scaled: Tensor, d_shift: Tensor) -> Tuple:
-        """Gradients of the arguments.
+    def backward(
+        self, d_matrix: Tensor, d_shift: Tensor
+    ) -> Tuple[Optional[Tensor], ...]:
+        """Compute the gradients of the arguments.
 
         Args:
-            d_scaled (Tensor): Gradient of ``scaled``, as ``matrix``.
-            d_shift (Tensor): Gradient of ``shift``, (B, C).
+            d_matrix (Tensor): Gradient of ``matrix``.
+            d_shift (Tensor): Gradient of ``shift``.
 
         Returns:
-            tuple[Tensor, ...]: Of matrix, factor (None for None), mean, cov
-            (symmetric), weight and bias.
+            tuple[Tensor, ...]: Of factor (None for None), mean, cov
+            (symmetric), z, weight and bias, in float32 or wider.
         """
         w, shape, f = self.w, self.per_group, self.f
+        d_scaled = d_matrix.view_as(w)
         d_shift = d_shift.view(shape)
         q = (d_scaled * w).sum(-1).view(shape) - self.m * d_shift
         d_weight = (f * self.r * q).sum(0).flatten()
@@ -142,4 +152,6 @@ class Fold:
         if self.factor is not None and not self.is_apart:
             d_factor = (d_w * self.plain).sum((2, 3))
             d_w = d_w * self.factor[..., None, None]
-        return d_w, d_factor, d_mean, d_cov, d_weight, d_bias
+        d_mean, d_cov = d_mean.flatten(0, 1), d_cov.flatten(0, 1)
+        d_z = d_w.sum(0).flatten(0, 1)
+        return d_factor, d_mean, d_cov, d_z, d_weight, d_bias

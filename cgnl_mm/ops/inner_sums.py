@@ -30,18 +30,17 @@ class MapSums:
         groups (int): Channel groups G.
         powers (list[int]): The powers p, ascending.
         recompute (bool): Whether the backward pass computes the maps again.
-        kernels (module): The passes over feature maps.
     """
 
     def __init__(
-        self, groups: int, powers: List[int], recompute: bool, kernels
+        self, groups: int, powers: List[int], recompute: bool
     ) -> None:
         self.groups, self.powers = groups, powers
-        self.recompute, self.kernels = recompute, kernels
+        self.recompute = recompute
 
     def _maps(self, x: Tensor, phi: Tensor, g: Tensor) -> List[Tensor]:
         return [
-            to_groups(self.kernels.project(x.to(w.dtype), w), self.groups)
+            to_groups(passes.project(x.to(w.dtype), w), self.groups)
             for w in (phi, g)
         ]
 
@@ -56,7 +55,7 @@ class MapSums:
             g (Tensor): (C', C) weight.
         """
         maps = self._maps(x, phi, g)
-        sums = self.kernels.inner_products(*maps, self.powers)
+        sums = passes.inner_products(*maps, self.powers)
         return sums, [] if self.recompute else maps
 
     def backward(

@@ -1,17 +1,14 @@
-"""The passes over feature maps that a folded block consists of, in PyTorch.
+"""The passes over feature maps that a folded block consists of.
 
-``passes_triton.py`` holds the same functions for CUDA. Shapes: B samples,
-G groups, C channels of the block's input and C' of its inside, k = C' / G,
-c = C / G, S positions. Maps of the inside are (B G, k, S); sums run in
-float32 or wider.
+Shapes: B samples, G groups, C channels of the block's input and C' of its
+inside, k = C' / G, c = C / G, S positions. Maps of the inside are (B G, k, S);
+sums run in float32 or wider.
 """
 
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import torch
 from torch import Tensor
-
-from .folded_norm import Fold, FoldedNorm
 
 
 def wide(x: Tensor) -> Tensor:
@@ -68,81 +65,6 @@ def statistics(y: Tensor) -> Tuple[Tensor, Tensor]:
     # centred: a mean far from zero would cancel
     centred = y - mean
     return mean, torch.bmm(centred, centred.mT) / y.shape[-1]
-
-
-def fold(
-    factor: Optional[Tensor],
-    mean: Tensor,
-    cov: Tensor,
-    z: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    norm: FoldedNorm,
-    groups: int,
-) -> Tuple[Tensor, Tensor, Tensor, Tensor, List[Tensor]]:
-    """matrix and shift of x + matrix y + shift = x + norm(factor W_z y).
-
-    Args:
-        factor (Tensor, optional): (B, G) attention of each group; None is 1.
-        mean (Tensor): (B G, k, 1) mean of y, as of :func:`statistics`.
-        cov (Tensor): (B G, k, k) covariance of y.
-        z (Tensor): (C, k) weight of W_z.
-        weight (Tensor): (C,) weight of the norm.
-        bias (Tensor): (C,) bias of the norm.
-        norm (FoldedNorm): How the statistics are taken.
-        groups (int): Channel groups G.
-
-    Returns:
-        tuple: matrix (B G, c, k), shift (B, C), the norm's mean and variance
-        (B or 1, N, 1), and small tensors to keep for the backward pass.
-    """
-    folded = _fold(factor, mean, cov, z, weight, bias, norm, groups)
-    matrix = folded.scaled.flatten(0, 1)
-    return matrix, folded.shift, folded.m, folded.v, []
-
-
-def fold_backward(
-    d_matrix: Tensor,
-    d_shift: Tensor,
-    positions: int,
-    held: List[Tensor],
-    *args,
-) -> Tuple[Optional[Tensor], ...]:
-    """Gradients of :func:`fold`, those of mean and covariance led on to y.
-
-    Args:
-        d_matrix (Tensor): (B G, c, k).
-        d_shift (Tensor): (B, C).
-        positions (int): S.
-        held (list[Tensor]): What :func:`fold` wanted kept.
-        *args: Arguments of :func:`fold`.
-
-    Returns:
-        tuple[Tensor, ...]: matrix, inside and shift for
-        :func:`input_gradient`; gradients of factor (None for None), z, weight
-        and bias.
-    """
-    folded = _fold(*args)
-    d_matrix, d_factor, d_mean, d_cov, d_weight, d_bias = folded.backward(
-        d_matrix.view_as(folded.scaled), d_shift
-    )
-    inside = 2 / positions * d_cov
-    shift = d_mean / positions - torch.matmul(inside, folded.mean)
-    d_z = d_matrix.sum(0).flatten(0, 1)
-    return (
-        folded.scaled.flatten(0, 1), inside.flatten(0, 1),
-        shift.flatten(0, 1), d_factor, d_z, d_weight, d_bias,
-    )  # fmt: skip
-
-
-def _fold(factor, mean, cov, z, weight, bias, norm, groups) -> Fold:
-    per_group = (-1, groups, *mean.shape[1:])
-    mean, cov = mean.view(per_group), cov.view(-1, groups, *cov.shape[1:])
-    matrix = wide(z).view(groups, -1, z.shape[1])
-    return Fold(
-        matrix.expand(len(mean), -1, -1, -1), factor, mean, cov,
-        wide(weight), wide(bias), norm,
-    )  # fmt: skip
 
 
 def apply(x: Tensor, shift: Tensor, matrix: Tensor, y: Tensor) -> Tensor:

@@ -492,14 +492,6 @@ def test_compiles_as_one_graph(mode, norm):
         assert torch.allclose(ours.grad, theirs.grad, 1e-3, 1e-2)
 
 
-def test_triton_says_why_it_does_not_serve():
-    if torch.cuda.is_available():
-        pytest.skip('it serves')
-    why = "'triton' does not serve: .*(cpu|later is needed)"
-    with pytest.raises(RuntimeError, match=why):
-        CGNL2d(32, backend='triton')(large())
-
-
 @pytest.mark.parametrize(
     'options, message',
     [
