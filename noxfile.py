@@ -63,7 +63,7 @@ CORE = [
         f'--ignore=tests/tools/test_{name}.py'
         for name in (
             'benchmark', 'demo_detection', 'export', 'infer', 'launchers',
-            'misuse', 'processes', 'profile_processes', 'profile_training',
+            'misuse', 'processes', 'profile_training',
             'recipes', 'reproduce', 'resume', 'visualize_attention',
         )
     ),

@@ -151,13 +151,10 @@ def scaling_cases(quick: bool) -> dict[str, list[tuple[float, Case]]]:
     }
 
 
-def block_forms(
-    device: str, dtype: str = 'float32', compiled: bool = False
-) -> list[Form]:
+def block_forms(dtype: str = 'float32', compiled: bool = False) -> list[Form]:
     """All columns.
 
     Args:
-        device (str): 'cpu' leaves the CUDA paths out.
         dtype (str): Half precision leaves the Gram matrix out.
             Defaults to 'float32'.
         compiled (bool): Whether to add torch.compile's versions.
@@ -350,33 +347,3 @@ class MatrixProducts(Convolutions):
         z = z.view(self.groups, -1, z.shape[1]).repeat(len(x), 1, 1)
         theta = theta.view(len(z), z.shape[2], -1)
         return torch.bmm(z, theta).view(x.shape), phi, g
-
-
-def floating_operations(case: Case, training: bool) -> float:
-    """Of the four products; a training step has three of each."""
-    c, inner = case.channels, case.inner
-    weights = 3 * c * inner + inner * c // case.groups
-    return 2.0 * case.batch * case.positions * weights * (3 if training else 1)
-
-
-def least_traffic(case: Case, itemsize: int, training: bool) -> float:
-    """Bytes that a block has to read and write, however it is computed.
-
-    Every output needs sums over all positions, so x is read twice (for the
-    products, as the residual) and theta is written and read again; phi and g
-    are reduced where they are computed. In training phi and g are kept
-    (C' each), and the backward pass reads the gradient and theta for the
-    sums, then the gradient, theta, phi, g and x, and writes x's gradient.
-
-    Args:
-        case (Case): Input.
-        itemsize (int): Bytes of a number.
-        training (bool): Whether with the backward pass.
-    """
-    c, inner = case.channels, case.inner
-    numbers = 3 * c + 2 * inner
-    if training:
-        numbers += 2 * inner + 4 * c + 4 * inner
-    weights = 3 * c * inner + inner * c // case.groups
-    maps = case.batch * case.positions * numbers
-    return itemsize * (maps + weights * (3 if training else 1))

@@ -18,7 +18,6 @@ STYLES = {
     'ContextBlock': (('#9467bd',), 'D'),
     'convolutions': (('#9e9e9e',), 'v'),
     'matrix products': (('#bdbdbd',), 'v'),
-    'roofline': (('#444444', '#888888'), '|'),
 }  # fmt: skip
 
 

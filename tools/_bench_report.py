@@ -26,7 +26,6 @@ RATIOS = {
 }
 RATIOS['scaling'] = RATIOS['block']
 MEMORY = ('peak_mb', 'saved_mb', 'saved_x_mb', 'saved_parameters_mb')
-ROOFLINE = ('gflop', 'traffic_mb', 'gflop_per_s', 'gb_per_s')
 INPUT = (
     'batch', 'channels', 'size', 'positions', 'groups', 'mode', 'order',
 )  # fmt: skip
@@ -44,7 +43,7 @@ def fields(what: str) -> list[str]:
     if what == 'networks':
         rest = ('batch', 'size', *TIMES, *RATIOS[what], 'peak_mb')
     else:
-        rest = (*INPUT, *TIMES, *RATIOS[what], *MEMORY, *ROOFLINE)
+        rest = (*INPUT, *TIMES, *RATIOS[what], *MEMORY)
     return [*start, *rest, *RUN]
 
 
@@ -122,26 +121,13 @@ def write_csv(path: Path, records: list[dict], what: str) -> None:
         writer.writerows(records)
 
 
-def read_csv(path: Path) -> list[dict]:
-    """Records as text; none without the file."""
-    if not path.is_file():
-        return []
-    with path.open(newline='', encoding='utf-8') as file:
-        return list(csv.DictReader(file))
-
-
 INTRODUCTION = {
     'block': """\
 Milliseconds, medians of interleaved runs; in brackets the ratio to the
 per-group loop in the same rounds. A ~ marks quartiles more than 10 % of the
 median apart: a noisy machine. Forward is in inference mode; forward +
 backward computes the gradients of the input and of every parameter. Weights
-and input have the type of the run. The roofline takes the bandwidth of a
-large copy and the throughput of a large matrix product, both measured in the
-same rounds: *overlapped* is the longer of arithmetic (the four products, three
-times that in training) and traffic (the least that a block has to read and
-write, `least_traffic` in tools/_bench_forms.py), *in turn* their sum. Maps
-that stay in a cache may beat it.""",
+and input have the type of the run.""",
     'networks': """\
 Milliseconds, medians of interleaved runs; in brackets the ratio to the network
 without blocks, whose excess over 1 is the blocks' share. A ~ marks quartiles

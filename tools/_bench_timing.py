@@ -211,39 +211,6 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
     return int(max(np.cumsum([size for _, size in events]), default=0))
 
 
-class Copy:
-    """Bandwidth: a copy far larger than the caches."""
-
-    def __init__(self, device: str, quick: bool) -> None:
-        size = 2**22 if quick else 2**27 if device == 'cpu' else 2**30
-        self.source = torch.zeros(size, dtype=torch.uint8, device=device)
-        self.target = torch.ones_like(self.source)
-
-    def __call__(self) -> None:
-        self.target.copy_(self.source)
-
-    def per_second(self, seconds: float) -> float:
-        """Bytes read and written."""
-        return 2 * self.source.numel() / seconds
-
-
-class Product:
-    """Throughput: a square matrix product."""
-
-    def __init__(self, device: str, dtype: torch.dtype, quick: bool) -> None:
-        size = 128 if quick else 1024 if device == 'cpu' else 8192
-        make = dict(device=device, dtype=dtype)
-        self.a, self.b = torch.randn(2, size, size, **make).unbind()
-        self.out = torch.empty_like(self.a)
-
-    def __call__(self) -> None:
-        torch.mm(self.a, self.b, out=self.out)
-
-    def per_second(self, seconds: float) -> float:
-        """Floating point operations."""
-        return 2 * len(self.a) ** 3 / seconds
-
-
 def autocast(device: str, dtype: torch.dtype):
     """Mixed precision; nothing for float32."""
     if dtype == torch.float32:

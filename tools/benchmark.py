@@ -4,7 +4,7 @@
     python tools/benchmark.py --what networks
     python tools/benchmark.py --what scaling --forms 'cgnl|loop|NL'
     python tools/benchmark.py --what all --device cuda --dtype bfloat16
-    python tools/benchmark.py --shapes 'res4.*b1$' --targets
+    python tools/benchmark.py --shapes 'res4.*b1$'
 
 Writes, for each experiment, OUT/<experiment>.csv, .md and .png. Forms run
 round robin within a case, so only ratios within a case mean something. A form
@@ -41,9 +41,6 @@ class Benchmark:
         self.dtype = getattr(torch, args.dtype)
         self.rounds = 3 if args.quick else args.repeats
         self.shortest = 0.0 if args.quick else 2e-3
-        # larger than any cache; shared by all cases
-        self.copy = timing.Copy(self.device, args.quick)
-        self.product = timing.Product(self.device, self.dtype, args.quick)
         self._deviations = {}
 
     def memory_format(self, rank: int):
@@ -93,13 +90,7 @@ class Benchmark:
                 if form.name not in modules
             ]
             order = [f.name for f in forms]
-            part.sort(
-                key=lambda r: (
-                    order.index(r['form'])
-                    if r['form'] in order
-                    else len(order)
-                )
-            )
+            part.sort(key=lambda r: order.index(r['form']))
             records += self.complete(part, case, kind)
         return records
 
@@ -137,7 +128,7 @@ class Benchmark:
         return module.to(self.device, self.dtype, memory_format=layout)
 
     def time(self, case, modules: dict, kind: str) -> list[dict]:
-        """Times and memory of all forms in one pass, roofline included."""
+        """Measure the times and the memory of all forms in one pass."""
         import torch
 
         torch.manual_seed(0)
@@ -152,7 +143,7 @@ class Benchmark:
             except Exception as error:
                 errors[name] = timing.describe(error)
         samples, failed = timing.time_interleaved(
-            {**calls, 'copy': self.copy, 'product': self.product},
+            calls,
             self.device,
             self.rounds,
             self.args.budget,
@@ -178,35 +169,12 @@ class Benchmark:
                     record['saved_parameters_mb'] = saved['parameters'] / MB
             except Exception as error:
                 record['status'] = f'failed: {timing.describe(error)}'
-        return records + self.roofline(case, training, samples)
+        return records
 
     @staticmethod
     def times(samples: list[float]) -> dict:
         q1, median, q3 = (1e3 * t for t in timing.quartiles(samples))
         return dict(median_ms=median, q1_ms=q1, q3_ms=q3, samples=len(samples))
-
-    def roofline(self, case, training: bool, samples: dict) -> list[dict]:
-        from _bench_forms import floating_operations, least_traffic
-
-        rates = {}
-        for name, probe in (('copy', self.copy), ('product', self.product)):
-            if name not in samples:
-                return []
-            rates[name] = probe.per_second(timing.quartiles(samples[name])[1])
-        work = floating_operations(case, training)
-        traffic = least_traffic(case, self.dtype.itemsize, training)
-        parts = work / rates['product'], traffic / rates['copy']
-        facts = dict(
-            status='ok',
-            gflop=work / 1e9,
-            traffic_mb=traffic / MB,
-            gflop_per_s=rates['product'] / 1e9,
-            gb_per_s=rates['copy'] / 1e9,
-        )
-        return [
-            dict(facts, form=f'roofline {name}', median_ms=1e3 * join(parts))
-            for name, join in (('overlapped', max), ('in turn', sum))
-        ]
 
     def complete(self, records: list[dict], case, kind: str) -> list[dict]:
         from _bench_report import add_ratios
@@ -408,12 +376,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='tiny inputs: shows that it works, measures nothing',
     )
-    add(
-        '--targets',
-        action='store_true',
-        help="print the project's targets, met or not, from all csv files "
-        'in OUT',
-    )
     add('--out', type=Path, default=Path('work_dirs/benchmark'),
         help='folder; default: work_dirs/benchmark')  # fmt: skip
     return parser.parse_args(argv)
@@ -473,7 +435,6 @@ def main() -> None:
     import _bench_forms
     import _bench_plots
     import _bench_report as report
-    import _bench_targets as targets
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
@@ -485,9 +446,7 @@ def main() -> None:
         )
     forms = [
         form
-        for form in _bench_forms.block_forms(
-            args.device, args.dtype, args.compile
-        )
+        for form in _bench_forms.block_forms(args.dtype, args.compile)
         if form.name == _bench_forms.LOOP or re.search(args.forms, form.name)
     ]
     try:
@@ -526,20 +485,6 @@ def main() -> None:
             console.print(
                 f'wrote {args.out / what}.csv, .md and .png', markup=False
             )
-    if args.targets:
-        settings = bench.settings()
-        found = {
-            what: [
-                record
-                for record in report.read_csv(args.out / f'{what}.csv')
-                if all(record[k] == v for k, v in settings.items())
-            ]
-            for what in WHAT
-        }
-        title = f'Targets, {", ".join(settings.values())}'
-        text = targets.as_markdown(targets.judge(found, args.device), title)
-        (args.out / 'targets.md').write_text(text, encoding='utf-8')
-        print(text)
     _end(everything)
 
 
