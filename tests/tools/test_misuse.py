@@ -571,6 +571,7 @@ def test_types_of_our_own_configs_are_right():
         assert list(find_mistakes(Config.fromfile(file))) == [], file
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize('host', ['mmpretrain', 'mmaction', 'mmdet'])
 def test_keys_of_the_hosts_own_configs_are_no_typos(host):
     """Every top-level key of some thousand configs."""
