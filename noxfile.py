@@ -25,9 +25,8 @@ LITE = 'mmcv-lite==2.1.0'
 FORKS = (
     'torch', 'torchvision', 'onedl-mmengine==0.10.12', 'onedl-mmcv==2.3.6',
     'onedl-mmpretrain==1.3.6', 'onedl-mmdetection==3.5.1', 'allpairspy',
-        'hypothesis',
-    'pytest', 'pytest-xdist', 'scikit-learn', 'setuptools', 'ruff', 'onnx',
-    'onnxscript', 'onnxruntime', 'av',
+    'hypothesis', 'pytest', 'pytest-xdist', 'scikit-learn', 'setuptools',
+    'ruff', 'onnx', 'onnxscript', 'onnxruntime', 'av',
 )  # fmt: skip
 # Python, and what pip installs
 SETS = {
