@@ -57,8 +57,17 @@ def networks(device: str, quick: bool) -> list[Network]:
     options = {}, {}, {}
     if quick:
         batches = 2, 2, 1
-        # regions of interest, on which most of the time goes
-        options = {}, {}, {'model.train_cfg.rcnn.sampler.num': 16}
+        narrow = {'model.backbone.base_channels': 8}
+        options = (
+            {**narrow, 'model.head.in_channels': 256},
+            {**narrow, 'model.cls_head.in_channels': 256},
+            {
+                **narrow,
+                'model.neck.in_channels': [32, 64, 128, 256],
+                # regions of interest, on which most of the time goes
+                'model.train_cfg.rcnn.sampler.num': 16,
+            },
+        )
         sizes = (32, 32), (8, 32, 32), (64, 64)
     configs = 'r50_imagenet', 'i3d_r50_minikinetics', 'mask_rcnn_r50_fpn_coco'
     names = 'R-50', 'I3D-R50', 'Mask R-CNN R-50-FPN'

@@ -23,10 +23,11 @@ NORMS = {
 }
 
 
-@pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
-@pytest.mark.parametrize('norm', NORMS)
-@pytest.mark.parametrize('mode', [*MODES, 'none'])
-@pytest.mark.parametrize('rank', BLOCKS)
+@pytest.mark.pairs(
+    dict(
+        rank=BLOCKS, mode=[*MODES, 'none'], norm=NORMS, training=[True, False]
+    )
+)
 def test_identity_at_start(rank, mode, norm, training):
     options = dict(groups=4, mode=mode, norm_cfg=NORMS[norm])
     x = torch.randn(2, 16, *SIZES[rank])

@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
+from cgnl_mm.blocks import cgnl
+from cgnl_mm.blocks.folding import obstacle
 from cgnl_mm.ops import dispatch
 
 BLOCKS = {1: CGNL1d, 2: CGNL2d, 3: CGNL3d}
@@ -30,7 +32,6 @@ NORMS = {
     'IN': dict(type='IN', affine=True),
     'none': False,
 }
-SYNC = 'SyncBN', True
 
 
 def twins(rank=2, training=True, **options):
@@ -50,17 +51,17 @@ def twins(rank=2, training=True, **options):
     return block, other
 
 
-@pytest.mark.parametrize(
-    'norm, training',
-    # SyncBN in training is an obstacle: see below
-    [(n, t) for n in NORMS for t in (True, False) if (n, t) != SYNC],
+@pytest.mark.pairs(
+    {
+        'rank': BLOCKS,
+        'mode, path': [*((m, 'folded') for m in MODES), (MODES[0], 'gram')],
+        'norm': NORMS,
+        'training': [True, False],
+    }
 )
-@pytest.mark.parametrize(
-    'mode, path', [*((mode, 'folded') for mode in MODES), (MODES[0], 'gram')]
-)
-@pytest.mark.parametrize('rank', BLOCKS)
 def test_paths_agree(rank, mode, path, norm, training):
     """Outputs, gradients and running statistics."""
+    training &= norm != 'SyncBN'  # an obstacle: see below
     blocks = twins(rank, training, mode=mode, norm_cfg=NORMS[norm], gamma=0.1)
     blocks[1].backend = path
     x = torch.randn(2, 32, *SIZES[rank], dtype=torch.float64)
@@ -80,13 +81,15 @@ def test_paths_agree(rank, mode, path, norm, training):
         assert torch.allclose(folded[name], value, 1e-6, 1e-9), name
 
 
-@pytest.mark.parametrize('training', [True, False])
-@pytest.mark.parametrize('size', [(9, 7), (1, 5)])
-@pytest.mark.parametrize('norm', NORMS)
+@pytest.mark.pairs(
+    dict(
+        norm=[name for name in NORMS if name != 'SyncBN'],
+        size=[(9, 7), (1, 5)],
+        training=[True, False],
+    )
+)
 def test_paths_agree_on_one_sample_in_channels_last(norm, size, training):
     """Where instance and batch norm's gradients are wrong in PyTorch 2.14."""
-    if norm == 'SyncBN':
-        return
     blocks = twins(training=training, norm_cfg=NORMS[norm])
     x = torch.randn(1, 32, *size, dtype=torch.float64)
     d = torch.randn(1, x[0, 0].numel(), 32, dtype=torch.float64)
@@ -101,9 +104,13 @@ def test_paths_agree_on_one_sample_in_channels_last(norm, size, training):
         assert torch.allclose(folded, reference, 1e-6, 1e-9)
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize('mode', MODES)
-@pytest.mark.parametrize('inside', [False, True], ids=['outside', 'inside'])
+@pytest.mark.pairs(
+    dict(
+        mode=MODES,
+        dtype=[torch.bfloat16, torch.float16],
+        inside=[False, True],
+    )
+)
 def test_autocast(mode, dtype, inside):
     reference, folded = (b.float() for b in twins(mode=mode, gamma=1e-3))
     x = torch.randn(2, 32, 9, 7).relu()
@@ -138,8 +145,6 @@ def test_recompute_changes_no_result():
 def path_of(block, x, monkeypatch):
     """Which path a call takes."""
     taken = []
-    from cgnl_mm.blocks import cgnl
-
     run = cgnl.run_folded
 
     def record(block, x, scale, path):
@@ -248,65 +253,54 @@ def test_one_line_says_which_path_runs(monkeypatch, caplog):
     ]
 
 
-def hook(block):
-    block.phi.register_forward_hook(lambda *args: None)
-
-
-def replace(block):
-    block.g = nn.Sequential(block.g)
-
-
-def sync(block):
-    block.norm = nn.SyncBatchNorm(32)
-
-
-def layer_norm(block):
-    block.norm = nn.LayerNorm(48)
-
-
-def backward_hook(block):
-    block.phi.register_full_backward_hook(lambda *args: None)
-
-
-def patch(block):
-    layer = block.theta
-    layer.forward = lambda x: 2 * nn.Conv2d.forward(layer, x)
-
-
-def bias(block):
-    block.theta = nn.Conv2d(32, 16, 1)
-
-
-def kernel(block):
-    block.phi = nn.Conv2d(32, 16, 3, padding=1, bias=False)
-
-
-def other_groups(block):
-    block.g = nn.Conv2d(32, 16, 1, groups=2, bias=False)
-
-
 class RectifiedNorm(nn.GroupNorm):
     def forward(self, x):
         return super().forward(x).relu()
 
 
-def norm_subclass(block):
-    block.norm = RectifiedNorm(4, 32)
+def double(block):
+    layer = block.theta
+    layer.forward = lambda x: 2 * nn.Conv2d.forward(layer, x)
+
+
+def put(name, make, *args, **kwargs):
+    return lambda block: setattr(block, name, make(*args, **kwargs))
+
+
+def hook(kind):
+    return lambda block: getattr(block.phi, f'register_{kind}')(
+        lambda *args: None
+    )
 
 
 @pytest.mark.parametrize(
     'change, message',
     [
-        (hook, 'hook'),
-        (replace, 'Sequential in place of a convolution'),
-        (sync, 'SyncBN'),
-        (layer_norm, 'the norm LayerNorm'),
-        (backward_hook, 'hook'),
-        (patch, 'a forward of its own'),
-        (bias, 'theta is a convolution with a bias'),
-        (kernel, 'phi is no 1x1 convolution'),
-        (other_groups, 'g is a convolution in 2 groups, not 1'),
-        (norm_subclass, 'the norm RectifiedNorm'),
+        (hook('forward_hook'), 'hook'),
+        (hook('forward_pre_hook'), 'hook'),
+        (hook('full_backward_hook'), 'hook'),
+        (hook('full_backward_pre_hook'), 'hook'),
+        (double, 'a forward of its own'),
+        (
+            lambda block: setattr(block, 'g', nn.Sequential(block.g)),
+            'Sequential in place of a convolution',
+        ),
+        (put('theta', nn.Conv2d, 32, 16, 1), 'theta is a convolution with a'),
+        (
+            put('phi', nn.Conv2d, 32, 16, 3, padding=1, bias=False),
+            'phi is no 1x1 convolution',
+        ),
+        (
+            put('g', nn.Conv2d, 32, 16, 1, groups=2, bias=False),
+            'g is a convolution in 2 groups, not 1',
+        ),
+        (put('norm', nn.SyncBatchNorm, 32), 'SyncBN'),
+        (put('norm', nn.LayerNorm, 48), 'the norm LayerNorm'),
+        (put('norm', RectifiedNorm, 4, 32), 'the norm RectifiedNorm'),
+        (
+            put('norm', nn.InstanceNorm2d, 32, track_running_stats=True),
+            'instance norm with running statistics',
+        ),
     ],
 )
 def test_obstacles(change, message, monkeypatch, caplog):
@@ -318,9 +312,7 @@ def test_obstacles(change, message, monkeypatch, caplog):
         block.backend = 'folded'
         block(large())
     block.backend = 'auto'
-    if change is sync:  # its reference needs a GPU: choose alone
-        from cgnl_mm.blocks.folding import obstacle
-
+    if message == 'SyncBN':  # its reference needs a GPU: choose alone
         assert message in obstacle(block, torch.zeros(1, 8, 2, 2), 'folded')
         return
     with caplog.at_level(logging.INFO, 'cgnl_mm'):

@@ -1,24 +1,14 @@
-"""The block against its definition, on inputs that nobody thought of.
-
-More of them by hand: HYPOTHESIS_PROFILE=long pytest tests/blocks/...
-"""
+"""The block against its definition, on inputs that nobody thought of."""
 
 import copy
-import os
 
 import torch
-from hypothesis import assume, example, given, note, settings
+from hypothesis import assume, example, given, note
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
 from cgnl_mm.ops.naive import generalized_nonlocal
-
-settings.register_profile('short', max_examples=80, derandomize=True)
-settings.register_profile('long', max_examples=3000)
-settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'short'))
-# time depends on who else is at work
-quick = settings(deadline=None)
 
 BLOCKS = {1: CGNL1d, 2: CGNL2d, 3: CGNL3d}
 MODES = (
@@ -105,7 +95,6 @@ def literal(block, x):
 
 
 @given(cases(), st.integers(0, 2**16))
-@quick
 def test_output_and_gradients_are_those_of_the_definition(case, seed):
     options, shape, layout = case
     options = dict(options, rank=len(shape) - 2)
@@ -140,7 +129,6 @@ def test_output_and_gradients_are_those_of_the_definition(case, seed):
 
 
 @given(cases(), st.sampled_from(('float32', 'bfloat16', 'float16')))
-@quick
 def test_fresh_block_is_the_identity(case, dtype):
     options, shape, layout = case
     assume(torch.Size(shape[2:]).numel() * shape[0] > 1)
@@ -152,7 +140,6 @@ def test_fresh_block_is_the_identity(case, dtype):
 
 
 @given(cases(), st.integers(0, 2**16))
-@quick
 def test_samples_do_not_meet(case, seed):
     """Without BatchNorm a sample's output is its own."""
     options, shape, layout = case
@@ -179,7 +166,6 @@ def test_samples_do_not_meet(case, seed):
     ),
     dtype='float16',
 )  # fmt: skip
-@quick
 def test_half_precision_stays_finite(case, dtype):
     """Forward and backward, on the largest activations that are usual."""
     options, shape, layout = case

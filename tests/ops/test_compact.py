@@ -70,17 +70,19 @@ def check(inputs, coefficients, groups, scale=1.0):
     )
 
 
-@pytest.mark.parametrize('groups', [1, 2, 4, 8])
-@pytest.mark.parametrize('series', SERIES)
-@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.pairs(dict(shape=SHAPES, series=SERIES, groups=[1, 2, 4, 8]))
 def test_equals_affinity(shape, series, groups, poison):
     check(maps(SHAPES[shape]), SERIES[series], groups, scale=0.37)
 
 
-@pytest.mark.parametrize('groups', [1, 4])
-@pytest.mark.parametrize('of_each_group', [False, True])
-@pytest.mark.parametrize('order', [0, 1, 3])
-@pytest.mark.parametrize('shape', ['3d', 'no_spatial_axes', 'one_position'])
+@pytest.mark.pairs(
+    dict(
+        shape=['3d', 'no_spatial_axes', 'one_position'],
+        order=[0, 1, 3],
+        of_each_group=[False, True],
+        groups=[1, 4],
+    )
+)
 def test_learnable_equals_affinity(shape, order, of_each_group, groups):
     size = (groups, order + 1) if of_each_group else (order + 1,)
     coefficients = torch.randn(size, dtype=torch.float64).requires_grad_()

@@ -1,5 +1,8 @@
 """The folded block against the published chain of operations."""
 
+from dataclasses import replace
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +15,9 @@ C, G = 32, 4
 NORMS = ('GN', 'GN1', 'GN8', 'IN', 'BN', 'BN eval', 'none')
 SERIES = {
     'dot': (0.0, 1.0),
+    'gram': (0.0, 1.0),
     'scaled dot': (0.0, 0.3),
+    'scaled gram': (0.0, 0.3),
     'exp': taylor_coefficients('embedded_gaussian', 3),
     'rbf': taylor_coefficients('gaussian_rbf', 3, 0.1),
     'gap': (0.5, 0.0, -0.2),
@@ -41,6 +46,7 @@ def arguments(series, norm, dtype, shape=(3, C, 35), std=0.2):
     settings = dict(
         groups=G,
         scale=0.5,
+        use_gram='gram' in series,
         norm={
             'GN': FoldedNorm(G),
             'GN1': FoldedNorm(1),
@@ -64,18 +70,22 @@ def arguments(series, norm, dtype, shape=(3, C, 35), std=0.2):
     return tensors, settings
 
 
-def in_float64(tensors):
-    return {
+def in_float64(tensors, settings):
+    norm = settings['norm']
+    if norm is not None and norm.mean is not None:
+        norm = replace(norm, mean=norm.mean.double(), var=norm.var.double())
+    wide = {
         name: tensor.detach().double().requires_grad_()
         for name, tensor in tensors.items()
     }
+    return wide, dict(settings, norm=norm)
 
 
-def folded(tensors, settings, **options):
+def folded(tensors, settings):
     values = {name: tensors.get(name) for name in NAMES}
     if values['coefficients'] is None:
         del values['coefficients']
-    return folded_block(**values, **settings, **options)[0]
+    return folded_block(**values, **settings)[0]
 
 
 def chain(tensors, settings):
@@ -109,44 +119,49 @@ def chain(tensors, settings):
     return x + u
 
 
-def results(function, tensors, settings, direction, **options):
+def results(function, tensors, settings, direction):
     """Output and every gradient, by name."""
-    out = function(tensors, settings, **options)
+    out = function(tensors, settings)
     gradients = torch.autograd.grad(out, list(tensors.values()), direction)
     return dict(zip(['out', *tensors], [out, *gradients]))
 
 
-GRAM = [{'use_gram': False}, {'use_gram': True}]
-
-
-def name_of(options):
-    return ' '.join(name for name, value in options.items() if value)
-
-
-@pytest.mark.parametrize('recompute', [False, True])
-@pytest.mark.parametrize('norm', NORMS)
-@pytest.mark.parametrize(
-    'series, options',
-    [(series, {}) for series in SERIES]
-    + [('dot', GRAM[1]), ('scaled dot', GRAM[1])],
-    ids=lambda value: name_of(value) if isinstance(value, dict) else value,
-)
-def test_equals_the_chain_in_float64(series, options, norm, recompute):
-    tensors, settings = arguments(series, norm, torch.float64)
-    direction = torch.randn(3, C, 35, dtype=torch.float64)
-    truth = {}
-    if series == 'zero':  # y is zero: no gradient reaches phi and g
-        for name in ('phi', 'g', 'theta'):
-            truth[name] = torch.zeros_like(tensors[name])
-        expected = chain(tensors, settings)
-        truth['out'] = expected
-    else:
-        truth = results(chain, tensors, settings, direction)
-    actual = results(
-        folded, tensors, settings, direction, recompute=recompute, **options
-    )
+def assert_close(actual, truth):
     for name, value in truth.items():
         assert torch.allclose(actual[name], value, 1e-6, 1e-9), name
+
+
+def assert_rounds_no_more(actual, plain, truth, times, slack):
+    for name, value in truth.items():
+        ours = (actual[name].double() - value).abs().max()
+        theirs = (plain[name].double() - value).abs().max()
+        assert ours <= times * theirs + slack * value.abs().max(), name
+
+
+def meets(series, norm):
+    """A norm sees of a series whether it has a factor, and no more."""
+    factors = series in ('dot', 'gram', 'exp', 'no attention')
+    return () if factors or norm in ('GN', 'BN') else pytest.mark.nightly
+
+
+@pytest.mark.parametrize(
+    'series, norm',
+    [
+        pytest.param(*case, marks=meets(*case))
+        for case in product(SERIES, NORMS)
+    ],
+)
+def test_equals_the_chain_in_float64(series, norm):
+    tensors, settings = arguments(series, norm, torch.float64)
+    direction = torch.randn(3, C, 35, dtype=torch.float64)
+    if series == 'zero':  # y is zero: no gradient reaches phi and g
+        truth = {k: torch.zeros_like(tensors[k]) for k in NAMES[1:4]}
+        truth['out'] = chain(tensors, settings)
+    else:
+        truth = results(chain, tensors, settings, direction)
+    for recompute in (False, True):
+        options = dict(settings, recompute=recompute)
+        assert_close(results(folded, tensors, options, direction), truth)
 
 
 @pytest.mark.parametrize('shape', [(1, C, 1), (2, C, 5, 7), (1, C, 2, 3, 4)])
@@ -155,60 +170,43 @@ def test_any_number_of_axes_and_positions(series, shape):
     tensors, settings = arguments(series, 'GN', torch.float64, shape)
     direction = torch.randn(shape, dtype=torch.float64)
     truth = results(chain, tensors, settings, direction)
-    actual = results(folded, tensors, settings, direction)
-    for name, value in truth.items():
-        assert torch.allclose(actual[name], value, 1e-6, 1e-9), name
+    assert_close(results(folded, tensors, settings, direction), truth)
 
 
-@pytest.mark.parametrize('batch', [1, 3])
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize('norm', NORMS)
-@pytest.mark.parametrize('series', ['dot', 'dot by gram', 'exp', 'learnable'])
+@pytest.mark.pairs(
+    {
+        'series, dtype': [
+            *product(('dot', 'gram', 'exp', 'learnable'), [torch.float32]),
+            *product(('dot', 'exp', 'learnable'), [torch.bfloat16]),
+        ],
+        'norm': NORMS,
+        'batch': [1, 3],
+    }
+)
 def test_error_is_at_most_twice_the_chains(series, norm, dtype, batch, poison):
     """flash-attention's rule, for the output and every gradient."""
-    series, use_gram = series.split()[0], series.endswith('gram')
-    if use_gram and dtype != torch.float32:
-        return  # an obstacle: test_folding.py
     tensors, settings = arguments(series, norm, dtype, (batch, C, 9, 7))
     direction = torch.randn(batch, C, 9, 7).to(dtype)
-    if settings['norm'] is not None and settings['norm'].mean is not None:
-        settings['norm'] = FoldedNorm(
-            C,
-            mean=settings['norm'].mean.to(dtype),
-            var=settings['norm'].var.to(dtype),
-        )
-    wide = in_float64(tensors)
-    exact = dict(settings)
-    if exact['norm'] is not None and exact['norm'].mean is not None:
-        exact['norm'] = FoldedNorm(
-            C,
-            mean=exact['norm'].mean.double(),
-            var=exact['norm'].var.double(),
-        )
-    truth = results(chain, wide, exact, direction.double())
+    truth = results(chain, *in_float64(tensors, settings), direction.double())
     plain = results(chain, tensors, settings, direction)
-    actual = results(folded, tensors, settings, direction, use_gram=use_gram)
+    actual = results(folded, tensors, settings, direction)
     # a few units in the last place, where the chain is nearly exact
     slack = 2e-6 if dtype == torch.float32 else torch.finfo(dtype).eps
-    for name, value in truth.items():
-        ours = (actual[name].double() - value).abs().max()
-        theirs = (plain[name].double() - value).abs().max()
-        assert ours <= 2 * theirs + slack * value.abs().max(), name
+    assert_rounds_no_more(actual, plain, truth, 2, slack)
 
 
-@pytest.mark.parametrize('options', GRAM, ids=name_of)
-def test_gradient_of_phi_and_g_survives_the_group_norm(options):
+@pytest.mark.parametrize('series', ['dot', 'gram'])
+def test_gradient_of_phi_and_g_survives_the_group_norm(series):
     """GroupNorm cancels all of a's gradient but eps / (a^2 var + eps) of it.
 
     The chain gets what is left as a difference of large numbers: noise. Here
     it is a product.
     """
-    tensors, settings = arguments('dot', 'GN', torch.float32, std=0.6)
+    tensors, settings = arguments(series, 'GN', torch.float32, std=0.6)
     direction = torch.randn(3, C, 35)
-    wide = in_float64(tensors)
-    truth = results(chain, wide, settings, direction.double())
+    truth = results(chain, *in_float64(tensors, settings), direction.double())
     plain = results(chain, tensors, settings, direction)
-    actual = results(folded, tensors, settings, direction, **options)
+    actual = results(folded, tensors, settings, direction)
 
     def error(result, name):
         return (result[name] - truth[name]).norm() / truth[name].norm()
@@ -218,16 +216,17 @@ def test_gradient_of_phi_and_g_survives_the_group_norm(options):
         assert error(actual, name) < 1e-3
 
 
-@pytest.mark.parametrize('options', GRAM, ids=name_of)
-def test_channels_last_stays_channels_last(options):
-    tensors, settings = arguments('dot', 'GN', torch.float64, (3, C, 5, 7))
+@pytest.mark.parametrize('series', ['dot', 'gram'])
+def test_channels_last_stays_channels_last(series):
+    tensors, settings = arguments(series, 'GN', torch.float64, (3, C, 5, 7))
     direction = torch.randn(3, C, 5, 7, dtype=torch.float64)
-    expected = results(folded, tensors, settings, direction)
+    by_maps = dict(settings, use_gram=False)
+    expected = results(folded, tensors, by_maps, direction)
     last = torch.channels_last
     x = tensors['x'].detach().to(memory_format=last).requires_grad_()
     actual = results(
         folded, {**tensors, 'x': x}, settings,
-        direction.to(memory_format=last), **options,
+        direction.to(memory_format=last),
     )  # fmt: skip
     for name in ('out', 'x'):
         assert actual[name].is_contiguous(memory_format=last)
@@ -256,15 +255,15 @@ def test_mixed_types_of_autocast():
     assert (out - truth).abs().max() < 0.05
 
 
-@pytest.mark.parametrize('options', GRAM, ids=name_of)
+@pytest.mark.parametrize('series', ['dot', 'gram'])
 @pytest.mark.parametrize('recompute', [False, True])
-def test_what_is_kept_for_the_backward_pass(recompute, options):
+def test_what_is_kept_for_the_backward_pass(recompute, series):
     """x, and without recomputation theta, phi and g; else small tensors.
 
     With the Gram matrix theta, and without recomputation two small matrices a
     sample.
     """
-    tensors, settings = arguments('dot', 'GN', torch.float32, (2, C, 40, 40))
+    tensors, settings = arguments(series, 'GN', torch.float32, (2, C, 40, 40))
     kept = {}
 
     def pack(tensor):
@@ -273,23 +272,27 @@ def test_what_is_kept_for_the_backward_pass(recompute, options):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        folded(tensors, settings, recompute=recompute, **options)
+        folded(tensors, dict(settings, recompute=recompute))
     x = tensors['x'].nbytes
-    maps = 0 if recompute else (1 if options['use_gram'] else 3) * x // 2
+    maps = 0 if recompute else (1 if series == 'gram' else 3) * x // 2
     assert x + maps <= sum(kept.values()) < x + maps + 0.1 * x
 
 
-@pytest.mark.parametrize('frozen', ['x', 'theta', 'phi', 'g', 'phi g', 'z'])
-@pytest.mark.parametrize('recompute', [False, True])
-@pytest.mark.parametrize('options', GRAM, ids=name_of)
-def test_what_needs_no_gradient_gets_none(options, recompute, frozen):
+@pytest.mark.pairs(
+    dict(
+        frozen=['x', 'theta', 'phi', 'g', 'phi g', 'z'],
+        recompute=[False, True],
+        series=['dot', 'gram'],
+    )
+)
+def test_what_needs_no_gradient_gets_none(series, recompute, frozen):
     """And the others get what they get without."""
-    tensors, settings = arguments('dot', 'GN', torch.float64)
+    tensors, settings = arguments(series, 'GN', torch.float64)
     direction = torch.randn(3, C, 35, dtype=torch.float64)
     truth = results(chain, tensors, settings, direction)
     for name in frozen.split():
         tensors[name].requires_grad_(False)
-    out = folded(tensors, settings, recompute=recompute, **options)
+    out = folded(tensors, dict(settings, recompute=recompute))
     out.backward(direction)
     for name, tensor in tensors.items():
         if name in frozen.split():
@@ -298,28 +301,25 @@ def test_what_needs_no_gradient_gets_none(options, recompute, frozen):
             assert torch.allclose(tensor.grad, truth[name], 1e-6, 1e-9), name
 
 
-@pytest.mark.parametrize('options', GRAM, ids=name_of)
-def test_weights_that_ignore_a_large_mean(options):
+@pytest.mark.parametrize('series', ['dot', 'gram'])
+def test_weights_that_ignore_a_large_mean(series):
     """X X^T without its mean, or the sums would be rounding noise."""
-    tensors, settings = arguments('dot', 'none', torch.float32)
+    tensors, settings = arguments(series, 'none', torch.float32)
     with torch.no_grad():
         for name in ('theta', 'phi', 'g'):
             tensors[name] -= tensors[name].mean(1, keepdim=True)
         tensors['x'] += 10
     direction = torch.randn(3, C, 35)
-    truth = results(chain, in_float64(tensors), settings, direction.double())
+    truth = results(chain, *in_float64(tensors, settings), direction.double())
     plain = results(chain, tensors, settings, direction)
-    actual = results(folded, tensors, settings, direction, **options)
-    for name, value in truth.items():
-        ours = (actual[name].double() - value).abs().max()
-        theirs = (plain[name].double() - value).abs().max()
-        assert ours <= 4 * theirs + 2e-6 * value.abs().max(), name
+    actual = results(folded, tensors, settings, direction)
+    assert_rounds_no_more(actual, plain, truth, 4, 2e-6)
 
 
 def test_gram_serves_the_dot_product_alone():
     tensors, settings = arguments('exp', 'GN', torch.float32)
     with pytest.raises(ValueError, match='dot product alone.*0, 1, 2, 3'):
-        folded(tensors, settings, use_gram=True)
+        folded(tensors, dict(settings, use_gram=True))
 
 
 def test_second_derivative_is_refused():

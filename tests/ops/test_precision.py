@@ -28,9 +28,13 @@ def run(operator, inputs, coefficients, dtype):
     return {n: t.double() for n, t in zip(names, (y, *grads))}
 
 
-@pytest.mark.parametrize('dtype', HALF)
-@pytest.mark.parametrize('series', SERIES)
-@pytest.mark.parametrize('shape', [(2, 16, 7, 5), (1, 16, 3, 5, 5)], ids=str)
+@pytest.mark.pairs(
+    dict(
+        shape=[(2, 16, 7, 5), (1, 16, 3, 5, 5)],
+        series=SERIES,
+        dtype=HALF,
+    )
+)
 def test_no_worse_than_plain(shape, series, dtype):
     inputs = [torch.randn(shape).to(dtype) for _ in range(4)]
     coefficients = SERIES[series]

@@ -53,10 +53,14 @@ def explicit_map(block, x, position, kernel, weighted):
     return full
 
 
-@pytest.mark.parametrize('weighted', [False, True])
-@pytest.mark.parametrize('use_scale', [False, True])
-@pytest.mark.parametrize('groups', [1, 2, 6])
-@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.pairs(
+    dict(
+        mode=MODES,
+        groups=[1, 2, 6],
+        use_scale=[False, True],
+        weighted=[False, True],
+    )
+)
 @torch.no_grad()
 def test_map_is_the_row_of_the_affinity(mode, groups, use_scale, weighted):
     block, x = block_and_input(mode=mode, groups=groups, use_scale=use_scale)
@@ -140,12 +144,12 @@ def test_dot_product_has_one_factor():
     assert list(group_factors(block, x)) == [1]
 
 
-@pytest.mark.parametrize('sub_sample', [False, True])
-@pytest.mark.parametrize(
-    'mode', ['embedded_gaussian', 'dot_product', 'gaussian', 'concatenation']
-)
-@pytest.mark.parametrize(
-    'kind, size', [(NonLocal2d, (4, 6)), (NonLocal3d, (2, 4, 6))]
+@pytest.mark.pairs(
+    {
+        'kind, size': [(NonLocal2d, (4, 6)), (NonLocal3d, (2, 4, 6))],
+        'mode': [*MODES[:2], 'gaussian', 'concatenation'],
+        'sub_sample': [False, True],
+    }
 )
 @torch.no_grad()
 def test_map_of_a_non_local_block_is_its_pairwise_weight(
