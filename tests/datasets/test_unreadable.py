@@ -53,45 +53,36 @@ def cut(path, share):
     path.write_bytes(content[: int(len(content) * share)])
 
 
+IMAGE_FAULTS = ('missing', 'zero bytes', 'truncated', 'text')
+CLIP_FAULTS = (*IMAGE_FAULTS, 'audio only', 'no frame', 'index first')
+
+
+def damage(path, kind, share):
+    """What befalls files of any format."""
+    if kind == 'missing':
+        path.unlink()
+    elif kind == 'zero bytes':
+        path.write_bytes(b'')
+    elif kind == 'truncated':
+        cut(path, share)
+    elif kind == 'text':
+        path.write_text('<html>404</html>')
+
+
 def break_clip(path, kind):
     """Leave a broken file at ``path``."""
-    if kind == 'missing':
-        return
-    if kind == 'audio only':
-        write_clip(path, audio=True)
-    elif kind == 'no frame':
-        write_clip(path, frames=0)
-    elif kind == 'index first':
+    if kind == 'index first':
         write_clip(path, frames=200, movflags='faststart')
         cut(path, 0.2)
     else:
-        write_clip(path)
-    if kind == 'zero bytes':
-        path.write_bytes(b'')
-    elif kind == 'truncated':
-        cut(path, 0.5)
-    elif kind == 'text':
-        path.write_text('<html>404</html>')
-
-
-CLIP_FAULTS = (
-    'missing', 'zero bytes', 'truncated', 'text', 'audio only', 'no frame',
-    'index first',
-)  # fmt: skip
-IMAGE_FAULTS = ('missing', 'zero bytes', 'truncated', 'text')
+        frames = 0 if kind == 'no frame' else 24
+        write_clip(path, frames, audio=kind == 'audio only')
+        damage(path, kind, 0.5)
 
 
 def break_image(path, kind):
-    if kind == 'missing':
-        path.unlink(missing_ok=True)
-        return
     write_image(path)
-    if kind == 'zero bytes':
-        path.write_bytes(b'')
-    elif kind == 'truncated':
-        cut(path, 0.6)
-    elif kind == 'text':
-        path.write_text('<html>404</html>')
+    damage(path, kind, 0.6)
 
 
 def write_image(path):
@@ -171,9 +162,6 @@ def test_broken_clip_gives_way_to_another(tmp_path, skipped, decoder, kind):
         assert list(skipped.values()) == ['missing']
 
 
-FRAME_FAULTS = ('missing', 'zero bytes', 'truncated', 'text')
-
-
 def frames(folder, modality):
     """Two folders of frames as RawFrameDecode wants them."""
     names = dict(RGB='img_{:05}.jpg', Flow='{}_{:05}.jpg')
@@ -201,7 +189,7 @@ def frames(folder, modality):
     ))  # fmt: skip
 
 
-@pytest.mark.parametrize('kind', FRAME_FAULTS)
+@pytest.mark.parametrize('kind', IMAGE_FAULTS)
 @pytest.mark.parametrize('modality', ['RGB', 'Flow'])
 def test_broken_frame_gives_way_to_another_clip(
     tmp_path, skipped, modality, kind
