@@ -17,28 +17,34 @@ class Network:
     """A plugin backbone and its stock twin.
 
     ``units`` are the residual units of each stage; ``plugins`` insert every
-    kind of block, several into one stage and two after one unit.
+    kind of block, several into one stage and two after one unit; ``fast``
+    are the ways to initialise it that the fast tier tries.
     """
 
     host: str
     name: str
     settings: dict
-    rank: int = 2
-    units: tuple = (2, 2, 2, 2)
+    rank: int
+    units: tuple
+    fast: list
 
     def __str__(self):
         return f'{self.host}-{self.name}{self.settings["depth"]}'
 
-    def build(self, plugins=None, stock=False, **settings):
-        """Build from a dict through the host's registry, in its scope."""
+    def config(self, plugins=None, stock=False, **settings):
+        """The dict of the network; how blocks are asked for is told here."""
         cfg = dict(type=self.name if stock else f'Plugin{self.name}')
         cfg.update(self.settings)
         cfg.update(settings)
         if plugins is not None:
             cfg['plugins'] = plugins
-        return self.build_any(cfg)
+        return cfg
+
+    def build(self, plugins=None, stock=False, **settings):
+        return self.build_any(self.config(plugins, stock, **settings))
 
     def build_any(self, cfg):
+        """Build from a dict through the host's registry, in its scope."""
         registry = import_module(f'{self.host}.registry').MODELS
         with DefaultScope.overwrite_default_scope(self.host):
             return registry.build(cfg)
@@ -109,81 +115,86 @@ class Network:
 R50 = (3, 4, 6, 3)
 SMALL = dict(base_channels=8)
 SMALL_STEM = dict(base_channels=8, stem_channels=8)
+NEXT = dict(depth=50, groups=2)
 # mmaction's 2D ResNet has no narrow form: two stages keep it small
 TSN = dict(num_stages=2, out_indices=(1,), strides=(1, 2), dilations=(1, 1))
+# norm_eval is mmdet's default; it has a test of its own
+TRAIN = dict(norm_eval=False, **SMALL)
+FACTORED = dict(conv_cfg=dict(type='Conv2plus1d'), inflate_style='3x3x3')
+PLAIN = dict(pretrained2d=False, **SMALL)
 
+
+def networks(host, rank, rows):
+    for name, settings, *fast in rows:
+        units = R50 if settings['depth'] == 50 else (2, 2, 2, 2)
+        units = units[: settings.get('num_stages')]
+        yield Network(host, name, settings, rank, units, fast)
+
+
+# with the ways to initialise them in the fast tier: each way of each host
 NETWORKS = [
-    Network('mmpretrain', 'ResNet', dict(depth=18, **SMALL_STEM)),
-    Network('mmpretrain', 'ResNet', dict(depth=50, **SMALL_STEM), units=R50),
-    Network('mmpretrain', 'ResNetV1c', dict(depth=18, **SMALL_STEM)),
-    Network('mmpretrain', 'ResNetV1d', dict(depth=18, **SMALL_STEM)),
-    Network(
-        'mmpretrain',
-        'ResNeXt',
-        dict(depth=50, groups=2, width_per_group=32, **SMALL_STEM),
-        units=R50,
-    ),
-    Network(
-        'mmpretrain',
-        'SEResNet',
-        dict(depth=50, se_ratio=8, **SMALL_STEM),
-        units=R50,
-    ),
-    # norm_eval is mmdet's default; it has a test of its own
-    Network('mmdet', 'ResNet', dict(depth=18, norm_eval=False, **SMALL)),
-    Network(
-        'mmdet', 'ResNet', dict(depth=50, norm_eval=False, **SMALL), units=R50
-    ),
-    Network('mmdet', 'ResNetV1d', dict(depth=18, norm_eval=False, **SMALL)),
-    Network(
-        'mmdet',
-        'ResNeXt',
-        dict(depth=50, norm_eval=False, groups=2, base_width=32, **SMALL),
-        units=R50,
-    ),
-    Network('mmaction', 'ResNet', dict(depth=18, **TSN), units=(2, 2)),
-    Network('mmaction', 'ResNet', dict(depth=50, **TSN), units=(3, 4)),
-    Network('mmaction', 'ResNet3d', dict(depth=18, **SMALL), rank=3),
-    Network('mmaction', 'ResNet3d', dict(depth=50, **SMALL), 3, R50),
-    Network('mmaction', 'ResNet3dSlowOnly', dict(depth=50, **SMALL), 3, R50),
-    Network(
-        'mmaction',
-        'ResNet2Plus1d',
-        dict(
-            depth=18,
-            pretrained2d=False,
-            conv_cfg=dict(type='Conv2plus1d'),
-            inflate_style='3x3x3',
-            **SMALL,
-        ),
-        rank=3,
-    ),
-    Network(
-        'mmaction',
-        'ResNet3dCSN',
-        dict(depth=50, pretrained=None, pretrained2d=False, **SMALL),
-        3,
-        R50,
-    ),
-]
+    *networks('mmpretrain', 2, [
+        ('ResNet', dict(depth=18, **SMALL_STEM), 'default'),
+        ('ResNet', dict(depth=50, **SMALL_STEM), 'init_cfg*'),
+        ('ResNetV1c', dict(depth=18, **SMALL_STEM)),
+        ('ResNetV1d', dict(depth=18, **SMALL_STEM), 'list*'),
+        ('ResNeXt', dict(NEXT, width_per_group=32, **SMALL_STEM)),
+        ('SEResNet', dict(depth=50, se_ratio=8, **SMALL_STEM), 'none'),
+    ]),
+    *networks('mmdet', 2, [
+        ('ResNet', dict(depth=18, **TRAIN), 'default', 'argument*'),
+        ('ResNet', dict(depth=50, **TRAIN), 'init_cfg*'),
+        ('ResNetV1d', dict(depth=18, **TRAIN), 'none'),
+        ('ResNeXt', dict(NEXT, base_width=32, **TRAIN), 'list*'),
+    ]),
+    *networks('mmaction', 2, [
+        ('ResNet', dict(depth=18, **TSN), 'none', 'list*', 'argument*'),
+        ('ResNet', dict(depth=50, **TSN),
+            'default', 'init_cfg*', 'torchvision*'),
+    ]),
+    *networks('mmaction', 3, [
+        ('ResNet3d', dict(depth=18, **SMALL), 'default'),
+        ('ResNet3d', dict(depth=50, **SMALL), 'inflated*'),
+        ('ResNet3dSlowOnly', dict(depth=50, **SMALL), 'inflated*'),
+        ('ResNet2Plus1d', dict(depth=18, **FACTORED, **PLAIN), 'argument*'),
+        ('ResNet3dCSN', dict(depth=50, pretrained=None, **PLAIN),
+            'argument*'),
+    ]),
+]  # fmt: skip
+
+# one for each kind of residual unit
+KINDS = (
+    'mmpretrain-SEResNet50',
+    'mmdet-ResNet18',
+    'mmaction-ResNet50',
+    'mmaction-ResNet3d50',
+    'mmaction-ResNet2Plus1d18',
+)
 
 
 def pytest_generate_tests(metafunc):
-    """Give a test ``network``: each plugin backbone in turn; with ``init``
-    also each of its ways to be initialised; with ``loading`` those alone
-    that read a checkpoint with our own names."""
+    """Give a test ``network``: one of each kind; with ``init`` also ways to
+    initialise it; with ``loading`` those alone that read a checkpoint with
+    our own names. All networks, in all of these ways, are nightly."""
+
+    def case(*values, fast):
+        marks = () if fast else pytest.mark.nightly
+        name = '-'.join(map(str, values))
+        return pytest.param(*values, id=name, marks=marks)
+
     names = metafunc.fixturenames
     if 'init' in names or 'loading' in names:
         name = 'init' if 'init' in names else 'loading'
         pairs = [
-            pytest.param(network, init, id=f'{network}-{init}')
+            case(network, init, fast=init in network.fast)
             for network in NETWORKS
             for init in network.inits
             if name == 'init' or init in ('init_cfg*', 'list*', 'argument*')
         ]
         metafunc.parametrize(f'network, {name}', pairs)
     elif 'network' in names:
-        metafunc.parametrize('network', NETWORKS, ids=str)
+        cases = [case(each, fast=str(each) in KINDS) for each in NETWORKS]
+        metafunc.parametrize('network', cases)
 
 
 @pytest.fixture(autouse=True, scope='session')

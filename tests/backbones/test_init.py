@@ -19,10 +19,10 @@ def torchvision_names(state):
     return renamed
 
 
-def of_blocks(net):
+def of_blocks(net, prefix=''):
     """The part of the state dict that belongs to blocks."""
     return {
-        key: value.clone()
+        f'{prefix}{key}': value.clone()
         for key, value in net.state_dict().items()
         if key.startswith(tuple(f'{path}.' for path in net.plugin_units))
     }
@@ -91,38 +91,26 @@ def test_identity_at_start(
 def test_checkpoint_with_blocks(
     network, loading, tmp_path, randomize, assert_same
 ):
-    """Trained blocks come back from the checkpoint..."""
+    """Trained blocks come back from the checkpoint; of those that it holds
+    in part, the rest stays as built."""
     file = tmp_path / 'trained.pth'
-    trained = randomize(network.build(network.plugins)).state_dict()
-    torch.save(trained, file)
-    settings = network.init_settings(loading, file)
-    net = network.build(network.plugins, **settings)
-    net.init_weights()
-    blocks = of_blocks(net)
-    assert_same(blocks, {k: trained[k] for k in blocks})
-
-
-def test_checkpoint_with_part_of_blocks(
-    network, loading, tmp_path, randomize, assert_same
-):
-    """... and of those that it holds in part, the rest stays as built."""
-    file = tmp_path / 'part.pth'
-    trained = randomize(network.build(network.plugins)).state_dict()
-    first = next(iter(network.build(network.plugins).plugin_units))
-    held = {f'{first}.theta.weight', f'{first}.norm.bias'}
-    paths = tuple(network.build(network.plugins).plugin_units)
-    part = {
-        k: v
-        for k, v in trained.items()
-        if k in held or not k.startswith(paths)
-    }
-    torch.save(part, file)
-    settings = network.init_settings(loading, file)
-    net = network.build(network.plugins, **settings)
-    expected = of_blocks(net)
-    expected.update({k: trained[k] for k in held})
-    net.init_weights()
-    assert_same(of_blocks(net), expected)
+    net = network.build(network.plugins)
+    trained = randomize(net).state_dict()
+    every, paths = of_blocks(net).keys(), tuple(net.plugin_units)
+    some = {f'{paths[0]}.theta.weight', f'{paths[0]}.norm.bias'}
+    assert some < every
+    for held in (every, some):
+        saved = {
+            k: v
+            for k, v in trained.items()
+            if k in held or not k.startswith(paths)
+        }
+        torch.save(saved, file)
+        settings = network.init_settings(loading, file)
+        net = network.build(network.plugins, **settings)
+        expected = {**of_blocks(net), **{k: trained[k] for k in held}}
+        net.init_weights()
+        assert_same(of_blocks(net), expected)
 
 
 def test_init_cfg_of_a_block(network):
@@ -206,10 +194,10 @@ def twins(request, zoo):
 
     def build(init_cfg=None):
         models = []
-        for kind in ('', 'Plugin'):
-            backbone = dict(type=kind + network.name, **network.settings)
-            if kind:
-                backbone['plugins'] = network.plugins
+        for backbone in (
+            network.config(stock=True),
+            network.config(network.plugins),
+        ):
             torch.manual_seed(2)
             cfg = MODELS[request.param](backbone)
             models.append(network.build_any(cfg))
@@ -221,47 +209,31 @@ def twins(request, zoo):
     return build
 
 
-def restored(model, stock):
-    state = model.state_dict()
-    return {k: state[k] for k in stock.state_dict()}
-
-
 def test_whole_model(twins, assert_same):
     """The way of the Runner: model.init_weights()."""
     draws = []
     stock, model = twins()
-    built = of_blocks(model.backbone)
+    built = of_blocks(model.backbone, 'backbone.')
     for each in (stock, model):
         torch.manual_seed(3)
         each.init_weights()
         draws.append(torch.rand(1))
     assert draws[0] == draws[1]
     assert stock.next_draw == model.next_draw
-    assert_same(restored(model, stock), stock.state_dict())
-    assert_same(of_blocks(model.backbone), built)
+    assert_same(model.state_dict(), {**stock.state_dict(), **built})
 
 
-def test_whole_model_from_stock_checkpoint(
-    twins, tmp_path, randomize, assert_same
-):
-    file = tmp_path / 'stock.pth'
-    state = randomize(twins()[0]).state_dict()
-    torch.save(dict(state_dict=state, meta={}), file)
-    stock, model = twins(dict(type='Pretrained', checkpoint=str(file)))
-    built = of_blocks(model.backbone)
-    stock.init_weights()
-    model.init_weights()
-    assert_same(restored(model, stock), stock.state_dict())
-    assert_same(restored(model, stock), state)
-    assert_same(of_blocks(model.backbone), built)
-
-
-def test_whole_model_from_checkpoint_with_blocks(
-    twins, tmp_path, randomize, assert_same
+@pytest.mark.parametrize('saved', ['stock', 'with blocks'])
+def test_whole_model_from_checkpoint(
+    twins, saved, tmp_path, randomize, assert_same
 ):
     file = tmp_path / 'trained.pth'
-    state = randomize(twins()[1]).state_dict()
+    state = randomize(twins()[saved != 'stock']).state_dict()
     torch.save(dict(state_dict=state, meta={}), file)
-    _, model = twins(dict(type='Pretrained', checkpoint=str(file)))
+    stock, model = twins(dict(type='Pretrained', checkpoint=str(file)))
+    expected = {**of_blocks(model.backbone, 'backbone.'), **state}
     model.init_weights()
-    assert_same(model.state_dict(), state)
+    assert_same(model.state_dict(), expected)
+    if saved == 'stock':
+        stock.init_weights()
+        assert_same(stock.state_dict(), state)

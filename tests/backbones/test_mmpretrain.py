@@ -6,19 +6,15 @@ from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
 PLACES = {50: ((0,), (1, 2), (0, 2, 3, -1), (-1,)), 101: ((), (), (2, -2), ())}
 
 
-@pytest.mark.parametrize('depth', [50, 101])
-@pytest.mark.parametrize('postfix', ['', '2'])
+@pytest.mark.parametrize('depth, postfix', [(50, ''), (101, '2')])
 def test_layer_decay(zoo, depth, postfix):
     network = zoo['mmpretrain-ResNet50']
     cfg = dict(type='CGNL2d', groups=2, postfix=postfix)
     model = network.build_any(
         dict(
             type='ImageClassifier',
-            backbone=dict(
-                network.settings,
-                type='PluginResNet',
-                depth=depth,
-                plugins=[dict(cfg=cfg, after_blocks=PLACES[depth])],
+            backbone=network.config(
+                [dict(cfg=cfg, after_blocks=PLACES[depth])], depth=depth
             ),
             head=dict(type='LinearClsHead', num_classes=3, in_channels=256),
         )

@@ -12,56 +12,50 @@ R50 = 'mmaction-ResNet3d50'
 BLOCK = dict(type='CGNL3d', groups=2)
 
 
+# places in layer2 and layer3, the order in which the children there run
+PLACES = {
+    "the author's position": (50, (), (-2,), '0 1 2 3', '0 1 2 3 4 B4 5'),
+    "the author's position in R-101": (
+        101, (), (-2,), '0 1 2 3',
+        '0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 B21 22',
+    ),
+    'five blocks': (
+        50, (1, 3), (1, 3, 5), '0 1 B1 2 3 B3', '0 1 B1 2 3 B3 4 5 B5',
+    ),
+    'five blocks in R-101': (
+        101, (1, 3), (6, 13, 20), '0 1 B1 2 3 B3',
+        '0 1 2 3 4 5 6 B6 7 8 9 10 11 12 13 B13 14 15 16 17 18 19 20 B20 21 '
+        '22',
+    ),
+    'ten blocks': (
+        50, [0, 1, 2, 3], [0, 1, 2, 3, 4, 5], '0 B0 1 B1 2 B2 3 B3',
+        '0 B0 1 B1 2 B2 3 B3 4 B4 5 B5',
+    ),
+    'units in another order': (
+        50, (), (5, 1, -3), '0 1 2 3', '0 1 B1 2 3 B3 4 5 B5',
+    ),
+}  # fmt: skip
+
+
 def order(stage):
     """Names of the children in the order in which they are executed."""
     return ' '.join(name for name, _ in stage.named_children())
 
 
-def test_author_position_r50(zoo):
-    plugin = dict(cfg=BLOCK, after_blocks=((), (), (-2,), ()))
-    net = zoo[R50].build([plugin])
-    assert order(net.layer1) == '0 1 2'
-    assert order(net.layer2) == '0 1 2 3'
-    assert order(net.layer3) == '0 1 2 3 4 cgnl_4 5'
-    assert order(net.layer4) == '0 1 2'
-    assert net.plugin_units == {'layer3.cgnl_4': 4}
-
-
-def test_author_position_r101(zoo):
-    plugin = dict(cfg=BLOCK, after_blocks=((), (), (-2,), ()))
-    net = zoo[R50].build([plugin], depth=101)
-    assert order(net.layer3).endswith(' 20 21 cgnl_21 22')
-    assert net.plugin_units == {'layer3.cgnl_21': 21}
-
-
-def test_five_blocks_r50(zoo):
-    plugin = dict(cfg=BLOCK, after_blocks=((), (1, 3), (1, 3, 5), ()))
-    net = zoo[R50].build([plugin])
-    assert order(net.layer2) == '0 1 cgnl_1 2 3 cgnl_3'
-    assert order(net.layer3) == '0 1 cgnl_1 2 3 cgnl_3 4 5 cgnl_5'
-
-
-def test_five_blocks_r101(zoo):
-    plugin = dict(cfg=BLOCK, after_blocks=((), (1, 3), (6, 13, 20), ()))
-    net = zoo[R50].build([plugin], depth=101)
-    assert order(net.layer2) == '0 1 cgnl_1 2 3 cgnl_3'
-    names = order(net.layer3).split()
-    followers = [i for i, name in enumerate(names) if 'cgnl' in name]
-    assert [names[i - 1] for i in followers] == ['6', '13', '20']
-    assert [n for n in names if n.isdigit()] == [str(i) for i in range(23)]
-
-
-def test_ten_blocks_r50(zoo):
-    places = [[], [0, 1, 2, 3], [0, 1, 2, 3, 4, 5], []]
-    net = zoo[R50].build([dict(cfg=BLOCK, after_blocks=places)])
-    assert order(net.layer2) == '0 cgnl_0 1 cgnl_1 2 cgnl_2 3 cgnl_3'
-    assert len(net.plugin_units) == 10
-
-
-def test_order_of_units_does_not_matter(zoo):
-    units = ((), (), (5, 1, -3), ())
-    net = zoo[R50].build([dict(cfg=BLOCK, after_blocks=units)])
-    assert order(net.layer3) == '0 1 cgnl_1 2 3 cgnl_3 4 5 cgnl_5'
+@pytest.mark.parametrize('place', PLACES)
+def test_places(zoo, place):
+    depth, *units, layer2, layer3 = PLACES[place]
+    plugin = dict(cfg=BLOCK, after_blocks=((), *units, ()))
+    net = zoo[R50].build([plugin], depth=depth)
+    assert order(net.layer1) == order(net.layer4) == '0 1 2'
+    assert order(net.layer2) == layer2.replace('B', 'cgnl_')
+    assert order(net.layer3) == layer3.replace('B', 'cgnl_')
+    assert net.plugin_units == {
+        f'layer{stage}.cgnl_{name[1:]}': int(name[1:])
+        for stage, names in ((2, layer2), (3, layer3))
+        for name in names.split()
+        if name[0] == 'B'
+    }
 
 
 def test_two_blocks_after_one_unit(zoo):
@@ -188,21 +182,19 @@ def test_blocks_draw_from_their_own_stream(zoo):
     assert torch.equal(first, thetas(1)[0])
 
 
-@pytest.mark.parametrize('copied', ['deepcopy', 'pickle'])
-def test_copies(network, randomize, outputs, copied):
+def test_copies(network, randomize, outputs):
     net = randomize(network.build(network.plugins))
-    if copied == 'deepcopy':
-        clone = copy.deepcopy(net)
-    else:
-        clone = pickle.loads(pickle.dumps(net))
     x = network.input()
     before = outputs(net, x)
-    assert all(map(torch.equal, outputs(clone, x), before))
-
-    # the copy initialises itself, not the original
     state = {k: v.clone() for k, v in net.state_dict().items()}
-    clone.init_weights()
-    assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
-    assert not torch.equal(next(clone.parameters()), next(net.parameters()))
-    path = next(iter(clone.plugin_units))
-    assert clone.get_submodule(path) is not net.get_submodule(path)
+    path = next(iter(net.plugin_units))
+    for clone in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert all(map(torch.equal, outputs(clone, x), before))
+        # the copy initialises itself, not the original
+        clone.init_weights()
+        assert all(
+            torch.equal(v, state[k]) for k, v in net.state_dict().items()
+        )
+        first = next(clone.parameters()), next(net.parameters())
+        assert not torch.equal(*first)
+        assert clone.get_submodule(path) is not net.get_submodule(path)

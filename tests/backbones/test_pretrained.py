@@ -72,8 +72,9 @@ def resnet18(tmp_path_factory):
 FULL = dict(base_channels=64, out_indices=(3,))
 
 
-@pytest.mark.parametrize('host', ['mmpretrain', 'mmdet'])
-@pytest.mark.parametrize('form', ['torchvision', 'mmpretrain'])
+@pytest.mark.parametrize(
+    'host, form', [('mmpretrain', 'mmpretrain'), ('mmdet', 'torchvision')]
+)
 def test_2d(host, form, zoo, resnet18, tmp_path, outputs):
     theirs, file = resnet18
     init_cfg = dict(type='Pretrained', checkpoint=str(file))
@@ -165,8 +166,9 @@ def trained_2d(zoo, tmp_path, randomize):
     return make
 
 
-@pytest.mark.parametrize('prefix', ['', 'backbone.'])
-@pytest.mark.parametrize('name', ['ResNet3d50', 'ResNet3dSlowOnly50'])
+@pytest.mark.parametrize(
+    'name, prefix', [('ResNet3d50', ''), ('ResNet3dSlowOnly50', 'backbone.')]
+)
 def test_inflation_from_mmpretrain(
     name, prefix, zoo, trained_2d, warnings_logged
 ):
@@ -179,18 +181,17 @@ def test_inflation_from_mmpretrain(
     assert warnings_logged == []
 
 
-@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+BN, BN3D = dict(norm_cfg=dict(type='BN')), dict(norm_cfg=dict(type='BN3d'))
+
+
 @pytest.mark.parametrize(
-    ('block', 'settings', 'settings_3d'),
+    ('block', 'settings', 'settings_3d', 'prefix'),
     [
-        ('CGNL', {}, {}),
-        ('CGNL', dict(norm_cfg=dict(type='BN')), {}),
-        ('CGNL', dict(mode='learnable'), {}),
-        (
-            'NonLocal',
-            dict(norm_cfg=dict(type='BN')),
-            dict(norm_cfg=dict(type='BN3d')),
-        ),
+        ('CGNL', {}, {}, ''),
+        ('CGNL', BN, {}, 'backbone.'),
+        ('CGNL', dict(mode='learnable'), {}, 'backbone.'),
+        ('NonLocal', BN, BN3D, ''),
+        ('NonLocal', BN, BN3D, 'backbone.'),
     ],
 )
 def test_a_2d_block_inflates(
@@ -230,8 +231,10 @@ def test_a_2d_block_that_does_not_fit(zoo, trained_2d, warnings_logged):
     assert warning.endswith(': coefficients, conv_out.weight')
 
 
-@pytest.mark.parametrize('kind', ['dot_product', 'gaussian_rbf'])
-@pytest.mark.parametrize('name', ['ResNet3d50', 'ResNet3dSlowOnly50'])
+@pytest.mark.parametrize(
+    'name, kind',
+    [('ResNet3d50', 'gaussian_rbf'), ('ResNet3dSlowOnly50', 'dot_product')],
+)
 def test_2d_case_of_a_3d_backbone(name, kind, zoo, trained_2d, outputs):
     """One frame through kernels of one frame: the 2D network."""
     net_2d, file = trained_2d(plugins(2, mode=kind))

@@ -11,7 +11,9 @@ IMAGE, CLIP = (2, 3, 32, 32), (2, 3, 8, 16, 16)
 ALL = (0, 1, 2, 3)
 BN = dict(type='BN', requires_grad=True)
 NOT_FROZEN = dict(norm_cfg=BN, norm_eval=False)
-I3D = dict(depth=50, pretrained=None, conv_cfg=dict(type='Conv3d'))
+SMALL = dict(base_channels=16)
+VIDEO = dict(SMALL, pretrained=None)
+I3D = dict(VIDEO, depth=50, conv_cfg=dict(type='Conv3d'))
 INFLATE = ((1, 1, 1), (1, 0, 1, 0), (1, 0, 1, 0, 1, 0), (0, 1, 0))
 CASES = {
     'mmpretrain': [
@@ -45,13 +47,13 @@ CASES = {
             with_pool2=False, frozen_stages=2, norm_eval=True)),
         ('ResNet3d', dict(I3D, depth=18, inflate=(1, 1, 1, 1),
             with_cp=True)),
-        ('ResNet3dSlowOnly', dict(depth=50, pretrained=None,
+        ('ResNet3dSlowOnly', dict(VIDEO, depth=50,
             conv1_kernel=(1, 7, 7), inflate=(0, 0, 1, 1))),
-        ('ResNet2Plus1d', dict(depth=18, pretrained=None,
+        ('ResNet2Plus1d', dict(VIDEO, depth=18,
             pretrained2d=False, conv1_kernel=(3, 7, 7),
             inflate=(1, 1, 1, 1), conv_cfg=dict(type='Conv2plus1d'),
             norm_cfg=dict(type='BN3d', requires_grad=True))),
-        ('ResNet3dCSN', dict(depth=50, pretrained=None,
+        ('ResNet3dCSN', dict(VIDEO, depth=50,
             pretrained2d=False, bottleneck_mode='ir', with_pool2=False,
             norm_eval=True, bn_frozen=True)),
     ],
@@ -61,6 +63,10 @@ CASES = {
 def cases():
     for host, rows in CASES.items():
         for number, (name, options) in enumerate(rows):
+            if host != 'mmaction':
+                options = dict(SMALL, **options)
+            if host == 'mmpretrain':
+                options['stem_channels'] = 16
             yield pytest.param(
                 host, name, options, id=f'{host}-{name}-{number}'
             )

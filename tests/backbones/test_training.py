@@ -115,22 +115,42 @@ def test_partial_bn_freezes_no_group_norm(zoo):
     assert all(p.requires_grad for p in net.layer2.cgnl_1.parameters())
 
 
-@pytest.mark.parametrize('name', [TWO, 'mmaction-ResNet3d18'])
-def test_compile(zoo, randomize, name):
+SHORT = dict(num_stages=2, out_indices=(1,), dilations=(1, 1))
+SHORT_2D = dict(SHORT, strides=(1, 2))
+SHORT_3D = dict(SHORT, spatial_strides=(1, 2), temporal_strides=(1, 1))
+nightly = pytest.mark.nightly
+
+
+@pytest.mark.parametrize(
+    'name, settings',
+    [
+        (TWO, SHORT_2D),
+        ('mmdet-ResNet18', SHORT_2D),
+        ('mmaction-ResNet3d18', SHORT_3D),
+        pytest.param('mmpretrain-ResNet50', {}, marks=nightly),
+        pytest.param('mmdet-ResNet50', {}, marks=nightly),
+        pytest.param('mmaction-ResNet3d50', {}, marks=nightly),
+    ],
+)
+def test_compile(zoo, randomize, name, settings):
     """One graph, with the results of eager mode, forward and backward."""
     network = zoo[name]
     torch.manual_seed(0)
-    net = randomize(
-        network.build([plugin((), (), (-2,), (), rank=network.rank)])
-    )
+    places = ((-1,), (-1, -2), (), ())[: settings.get('num_stages')]
+    plugins = [plugin(*places, rank=network.rank)]
+    net = randomize(network.build(plugins, **settings))
     net.eval()
     x = network.input()
-    grads = []
+    results = []
     torch._dynamo.reset()
     for run in (net, torch.compile(net, backend='aot_eager', fullgraph=True)):
         net.zero_grad()
-        loss_of(run, x).backward()
-        grads.append([p.grad.clone() for p in net.parameters()])
-    for (key, _), eager, ours in zip(net.named_parameters(), *grads):
-        torch.testing.assert_close(ours, eager, msg=key)
-    assert net.layer3.cgnl_0.theta.weight.grad.abs().max() > 0
+        loss = loss_of(run, x)
+        loss.backward()
+        grads = {k: p.grad.clone() for k, p in net.named_parameters()}
+        results.append(dict(grads, loss=loss.detach()))
+    eager, ours = results
+    for key in eager:
+        torch.testing.assert_close(ours[key], eager[key], msg=key)
+    for path in net.plugin_units:
+        assert eager[f'{path}.theta.weight'].abs().max() > 0

@@ -3,7 +3,6 @@ import json
 import cv2
 import numpy as np
 import pytest
-from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -91,21 +90,13 @@ def test_same_options_same_scenes(tmp_path, root):
     ).read_bytes()
 
 
-def test_mmdet_reads_boxes_labels_and_masks(root):
-    from mmdet.registry import DATASETS
-
-    init_default_scope('mmdet')
-    dataset = DATASETS.build(
-        dict(
-            type='DigitScenes',
-            split='test',
-            data_root=str(root),
-            pipeline=[
-                dict(type='LoadImageFromFile'),
-                dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-            ],
-            **SMALL,
-        )
+def test_mmdet_reads_boxes_labels_and_masks(root, build):
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    ]
+    dataset = build(
+        'mmdet', 'DigitScenes', root, split='test', pipeline=pipeline, **SMALL
     )
     truth = COCO(str(root / 'test.json'))
     assert len(dataset) == 6

@@ -1,40 +1,29 @@
 import cv2
 import numpy as np
 import pytest
-from mmengine.registry import init_default_scope
 
 from cgnl_mm.datasets.digits import enlarge, prepare_digits
 from cgnl_mm.datasets.generate import load_split
 
+READ = [dict(type='LoadImageFromFile')]
 
-def build(root, split):
-    from mmpretrain.registry import DATASETS
 
-    init_default_scope('mmpretrain')
-    return DATASETS.build(
-        dict(
-            type='Digits',
-            split=split,
-            data_root=str(root),
-            pipeline=[dict(type='LoadImageFromFile')],
+def test_files_hold_the_digits_by_their_label(tmp_path, build):
+    for split in ('train', 'test'):
+        dataset = build(
+            'mmpretrain', 'Digits', tmp_path / 'd', split=split, pipeline=READ
         )
-    )
-
-
-@pytest.mark.parametrize('split', ['train', 'test'])
-def test_files_hold_the_digits_by_their_label(tmp_path, split):
-    dataset = build(tmp_path / 'digits', split)
-    images, labels = load_split(split)
-    expected = {
-        (int(label), enlarge(image, 32).tobytes())
-        for image, label in zip(images, labels)
-    }
-    found = set()
-    for index in range(len(dataset)):
-        sample = dataset[index]
-        found.add((int(sample['gt_label']), sample['img'][..., 0].tobytes()))
-    assert len(dataset) == len(images)
-    assert found == expected
+        images, labels = load_split(split)
+        expected = {
+            (int(label), enlarge(image, 32).tobytes())
+            for image, label in zip(images, labels)
+        }
+        found = {
+            (int(sample['gt_label']), sample['img'][..., 0].tobytes())
+            for sample in dataset
+        }
+        assert len(dataset) == len(images)
+        assert found == expected
 
 
 def test_size_is_an_option(tmp_path):
@@ -45,9 +34,9 @@ def test_size_is_an_option(tmp_path):
         prepare_digits(tmp_path / 'e', size=7)
 
 
-def test_split_is_checked(tmp_path):
+def test_split_is_checked(tmp_path, build):
     with pytest.raises(ValueError, match="got 'val'"):
-        build(tmp_path / 'digits', 'val')
+        build('mmpretrain', 'Digits', tmp_path, split='val', pipeline=READ)
 
 
 def test_enlarged_digits_stay_apart():

@@ -25,28 +25,33 @@ assert open(root + '/a.txt').read() == 'whole'
 """
 
 
-def start(root, log, pause):
-    command = [sys.executable, '-c', WRITER, str(root), str(log), str(pause)]
-    return subprocess.Popen(command)
-
-
-def test_processes_that_start_together_write_once(tmp_path):
+@pytest.fixture
+def start(warm, tmp_path):
+    """Start a process that writes, and waits in the midst of it."""
     log = tmp_path / 'log'
-    processes = [start(tmp_path / 'd', log, 1.0) for _ in range(3)]
+
+    def start(pause):
+        command = [warm, '-c', WRITER, tmp_path / 'd', log, str(pause)]
+        return subprocess.Popen(command)
+
+    return start
+
+
+def test_processes_that_start_together_write_once(tmp_path, start):
+    processes = [start(1.0) for _ in range(3)]
     assert [p.wait(60) for p in processes] == [0, 0, 0]
-    assert log.read_text() == 'built\n'
+    assert (tmp_path / 'log').read_text() == 'built\n'
 
 
-def test_killed_writer_leaves_no_data(tmp_path):
-    log = tmp_path / 'log'
-    process = start(tmp_path / 'd', log, 60)
-    while not log.exists():
+def test_killed_writer_leaves_no_data(tmp_path, start):
+    process = start(60)
+    while not (tmp_path / 'log').exists():
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait(60)
     assert not (tmp_path / 'd').exists()
-    assert start(tmp_path / 'd', log, 0).wait(60) == 0
+    assert start(0).wait(60) == 0
 
 
 def test_failing_writer_leaves_no_data(tmp_path):

