@@ -3,6 +3,7 @@
 The repository root is put on the path by pyproject.toml.
 """
 
+import functools
 import importlib.util
 import itertools
 import os
@@ -275,6 +276,14 @@ def no_default_scope():
     from mmengine.registry import DefaultScope
 
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def bases_are_looked_up_once():
+    """mmengine parses a host's 85 YAML files for each base of a config."""
+    from mmengine.config import Config
+
+    Config._get_cfg_path = staticmethod(functools.cache(Config._get_cfg_path))
 
 
 @pytest.fixture(scope='module')

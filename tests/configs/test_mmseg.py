@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -38,7 +37,9 @@ def cityscapes(tmp_path):
     return tmp_path
 
 
-def test_mmseg_trains_and_predicts_by_custom_imports_alone(cityscapes):
+def test_mmseg_trains_and_predicts_by_custom_imports_alone(
+    cityscapes, warm_torch
+):
     """With mmseg's own tool, whose first word of us is in the config."""
     package = Path(importlib.util.find_spec('mmseg').origin).parent
     options = [
@@ -63,7 +64,7 @@ def test_mmseg_trains_and_predicts_by_custom_imports_alone(cityscapes):
         ]
     path = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
     done = subprocess.run(
-        [sys.executable, package / '.mim/tools/train.py', CONFIG,
+        [warm_torch, package / '.mim/tools/train.py', CONFIG,
          '--work-dir', 'run',
          '--cfg-options', *(option.replace(' ', '') for option in options)],
         cwd=cityscapes,
