@@ -121,7 +121,7 @@ def pytest_generate_tests(metafunc):
         else:
             cases = AllPairs([list(values) for values in factors.values()])
         metafunc.parametrize(
-            ', '.join(factors), [flat(factors, case) for case in cases]
+            ', '.join(factors), [list(flat(factors, case)) for case in cases]
         )
 
 

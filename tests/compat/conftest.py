@@ -1,8 +1,7 @@
-"""Python processes of their own, with chosen workarounds switched off."""
+"""Processes of their own, with chosen workarounds switched off."""
 
 import os
 import subprocess
-import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,20 +12,21 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='session')
-def python():
-    """``python(*args, off='', path='')`` runs the interpreter.
+def python(warm, warm_torch):
+    """``python(*args, off='', path='')`` runs a program.
 
-    ``off`` is the value of CGNL_MM_COMPAT and ``path`` goes before the
-    repository on PYTHONPATH. Returns the CompletedProcess with stdout and
-    stderr together in ``stdout``.
+    ``off`` is the value of CGNL_MM_COMPAT, for a process that has imported
+    torch alone; without it, every repair is there, and every host. ``path``
+    goes before the repository on PYTHONPATH. Returns the CompletedProcess
+    with stdout and stderr together in ``stdout``.
     """
 
-    def run(*args, off='', path='', cwd=None):
-        env = dict(os.environ, CGNL_MM_COMPAT=off, OMP_NUM_THREADS='1')
+    def run(*args, off=None, path='', cwd=None):
+        env = dict(os.environ, CGNL_MM_COMPAT=off or '')
         folders = [path, str(ROOT), env.get('PYTHONPATH', '')]
         env['PYTHONPATH'] = os.pathsep.join(filter(None, folders))
         return subprocess.run(
-            [sys.executable, *map(str, args)],
+            [warm if off is None else warm_torch, *map(str, args)],
             env=env,
             cwd=cwd,
             text=True,

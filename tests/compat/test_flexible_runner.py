@@ -38,7 +38,7 @@ print('restored')
 @pytest.mark.parametrize(
     'off, status, expected',
     [
-        ('', 0, 'restored'),
+        (None, 0, 'restored'),
         ('-flexible_runner', 1, "unhashable type: 'dict'"),
     ],
 )

@@ -1,6 +1,5 @@
 CODE = """
-import cgnl_mm.compat, torch
-cgnl_mm.compat.apply()
+import cgnl_mm, torch
 from mmaction.models import I3DHead
 from mmaction.structures import ActionDataSample
 

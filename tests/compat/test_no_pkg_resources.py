@@ -20,7 +20,7 @@ def test_config_of_a_host(python, originals):
     off = python('-c', code, off='-no_pkg_resources')
     assert 'pkg_resources' in off.stdout.splitlines()[-1]
     assert 'Error' in off.stdout.splitlines()[-1]
-    on = python('-c', code)
+    on = python('-c', code, off='')
     assert on.stdout.splitlines()[-1] == 'MaskRCNN', on.stdout
 
 

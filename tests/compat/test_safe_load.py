@@ -156,15 +156,10 @@ def test_symptom(python, needs, tmp_path):
     needs('safe_load')
     path = tmp_path / 'hub.pth'
     torch.save(message_hub(), path)
-    code = (
-        'import cgnl_mm.compat, torch\n'
-        f'print(list(torch.load({str(path)!r})["runtime_info"]))\n'
-    )
+    code = f'import cgnl_mm.compat, torch; torch.load({str(path)!r})'
     off = python('-c', code, off='-safe_load')
     assert 'Weights only load failed' in off.stdout
     assert 'HistoryBuffer' in off.stdout or 'numpy' in off.stdout
-    on = python('-c', code)
-    assert "['eta', 'seen']" in on.stdout, on.stdout
 
 
 @restricted

@@ -157,7 +157,9 @@ def test_every_model_is_built(monkeypatch):
 @pytest.mark.parametrize(
     'name',
     [
-        pytest.param(name, marks=() if name in TRAINED else pytest.mark.nightly)
+        pytest.param(
+            name, marks=() if name in TRAINED else pytest.mark.nightly
+        )
         for name in NAMES
     ],
 )
