@@ -19,22 +19,27 @@ CLASSES = {
 }
 
 
-def python(code, *path):
-    """Run ``code`` in a fresh interpreter; returns what it printed."""
-    env = dict(os.environ)
-    env['PYTHONPATH'] = os.pathsep.join(map(str, [*path, ROOT]))
-    done = subprocess.run(
-        [sys.executable, '-c', textwrap.dedent(code)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+@pytest.fixture
+def python(warm_torch):
+    """Run code where torch alone is imported; return what it printed."""
+
+    def run(code, *path):
+        env = dict(os.environ)
+        env['PYTHONPATH'] = os.pathsep.join(map(str, [*path, ROOT]))
+        done = subprocess.run(
+            [warm_torch, '-c', textwrap.dedent(code)],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    return run
 
 
-def test_hosts_are_imported_on_first_use():
+def test_hosts_are_imported_on_first_use(python):
     """``import cgnl_mm`` loads no models; a look-up then finds ours."""
     python(f"""
         import importlib, sys
@@ -54,7 +59,7 @@ def test_hosts_are_imported_on_first_use():
     """)
 
 
-def test_registry_in_use_before():
+def test_registry_in_use_before(python):
     """Also when a host filled its registry before cgnl_mm came (mmpretrain
     alone imports without compat)."""
     python("""
@@ -74,7 +79,7 @@ NO_HOSTS = """
 """
 
 
-def test_no_host_at_all():
+def test_no_host_at_all(python):
     """The blocks work with mmengine and mmcv alone."""
     printed = python(
         NO_HOSTS
@@ -113,7 +118,7 @@ def test_no_mmcv(monkeypatch):
         hosts.require_mmcv()
 
 
-def test_without_openmmlab_the_operators_work_and_the_blocks_say_why():
+def test_without_openmmlab_the_operators_work_and_the_blocks_say_why(python):
     printed = python("""
         import sys
         sys.modules['mmcv'] = sys.modules['mmengine'] = None
@@ -130,7 +135,7 @@ def test_without_openmmlab_the_operators_work_and_the_blocks_say_why():
     assert 'pip install mmcv-lite' in printed
 
 
-def test_broken_host_is_left_out(tmp_path):
+def test_broken_host_is_left_out(python, tmp_path):
     """It is named with its error, and the others work."""
     package = tmp_path / 'mmaction'
     package.mkdir()

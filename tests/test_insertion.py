@@ -3,9 +3,7 @@
 import copy
 import pickle
 import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 import torch
@@ -170,7 +168,7 @@ def test_copy_calls_its_own_block(place, x):
     assert not torch.equal(twin(x), before)
 
 
-def test_distributed_data_parallel_trains_the_block():
+def test_distributed_data_parallel_trains_the_block(warm):
     """In a process of its own: a group stays for the life of one."""
     code = """
         import tempfile
@@ -195,8 +193,7 @@ def test_distributed_data_parallel_trains_the_block():
             dist.destroy_process_group()
     """
     done = subprocess.run(
-        [sys.executable, '-c', textwrap.dedent(code)],
-        cwd=Path(__file__).parents[1],
+        [warm, '-c', textwrap.dedent(code)],
         capture_output=True,
         text=True,
         timeout=120,

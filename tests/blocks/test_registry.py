@@ -2,7 +2,7 @@
 
 import importlib.util
 import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 from mmengine.registry import MODELS
@@ -36,14 +36,17 @@ print('built')
 """
 
 
-def test_built_from_each_host_without_its_models():
+def test_built_from_each_host_without_its_models(warm_torch):
     hosts = [
         host
         for host in ('mmpretrain', 'mmaction', 'mmdet')
         if importlib.util.find_spec(host)
     ]
     done = subprocess.run(
-        [sys.executable, '-c', CODE, *hosts], capture_output=True, text=True
+        [warm_torch, '-c', CODE, *hosts],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith('built\n')

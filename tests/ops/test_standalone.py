@@ -1,13 +1,12 @@
 """ops/ serves anybody: it needs PyTorch and nothing else."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / 'cgnl_mm'
 
 
-def test_needs_no_openmmlab():
+def test_needs_no_openmmlab(warm_torch):
     code = (
         'import sys, torch, ops\n'
         'x = torch.ones(1, 8, 3)\n'
@@ -17,7 +16,7 @@ def test_needs_no_openmmlab():
         '"mmaction", "cgnl_mm"}))\n'
     )
     done = subprocess.run(
-        [sys.executable, '-c', code],
+        [warm_torch, '-c', code],
         cwd=PACKAGE,
         capture_output=True,
         text=True,

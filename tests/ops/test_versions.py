@@ -1,12 +1,14 @@
 """What an old PyTorch lacks is said where the package is imported."""
 
 import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from cgnl_mm.ops.versions import TORCH, missing
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_each_version_lacks_what_came_later():
@@ -19,10 +21,11 @@ def test_each_version_lacks_what_came_later():
 
 
 @pytest.mark.parametrize('version', ['2.5.1', None])
-def test_import_says_so(version):
+def test_import_says_so(version, warm_torch):
     fake = '' if version is None else f'torch.__version__ = {version!r};'
     done = subprocess.run(
-        [sys.executable, '-c', f'import torch; {fake} import cgnl_mm'],
+        [warm_torch, '-c', f'import torch; {fake} import cgnl_mm'],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
