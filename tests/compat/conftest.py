@@ -1,42 +1,9 @@
-"""Processes of their own, with chosen workarounds switched off."""
+"""Which defects are present here."""
 
-import os
-import subprocess
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope='session')
-def python(warm, warm_torch):
-    """``python(*args, off='', path='')`` runs a program.
-
-    ``off`` is the value of CGNL_MM_COMPAT, for a process that has imported
-    torch alone; without it, every repair is there, and every host. ``path``
-    goes before the repository on PYTHONPATH. Returns the CompletedProcess
-    with stdout and stderr together in ``stdout``.
-    """
-
-    def run(*args, off=None, path='', cwd=None):
-        env = dict(os.environ, CGNL_MM_COMPAT=off or '')
-        folders = [path, str(ROOT), env.get('PYTHONPATH', '')]
-        env['PYTHONPATH'] = os.pathsep.join(filter(None, folders))
-        return subprocess.run(
-            [warm if off is None else warm_torch, *map(str, args)],
-            env=env,
-            cwd=cwd,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=300,
-            check=False,
-        )
-
-    return run
 
 
 @pytest.fixture

@@ -25,15 +25,11 @@ def test_two_processes(python, needs, tmp_path):
             '--launcher=pytorch', **kwargs,
         )  # fmt: skip
 
-    off = launch(1, off='-cpu_distributed')
-    assert off.returncode != 0
-    assert 'set_device' in off.stdout
-
+    assert 'set_device' in launch(1, off='-cpu_distributed', status=1)
     on = launch(2)
-    assert on.returncode == 0, on.stdout
     (log,) = tmp_path.glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     # 8 images, 2 a batch, 2 processes
     assert sum('loss' in line for line in lines) == 2
-    assert 'Epoch(val) [1][2/2]' in on.stdout
-    assert 'each process normalises over its own samples' in on.stdout
+    assert 'Epoch(val) [1][2/2]' in on
+    assert 'each process normalises over its own samples' in on

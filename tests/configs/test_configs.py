@@ -1,9 +1,7 @@
 """Our configs: twins differ by the block alone, and every tool runs them."""
 
 import importlib
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -164,7 +162,7 @@ def host_train(host):
 
 @pytest.mark.parametrize('host', DEMOS)
 def test_hosts_own_train_runs_ours_and_the_block_learns(
-    host, tmp_path, warm_torch
+    host, tmp_path, python
 ):
     """Its first word of us is in the config, after it imported the host."""
     name, dataset, options = DEMOS[host]
@@ -178,21 +176,11 @@ def test_hosts_own_train_runs_ours_and_the_block_learns(
                 for key, value in dataset.items()
             ),
         ]
-    command = [
-        warm_torch, host_train(host),
-        CONFIGS / f'{name.format("_cgnl")}.py', '--work-dir', 'run',
-        '--cfg-options', *options,
-    ]  # fmt: skip
-    result = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert 'Epoch(val)' in result.stdout + result.stderr
+    said = python(
+        host_train(host), CONFIGS / f'{name.format("_cgnl")}.py',
+        '--work-dir', 'run', '--cfg-options', *options, off='', cwd=tmp_path,
+    )  # fmt: skip
+    assert 'Epoch(val)' in said
     checkpoint = torch.load(tmp_path / 'run/epoch_1.pth')
     norms = {
         k: v
