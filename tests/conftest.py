@@ -292,6 +292,14 @@ def python(warm, warm_torch):
     return run
 
 
+@pytest.fixture(scope='session', autouse=True)
+def bases_are_looked_up_once():
+    """mmengine parses a host's 85 YAML files for each base of a config."""
+    from mmengine.config import Config
+
+    Config._get_cfg_path = staticmethod(functools.cache(Config._get_cfg_path))
+
+
 @pytest.fixture(autouse=True)
 def fixed_seeds():
     random.seed(0)
@@ -306,14 +314,6 @@ def no_default_scope():
     from mmengine.registry import DefaultScope
 
     DefaultScope._instance_dict.clear()
-
-
-@pytest.fixture(scope='session', autouse=True)
-def bases_are_looked_up_once():
-    """mmengine parses a host's 85 YAML files for each base of a config."""
-    from mmengine.config import Config
-
-    Config._get_cfg_path = staticmethod(functools.cache(Config._get_cfg_path))
 
 
 @pytest.fixture(scope='module')
