@@ -3,6 +3,7 @@
 The repository root is put on the path by pyproject.toml.
 """
 
+import functools
 import gc
 import importlib.util
 import itertools
@@ -272,6 +273,44 @@ def warm_torch(once):
     python, lease = serve(once, 'warm_torch', ('torch', 'torchvision'))
     yield python
     lease.close()
+
+
+@pytest.fixture(scope='session')
+def python(warm, warm_torch):
+    """``python(*args, off=None, path='', cwd=None, status=0)``: its output.
+
+    With ``off``, a value of CGNL_MM_COMPAT, the program starts where torch
+    alone is imported; without it, every host and cgnl_mm are. ``path`` stands
+    before the repository on PYTHONPATH; the program must end with ``status``.
+    """
+
+    def run(*args, off=None, path='', cwd=None, status=0):
+        folders = (path, ROOT, os.environ.get('PYTHONPATH'))
+        env = dict(
+            CGNL_MM_COMPAT=off or '',
+            PYTHONPATH=os.pathsep.join(map(str, filter(None, folders))),
+        )
+        done = subprocess.run(
+            [warm if off is None else warm_torch, *map(str, args)],
+            env={**os.environ, **env},
+            cwd=cwd,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=300,
+        )
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope='session', autouse=True)
+def bases_are_looked_up_once():
+    """mmengine parses a host's 85 YAML files for each base of a config."""
+    from mmengine.config import Config
+
+    Config._get_cfg_path = staticmethod(functools.cache(Config._get_cfg_path))
 
 
 @pytest.fixture(autouse=True)

@@ -1,17 +1,13 @@
 """Hosts are optional, imported late, and found by their own registries."""
 
-import os
-import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
 from cgnl_mm import hosts
 from cgnl_mm.errors import MissingHostError
 
-ROOT = Path(__file__).parents[1]
 CLASSES = {
     'mmpretrain': 'ResNet ResNetV1c ResNetV1d ResNeXt SEResNet',
     'mmdet': 'ResNet ResNetV1d ResNeXt',
@@ -19,24 +15,17 @@ CLASSES = {
 }
 
 
-def python(code, *path):
-    """Run ``code`` in a fresh interpreter; returns what it printed."""
-    env = dict(os.environ)
-    env['PYTHONPATH'] = os.pathsep.join(map(str, [*path, ROOT]))
-    done = subprocess.run(
-        [sys.executable, '-c', textwrap.dedent(code)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
+@pytest.fixture
+def fresh(python):
+    """Run code where torch alone is imported; return what it printed."""
+    return lambda code, path='': python(
+        '-c', textwrap.dedent(code), off='', path=path
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
 
 
-def test_hosts_are_imported_on_first_use():
+def test_hosts_are_imported_on_first_use(fresh):
     """``import cgnl_mm`` loads no models; a look-up then finds ours."""
-    python(f"""
+    fresh(f"""
         import importlib, sys
         import cgnl_mm
         for host in {list(CLASSES)}:
@@ -54,10 +43,10 @@ def test_hosts_are_imported_on_first_use():
     """)
 
 
-def test_registry_in_use_before():
+def test_registry_in_use_before(fresh):
     """Also when a host filled its registry before cgnl_mm came (mmpretrain
     alone imports without compat)."""
-    python("""
+    fresh("""
         from mmpretrain.registry import MODELS
         assert MODELS.get('ResNet') is not None
         assert MODELS.get('PluginResNet') is None
@@ -74,9 +63,9 @@ NO_HOSTS = """
 """
 
 
-def test_no_host_at_all():
+def test_no_host_at_all(fresh):
     """The blocks work with mmengine and mmcv alone."""
-    printed = python(
+    printed = fresh(
         NO_HOSTS
         + """
     import torch
@@ -113,8 +102,8 @@ def test_no_mmcv(monkeypatch):
         hosts.require_mmcv()
 
 
-def test_without_openmmlab_the_operators_work_and_the_blocks_say_why():
-    printed = python("""
+def test_without_openmmlab_the_operators_work_and_the_blocks_say_why(fresh):
+    printed = fresh("""
         import sys
         sys.modules['mmcv'] = sys.modules['mmengine'] = None
         import torch
@@ -130,12 +119,12 @@ def test_without_openmmlab_the_operators_work_and_the_blocks_say_why():
     assert 'pip install mmcv-lite' in printed
 
 
-def test_broken_host_is_left_out(tmp_path):
+def test_broken_host_is_left_out(fresh, tmp_path):
     """It is named with its error, and the others work."""
     package = tmp_path / 'mmaction'
     package.mkdir()
     (package / '__init__.py').write_text("raise AssertionError('too old')")
-    printed = python(
+    printed = fresh(
         """
         import warnings
         with warnings.catch_warnings(record=True) as caught:

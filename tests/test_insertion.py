@@ -2,10 +2,7 @@
 
 import copy
 import pickle
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 import torch
@@ -170,7 +167,7 @@ def test_copy_calls_its_own_block(place, x):
     assert not torch.equal(twin(x), before)
 
 
-def test_distributed_data_parallel_trains_the_block():
+def test_distributed_data_parallel_trains_the_block(python):
     """In a process of its own: a group stays for the life of one."""
     code = """
         import tempfile
@@ -194,14 +191,7 @@ def test_distributed_data_parallel_trains_the_block():
             assert net.conv.cgnl.norm.weight.grad.abs().max() > 0
             dist.destroy_process_group()
     """
-    done = subprocess.run(
-        [sys.executable, '-c', textwrap.dedent(code)],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    python('-c', textwrap.dedent(code))
 
 
 def test_second_block_runs_before_the_first(x):

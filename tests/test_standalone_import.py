@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import textwrap
 from importlib import metadata
 from pathlib import Path
 
@@ -38,10 +37,11 @@ def needed(*names):
     return found
 
 
-@pytest.fixture(scope='module')
-def python(tmp_path_factory):
-    """Run code where mmengine, mmcv, torch, theirs and cgnl_mm are alone."""
-    folder = tmp_path_factory.mktemp('packages')
+@pytest.fixture
+def packages(tmp_path):
+    """A folder with mmengine, mmcv, torch, what they require and cgnl_mm."""
+    folder = tmp_path / 'packages'
+    folder.mkdir()
     (mmcv,) = metadata.packages_distributions()['mmcv']
     for name in needed('mmengine', mmcv, 'torch'):
         files = metadata.files(name)
@@ -50,56 +50,45 @@ def python(tmp_path_factory):
             if not link.exists():  # nvidia/ and cuda/ are shared
                 link.symlink_to(metadata.distribution(name).locate_file(top))
     (folder / 'cgnl_mm').symlink_to(ROOT / 'cgnl_mm')
-
-    def run(code):
-        # -S: no site-packages
-        done = subprocess.run(
-            [sys.executable, '-S', '-c', textwrap.dedent(code)],
-            cwd=folder.parent,
-            env={**os.environ, 'PYTHONPATH': str(folder)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout, done.stderr
-
-    return run
+    return folder
 
 
-def test_blocks_are_registered_and_learn(python):
-    printed, _ = python(f"""
-        import importlib.util
-        for name in {LEFT_OUT}:
-            assert importlib.util.find_spec(name) is None, name
-        import cgnl_mm
-        import torch
-        from mmcv.cnn import build_plugin_layer
-        from mmengine.registry import MODELS
+CODE = f"""
+import importlib.util, warnings
+warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
+# of an old one, in tests/ops/test_versions.py
+warnings.filterwarnings('ignore', 'PyTorch .* works with cgnl_mm')
+for name in {LEFT_OUT}:
+    assert importlib.util.find_spec(name) is None, name
+import cgnl_mm
+import torch
+from mmcv.cnn import build_plugin_layer
+from mmengine.registry import MODELS
 
-        for rank in (1, 2, 3):
-            x = torch.randn(2, 16, *(4,) * rank)
-            block = MODELS.build(dict(type=f'CGNL{{rank}}d', in_channels=16))
-            assert torch.equal(block(x), x)
-            block(x).square().sum().backward()
-            assert block.norm.weight.grad.abs().max() > 0
-        cfg = dict(type='CGNL2d', groups=4)
-        name, _ = build_plugin_layer(cfg, in_channels=16)
-        print(name)
-        assert MODELS.get('NonLocal3d') is not None
-        print(cgnl_mm.compat.report())
-    """)
-    assert printed.startswith('cgnl')
-    assert 'whole_checkpoints: applied' in printed
+for rank in (1, 2, 3):
+    x = torch.randn(2, 16, *(4,) * rank)
+    block = MODELS.build(dict(type=f'CGNL{{rank}}d', in_channels=16))
+    assert torch.equal(block(x), x)
+    block(x).square().sum().backward()
+    assert block.norm.weight.grad.abs().max() > 0
+cfg = dict(type='CGNL2d', groups=4)
+name, _ = build_plugin_layer(cfg, in_channels=16)
+print(name)
+assert MODELS.get('NonLocal3d') is not None
+print(cgnl_mm.compat.report())
+"""
 
 
-def test_import_is_silent(python):
-    """No word about the hosts that are not there."""
-    _, warned = python("""
-        import warnings
-        warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
-        # of an old one, in tests/ops/test_versions.py
-        warnings.filterwarnings('ignore', 'PyTorch .* works with cgnl_mm')
-        import cgnl_mm
-    """)
-    assert warned == ''
+@pytest.mark.starts('the packages of this environment may not be found')
+def test_blocks_learn_and_no_word_is_said_of_the_hosts(packages):
+    done = subprocess.run(
+        [sys.executable, '-S', '-c', CODE],  # -S: no site-packages
+        cwd=packages.parent,
+        env={**os.environ, 'PYTHONPATH': str(packages)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stdout.startswith('cgnl')
+    assert 'whole_checkpoints: applied' in done.stdout

@@ -1,5 +1,10 @@
-"""What pip installs is complete and works away from the checkout."""
+"""What pip installs is complete and works away from the checkout.
 
+It requires what constraints.txt pins. Its environments are the nightly
+tier's.
+"""
+
+import email
 import os
 import shutil
 import subprocess
@@ -9,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 import cgnl_mm  # noqa: F401  the checkpoint is looked into here
 
@@ -50,11 +56,16 @@ def pip(python, *args, cwd):
     )  # fmt: skip
 
 
-def build(source, out):
-    """Path of the wheel that pip makes of ``source`` in the folder ``out``."""
-    pip(sys.executable, 'wheel', source, '--wheel-dir', out, cwd=out)
-    (path,) = out.glob('cgnl_mm-*-py3-none-any.whl')
-    return path
+@pytest.fixture(scope='module')
+def build(warm):
+    """``build(source, out)``: the path of the wheel that pip makes."""
+
+    def run_pip(source, out):
+        pip(warm, 'wheel', source, '--wheel-dir', out, cwd=out)
+        (path,) = out.glob('cgnl_mm-*-py3-none-any.whl')
+        return path
+
+    return run_pip
 
 
 def contents(wheel):
@@ -105,19 +116,19 @@ def expected(checkout):
 
 
 @pytest.fixture(scope='module')
-def wheel(checkout, tmp_path_factory):
+def wheel(build, checkout, tmp_path_factory):
     return build(checkout, tmp_path_factory.mktemp('wheel'))
 
 
 @pytest.fixture
-def environment(tmp_path):
+def environment(warm, tmp_path):
     """Python of a new environment that sees the packages of this one.
 
     Their folders, but not what is installed there as editable: such a
     package is a .pth file, which counts in an environment's own folder only.
     """
     folder = tmp_path / 'environment'
-    run(sys.executable, '-m', 'venv', '--without-pip', folder, cwd=tmp_path)
+    run(warm, '-m', 'venv', '--without-pip', folder, cwd=tmp_path)
     (own,) = folder.glob('lib/python*/site-packages')
     shared = [
         path
@@ -155,18 +166,20 @@ def test_wheel_holds_modules_configs_and_tools_and_nothing_else(
         assert f'cgnl_mm/{name}' in packed
 
 
-def test_sdist_builds_the_same_wheel(checkout, wheel, tmp_path):
+@pytest.mark.nightly
+def test_sdist_builds_the_same_wheel(build, checkout, wheel, tmp_path, warm):
     code = (
         'from setuptools import build_meta\n'
         f'build_meta.build_sdist({str(tmp_path)!r})'
     )
-    run(sys.executable, '-c', code, cwd=checkout)
+    run(warm, '-c', code, cwd=checkout)
     (sdist,) = tmp_path.glob('*.tar.gz')
     assert contents(build(sdist, tmp_path)) == contents(wheel)
 
 
+@pytest.mark.nightly
 def test_wheel_leaves_out_what_an_earlier_build_left(
-    checkout, wheel, tmp_path
+    build, checkout, wheel, tmp_path
 ):
     """As pip, setuptools builds in the checkout's own build/."""
     left = checkout / 'build/lib/cgnl_mm/.mim/configs/renamed.py'
@@ -175,6 +188,7 @@ def test_wheel_leaves_out_what_an_earlier_build_left(
     assert contents(build(checkout, tmp_path)) == contents(wheel)
 
 
+@pytest.mark.nightly
 def test_installed_wheel_trains_from_another_folder(
     wheel, environment, tmp_path
 ):
@@ -207,6 +221,7 @@ def test_installed_wheel_trains_from_another_folder(
     assert '--videos' in run(environment, tool, '--help', cwd=tmp_path)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize('mode', ['lenient', 'strict'])
 def test_editable_install_has_configs_and_tools(
     mode, checkout, expected, environment, tmp_path
@@ -230,8 +245,85 @@ def test_editable_install_has_configs_and_tools(
         config.write_bytes(before)
 
 
-def test_wheel_of_an_editable_checkout(checkout, wheel, environment, tmp_path):
+@pytest.mark.nightly
+def test_wheel_of_an_editable_checkout(
+    build, checkout, wheel, environment, tmp_path
+):
     """The links of an editable installation stay out of it."""
     install(environment, '--editable', checkout, cwd=tmp_path)
     assert (checkout / 'cgnl_mm/.mim/configs').is_symlink()
     assert contents(build(checkout, tmp_path)) == contents(wheel)
+
+
+# ---- requirements
+
+
+@pytest.fixture(scope='module')
+def requirements(wheel):
+    """{extra or '': its requirements}, from the metadata of the wheel"""
+    (text,) = [
+        content
+        for name, content in contents(wheel).items()
+        if name.endswith('.dist-info/METADATA')
+    ]
+    metadata = email.message_from_bytes(text)
+    found = {extra: [] for extra in metadata.get_all('Provides-Extra')}
+    found[''] = []
+    for text in metadata.get_all('Requires-Dist'):
+        requirement = Requirement(text)
+        for extra in found:
+            marker = requirement.marker
+            if (marker is None) == (extra == '') and (
+                marker is None or marker.evaluate({'extra': extra})
+            ):
+                found[extra].append(requirement)
+    return found
+
+
+def constraints():
+    """{canonical name: pinned version}"""
+    lines = (ROOT / 'requirements/constraints.txt').read_text().splitlines()
+    pins = dict(line.split('==') for line in lines if line and line[0] != '#')
+    return {name.lower().replace('_', '-'): v for name, v in pins.items()}
+
+
+def test_mmcv_is_never_pulled_in(requirements):
+    """pip would write it over the user's compiled mmcv, or the reverse."""
+    for extra, found in requirements.items():
+        names = {requirement.name for requirement in found}
+        assert 'mmcv' not in names
+        assert ('mmcv-lite' in names) == (extra == 'lite')
+
+
+def test_all_is_the_three_hosts(requirements):
+    union = {
+        str(requirement.name)
+        for extra in ('pretrain', 'action', 'det')
+        for requirement in requirements[extra]
+    }
+    assert union == {x.name for x in requirements['all']}
+    assert {'mmpretrain', 'mmaction2', 'mmdet'} <= union
+
+
+def test_ranges_admit_the_tested_set(requirements):
+    pins = constraints()
+    for found in requirements.values():
+        for requirement in found:
+            assert pins[requirement.name] in requirement.specifier
+
+
+def test_tested_set_is_the_agreed_one():
+    pins = constraints()
+    assert {
+        'torch': '2.14.1',
+        'torchvision': '0.29.1',
+        'mmengine': '0.10.7',
+        'mmcv-lite': '2.1.0',
+        'mmpretrain': '1.2.0',
+        'mmdet': '3.3.0',
+        'mmaction2': '1.2.0',
+        'mmsegmentation': '1.2.2',
+    }.items() <= pins.items()
+    assert int(pins['setuptools'].split('.')[0]) < 81
+    # both land in one folder
+    assert pins['opencv-python'] == pins['opencv-contrib-python']

@@ -1,8 +1,6 @@
 """Configs of every host find the blocks by their bare names."""
 
 import importlib.util
-import subprocess
-import sys
 
 import pytest
 from mmengine.registry import MODELS
@@ -36,17 +34,13 @@ print('built')
 """
 
 
-def test_built_from_each_host_without_its_models():
+def test_built_from_each_host_without_its_models(python):
     hosts = [
         host
         for host in ('mmpretrain', 'mmaction', 'mmdet')
         if importlib.util.find_spec(host)
     ]
-    done = subprocess.run(
-        [sys.executable, '-c', CODE, *hosts], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith('built\n')
+    assert python('-c', CODE, *hosts, off='').endswith('built\n')
 
 
 def test_non_local_3d():

@@ -1,42 +1,9 @@
-"""Python processes of their own, with chosen workarounds switched off."""
+"""Which defects are present here."""
 
-import os
-import subprocess
-import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope='session')
-def python():
-    """``python(*args, off='', path='')`` runs the interpreter.
-
-    ``off`` is the value of CGNL_MM_COMPAT and ``path`` goes before the
-    repository on PYTHONPATH. Returns the CompletedProcess with stdout and
-    stderr together in ``stdout``.
-    """
-
-    def run(*args, off='', path='', cwd=None):
-        env = dict(os.environ, CGNL_MM_COMPAT=off, OMP_NUM_THREADS='1')
-        folders = [path, str(ROOT), env.get('PYTHONPATH', '')]
-        env['PYTHONPATH'] = os.pathsep.join(filter(None, folders))
-        return subprocess.run(
-            [sys.executable, *map(str, args)],
-            env=env,
-            cwd=cwd,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=300,
-            check=False,
-        )
-
-    return run
 
 
 @pytest.fixture

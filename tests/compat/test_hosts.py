@@ -32,15 +32,13 @@ def test_train_evaluate_resume(host, python, tmp_path):
     if importlib.util.find_spec(host) is None:
         pytest.skip(f'{host} is not installed')
     whole, rest = tmp_path / 'whole', tmp_path / 'rest'
-    first = python(RUN, host, whole, '--epochs', 2)
-    assert first.returncode == 0, first.stdout
+    python(RUN, host, whole, '--epochs', 2)
     middle = whole / 'epoch_1.pth'
     # videos are read by decord first, then by PyAV
     second = python(
         RUN, host, rest, '--epochs=2', '--decoder=pyav', '--resume', middle
     )
-    assert second.returncode == 0, second.stdout
-    assert 'resumed epoch: 1, iter: 4' in second.stdout
+    assert 'resumed epoch: 1, iter: 4' in second
 
     whole_log, rest_log = log(whole), log(rest)
     losses = column(whole_log, 'loss')

@@ -28,8 +28,7 @@ def both(python, tmp_path_factory):
     results = []
     for name, args in (('ours', ['--stand-in']), ('theirs', [])):
         out = tmp_path_factory.mktemp(name) / 'results.pt'
-        done = python(CASES, out, *args, path=folder)
-        assert done.returncode == 0, done.stdout
+        python(CASES, out, *args, off='', path=folder)
         results.append(torch.load(out))
     ours, theirs = results
     assert ours.pop('_ext').endswith('mmcv_ext.py')

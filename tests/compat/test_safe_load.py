@@ -156,15 +156,10 @@ def test_symptom(python, needs, tmp_path):
     needs('safe_load')
     path = tmp_path / 'hub.pth'
     torch.save(message_hub(), path)
-    code = (
-        'import cgnl_mm.compat, torch\n'
-        f'print(list(torch.load({str(path)!r})["runtime_info"]))\n'
-    )
-    off = python('-c', code, off='-safe_load')
-    assert 'Weights only load failed' in off.stdout
-    assert 'HistoryBuffer' in off.stdout or 'numpy' in off.stdout
-    on = python('-c', code)
-    assert "['eta', 'seen']" in on.stdout, on.stdout
+    code = f'import cgnl_mm.compat, torch; torch.load({str(path)!r})'
+    off = python('-c', code, off='-safe_load', status=1)
+    assert 'Weights only load failed' in off
+    assert 'HistoryBuffer' in off or 'numpy' in off
 
 
 @restricted
@@ -185,6 +180,7 @@ def test_mmengine_takes_no_name_off_the_list(tmp_path):
 def served(tmp_path, monkeypatch):
     """A folder, and its URL."""
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
     folder = tmp_path / 'served'
     folder.mkdir()
     handler = functools.partial(

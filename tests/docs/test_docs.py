@@ -8,7 +8,8 @@ trains a step. HTML comments before a block say what else is to be done:
     <!-- config on: configs/FILE.py -->   inherits from it, trains a step
     <!-- not run: needs/installs/measures WHAT -->   and why not
 
-Anything else fails, so that no block escapes.
+Anything else fails, so that no block escapes. The README runs in the fast
+tier, the other pages in the nightly one.
 """
 
 import json
@@ -31,6 +32,7 @@ PAGES += sorted(f'docs/{page.name}' for page in ROOT.glob('docs/*.md'))
 PAGES += ['configs/grids/README.md']
 # for these, only that what they name exists
 NOT_RUN = ['configs/README.md']
+NIGHTLY = pytest.mark.nightly
 PROSE = ('bibtex', 'text')
 CHECKED = ('yaml',)  # grids, by test_grid_of_a_page_is_one
 REASONS = ('needs ', 'installs ', 'measures ')
@@ -135,7 +137,7 @@ def test_commands_name_what_exists(page):
                     assert f"'{option}'" in sources, f'{block.where}: {option}'
 
 
-def test_grid_of_a_page_is_one(monkeypatch):
+def test_grid_of_a_page_is_one(checkout, monkeypatch):
     """What the README of the grids shows is read as a grid file is."""
     monkeypatch.syspath_prepend(str(ROOT / 'tools'))
     from _reproduce_grid import read_grid, resolve
@@ -149,12 +151,9 @@ def test_grid_of_a_page_is_one(monkeypatch):
     assert [block.where.split(':')[0] for block in shown] == [
         'configs/grids/README.md'
     ]
-    path = ROOT / f'configs/grids/shown_{os.getpid()}.yaml'
+    path = checkout / 'configs/grids/shown.yaml'
     path.write_text(shown[0].text)  # its configs are seen from there
-    try:
-        grid = read_grid(str(path))
-    finally:
-        path.unlink()
+    grid = read_grid(str(path))
     assert len(grid.cells) == 2
     for cell in grid.cells.values():
         assert resolve(cell).model.backbone.type == 'PluginResNet'
@@ -175,14 +174,11 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def run(command, where, folder):
-    env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
-    env.update(
-        PATH=f'{Path(sys.executable).parent}{os.pathsep}{env["PATH"]}',
-        PYTHONPATH=str(folder),  # the copy, not an installed checkout
-        OMP_NUM_THREADS='1',
-        MPLBACKEND='Agg',
-    )
+def run(command, where, folder, warm):
+    # torchrun stands beside this interpreter; the python before it is warm
+    path = (warm.parent, Path(sys.executable).parent, os.environ['PATH'])
+    env = dict(os.environ, PATH=os.pathsep.join(map(str, path)))
+    env.pop('PYTHONPATH', None)
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -207,8 +203,14 @@ def has_code(page):
     )
 
 
-@pytest.mark.parametrize('page', filter(has_code, PAGES))
-def test_page_runs(page, checkout):
+@pytest.mark.parametrize(
+    'page',
+    [
+        pytest.param(page, marks=() if page == 'README.md' else NIGHTLY)
+        for page in filter(has_code, PAGES)
+    ],
+)
+def test_page_runs(page, checkout, warm):
     if page.endswith('distributed.md') and obstacle_on_cpu():
         pytest.skip(f'FSDP on a CPU: {obstacle_on_cpu()}')
     jobs = []
@@ -218,7 +220,7 @@ def test_page_runs(page, checkout):
         file = FILE.match(block.text)
         if block.language == 'bash':
             command = ['bash', '-euo', 'pipefail', '-c', block.text]
-            run(command, block.where, checkout)
+            run(command, block.where, checkout, warm)
         elif block.kind == 'config on':
             path = checkout / f'block_{number}.py'
             path.write_text(f"_base_ = '{block.argument}'\n{block.text}")
@@ -232,5 +234,5 @@ def test_page_runs(page, checkout):
     if jobs:
         script = Path(__file__).with_name('run_python.py')
         models = ROOT / 'tests/configs/test_models.py'
-        command = [sys.executable, script, models, json.dumps(jobs)]
-        run(command, page, checkout)
+        command = [warm, script, models, json.dumps(jobs)]
+        run(command, page, checkout, warm)

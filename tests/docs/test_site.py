@@ -42,12 +42,13 @@ def test_links(path):
             assert anchor in anchors(target), link
 
 
-def test_site_builds_without_a_warning(tmp_path):
+@pytest.mark.nightly
+def test_site_builds_without_a_warning(tmp_path, warm):
     for module in ('sphinx', 'myst_parser', 'furo'):
         pytest.importorskip(module)
     options = ['-q', '-W', '--keep-going', '-d', tmp_path / 'doctrees']
     done = subprocess.run(
-        [sys.executable, '-m', 'sphinx', *options, 'docs', tmp_path / 'site'],
+        [warm, '-m', 'sphinx', *options, 'docs', tmp_path / 'site'],
         cwd=ROOT,
         capture_output=True,
         text=True,
