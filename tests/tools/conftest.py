@@ -139,21 +139,31 @@ def load_tool(monkeypatch):
 
 
 @pytest.fixture
-def message_of(load_tool, monkeypatch, capsys):
-    """Run a tool here, expect status 2, return the error it prints."""
+def run_here(load_tool, monkeypatch):
+    """Run a tool in this process."""
 
     def run(tool, *args):
         module = load_tool(tool)
         monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
+        module.run(module.main)
+
+    yield run
+    # the next test has another standard output
+    for kind in (MMLogger, Visualizer, MessageHub, DefaultScope):
+        kind._instance_dict.clear()
+
+
+@pytest.fixture
+def message_of(run_here, capsys):
+    """Run a tool here, expect status 2, return the error it prints."""
+
+    def run(tool, *args):
         with pytest.raises(SystemExit) as end:
-            module.run(module.main)
+            run_here(tool, *args)
         assert end.value.code == 2
         error = capsys.readouterr().err
         assert 'Traceback' not in error, error
         (line,) = [x for x in error.splitlines() if x.startswith('error: ')]
         return line
 
-    yield run
-    # the next test has another standard output
-    for kind in (MMLogger, Visualizer, MessageHub, DefaultScope):
-        kind._instance_dict.clear()
+    return run
