@@ -123,13 +123,14 @@ def run_tool(warm):
 @pytest.fixture
 def load_tool(monkeypatch):
     """Import a file of tools/, as if it were run."""
-    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
     # the tools set it for MMEngine
     monkeypatch.setenv('LOCAL_RANK', '0')
 
     def load(name):
+        path = ROOT / 'tools' / f'{name}.py'
+        monkeypatch.syspath_prepend(str(path.parent))
         spec = importlib.util.spec_from_file_location(
-            f'tools_{name}', ROOT / 'tools' / f'{name}.py'
+            f'tools_{path.stem}', path
         )
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""Mistakes in a config: one line that names the value and the way out.
+"""Mistakes in a config or its options: one line that names the way out.
 
 Those of `plugins` alone are in tests/backbones/test_errors.py, those of a
 block's own settings in tests/blocks/test_errors.py.
@@ -189,6 +189,34 @@ model['head']['in_channels'] = 32
 error: head.fc is built for in_channels=32, but 64 come in
 """
 
+# commands, and the error
+OPTIONS = """
+train tiny.py --resume no.pth
+error: --resume: no file 'no.pth'
+train tiny.py --auto-scale-lr
+error: ... auto_scale_lr=dict(base_batch_size=
+train tiny.py --amp --cfg-options optim_wrapper.type=ApexOptimWrapper
+error: --amp ... optim_wrapper.type='ApexOptimWrapper'
+train tiny.py --cfg-options pipeline.7.type=Resize
+error: ... Index 7 exceeds the length
+train tiny.py --cfg-options train_cfg.milestones=[1,2
+error: --cfg-options train_cfg.milestones=[1,2 ... brackets
+train tiny.py --cfg-options =3
+error: --cfg-options takes KEY=VALUE, got '=3'
+train tiny.py --cfg-options model.head.num_classes
+error: --cfg-options takes KEY=VALUE, got 'model.head.num_classes'
+train tiny.py --work-dir tiny.py
+error: work_dir ... tiny.py ... File exists
+train tiny.py --work-dir tiny.py/run
+error: work_dir ... tiny.py/run ... Not a directory
+test tiny.py none.pth
+error: checkpoint: no file 'none.pth'
+train configs/i3d_r18_cgnl_movingdigit.py
+error: no config ... digit.py' ... Did you mean ... digits.py
+plot_curves data
+error: no logged curves in 'data'
+"""
+
 BLOCK = """
 def block(after=((), (0,), (), ()), type='CGNL2d', **settings):
     cfg = dict(type=type, **settings)
@@ -199,6 +227,7 @@ def block(after=((), (0,), (), ()), type='CGNL2d', **settings):
 
 
 def cases(*tables):
+    """Yield the lines of each case and the error below them."""
     lines = []
     for line in ''.join(tables).splitlines():
         if line.startswith('error: '):
@@ -206,6 +235,12 @@ def cases(*tables):
             lines = []
         elif line:
             lines.append(line)
+
+
+def pattern(error):
+    """Compile an error, in which ``...`` stands for any text."""
+    parts = re.split(r' ?\.\.\. ?', error)
+    return re.compile('.*'.join(map(re.escape, parts)))
 
 
 @pytest.fixture
@@ -238,9 +273,14 @@ def write(project, tmp_path, monkeypatch):
 def test_misuse(write, lines, error, message_of):
     name = write(lines)
     last = len(Path(name).read_text().splitlines())
-    parts = error.replace('LAST', str(last)).split('...')
-    pattern = '.*'.join(re.escape(part.strip()) for part in parts)
-    assert re.match(pattern, message_of('train', name))
+    message = message_of('train', name)
+    assert pattern(error.replace('LAST', str(last))).match(message)
+
+
+@pytest.mark.parametrize('command, error', cases(OPTIONS))
+def test_misuse_of_options(write, command, error, message_of):
+    write('', 'tiny.py')
+    assert pattern(error).match(message_of(*command.split()))
 
 
 # a class of a user with a fault of its own
