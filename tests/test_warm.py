@@ -108,6 +108,34 @@ def test_several_at_once_and_one_in_another(warm):
     assert done.stdout == '[0, 1, 2, 3, 4]\n', done.stderr
 
 
+POOL = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+with ProcessPoolExecutor(2, multiprocessing.get_context(sys.argv[1])) as pool:
+    print(*pool.map(eval, ['1 + 1', '"torch" in __import__("sys").modules']))
+"""
+
+
+@pytest.mark.parametrize('kind', ['spawn', 'forkserver'])
+def test_pools_are_warm(warm, kind):
+    """They inherit descriptors."""
+    done = subprocess.run(
+        [warm, '-c', POOL, kind], capture_output=True, text=True
+    )
+    assert done.stdout == '2 True\n', done.stderr
+
+
+def test_sitecustomize(warm, tmp_path):
+    (tmp_path / 'sitecustomize.py').write_text('print("first")')
+    done = subprocess.run(
+        [warm, '-c', 'print("then")'],
+        env=dict(os.environ, PYTHONPATH=str(tmp_path)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == 'first\nthen\n', done.stderr
+
+
 def test_randomness_is_not_inherited(warm):
     code = 'import random, numpy; print(random.random(), numpy.random.rand())'
     said = {

@@ -5,15 +5,17 @@
 
 A test starts the second form in place of an interpreter: a tool then runs in
 a fork of the first one, which saves the seconds that its imports take.
-Working directory, environment, standard streams, signals and the exit status
+Working directory, environment, open descriptors, signals and the exit status
 are those of the second process; when it dies, the fork is killed. The first
 one ends when the tests that hold a lease on it are gone.
 
-The forks know ``-c``, ``-m`` and scripts. Options of the interpreter but
-``-u`` are refused, and PYTHON* variables but PYTHONPATH have no effect: a
-test of those starts an interpreter (``pytest.mark.starts``).
+The forks know ``-c``, ``-m`` and scripts, and run a ``sitecustomize`` that
+PYTHONPATH leads to. Options of the interpreter but ``-u`` are refused, and
+other PYTHON* variables have no effect: a test of those starts an interpreter
+(``pytest.mark.starts``).
 """
 
+import fcntl
 import json
 import os
 import selectors
@@ -52,15 +54,26 @@ def connect(path):
     return connection
 
 
+def inherited():
+    """The descriptors that an interpreter in this place would have, too."""
+    for name in os.listdir('/proc/self/fd'):
+        try:
+            if os.get_inheritable(int(name)):
+                yield int(name)
+        except OSError:
+            pass  # the one that listed them
+
+
 def run(path, argv):
     """Let the server fork a program; pass on its signals and its status."""
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     is_leader = os.getsid(0) == os.getpid()
+    numbers = list(inherited())
     request = json.dumps(
-        dict(argv=argv, cwd=os.getcwd(), env=dict(os.environ))
+        dict(argv=argv, cwd=os.getcwd(), env=dict(os.environ), numbers=numbers)
     ).encode()
     connection = connect(path)
-    socket.send_fds(connection, [LENGTH.pack(len(request))], [0, 1, 2])
+    socket.send_fds(connection, [LENGTH.pack(len(request))], numbers)
     connection.sendall(request)
     (pid,) = LENGTH.unpack(receive(connection, LENGTH.size))
     # a signal to the group of a session's leader is one to the fork's group
@@ -115,7 +128,7 @@ class Server:
 
     def accept(self):
         connection, _ = self.listening.accept()
-        data, descriptors, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
+        data, descriptors, _, _ = socket.recv_fds(connection, LENGTH.size, 250)
         if not descriptors:  # a lease: it is open as long as it is held
             self.leases.add(connection)
             self.selector.register(connection, selectors.EVENT_READ)
@@ -176,11 +189,18 @@ class Server:
 def become(request):
     """Turn this fork into the process that asked for it."""
     import random
+    import site
 
     import numpy as np
 
     os.setsid()
-    for number, descriptor in enumerate(request['descriptors']):
+    # first out of each other's way
+    above = max(request['numbers']) + 1
+    for index, descriptor in enumerate(request['descriptors']):
+        copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, above)
+        os.close(descriptor)
+        request['descriptors'][index] = copy
+    for number, descriptor in zip(request['numbers'], request['descriptors']):
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.chdir(request['cwd'])
@@ -190,14 +210,19 @@ def become(request):
     np.random.seed()
     # in place of the folder of this file and the server's PYTHONPATH
     sys.path[:2] = filter(None, os.environ.get('PYTHONPATH', '').split(':'))
+    sys.modules.pop('sitecustomize', None)
+    site.execsitecustomize()
 
 
 def execute(argv):
     """As the interpreter does it: a script, ``-c CODE`` or ``-m MODULE``."""
     import runpy
+    import subprocess
     import types
 
-    while argv[0] == '-u':
+    # multiprocessing repeats what this process was started with
+    repeated = subprocess._args_from_interpreter_flags()
+    while argv[0] == '-u' or argv[0] in repeated:
         argv = argv[1:]
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(write_through=True)
@@ -256,6 +281,7 @@ def finish(run_main):
 def serve(path, modules):
     import gc
     import importlib
+    import multiprocessing
 
     server = Server(path + '.new')
     for name in modules:
@@ -272,6 +298,7 @@ def serve(path, modules):
         return
     # what this process starts is forked, too
     sys.executable = os.path.join(os.path.dirname(path), 'python')
+    multiprocessing.set_executable(sys.executable)
     become(request)
     finish(lambda: execute(request['argv']))
 

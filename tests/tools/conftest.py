@@ -123,13 +123,14 @@ def run_tool(warm):
 @pytest.fixture
 def load_tool(monkeypatch):
     """Import a file of tools/, as if it were run."""
-    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
     # the tools set it for MMEngine
     monkeypatch.setenv('LOCAL_RANK', '0')
 
     def load(name):
+        path = ROOT / 'tools' / f'{name}.py'
+        monkeypatch.syspath_prepend(str(path.parent))
         spec = importlib.util.spec_from_file_location(
-            f'tools_{name}', ROOT / 'tools' / f'{name}.py'
+            f'tools_{path.stem}', path
         )
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
@@ -139,21 +140,31 @@ def load_tool(monkeypatch):
 
 
 @pytest.fixture
-def message_of(load_tool, monkeypatch, capsys):
-    """Run a tool here, expect status 2, return the error it prints."""
+def run_here(load_tool, monkeypatch):
+    """Run a tool in this process."""
 
     def run(tool, *args):
         module = load_tool(tool)
         monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
+        module.run(module.main)
+
+    yield run
+    # the next test has another standard output
+    for kind in (MMLogger, Visualizer, MessageHub, DefaultScope):
+        kind._instance_dict.clear()
+
+
+@pytest.fixture
+def message_of(run_here, capsys):
+    """Run a tool here, expect status 2, return the error it prints."""
+
+    def run(tool, *args):
         with pytest.raises(SystemExit) as end:
-            module.run(module.main)
+            run_here(tool, *args)
         assert end.value.code == 2
         error = capsys.readouterr().err
         assert 'Traceback' not in error, error
         (line,) = [x for x in error.splitlines() if x.startswith('error: ')]
         return line
 
-    yield run
-    # the next test has another standard output
-    for kind in (MMLogger, Visualizer, MessageHub, DefaultScope):
-        kind._instance_dict.clear()
+    return run

@@ -1,30 +1,29 @@
 """The detection demo through our tools: train, resume, test, dump."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/mask_rcnn_r18_fpn_cgnl_digitscenes.py'
+SMALL = ['train_cfg.val_interval=1'] + [
+    f'{loader}_dataloader.dataset.{option}'
+    for loader in ('train', 'val', 'test')
+    for option in ('num_train=8', 'num_test=4', 'size=64')
+]
 
 
-def tool(name, *args, cwd):
-    options = ['train_cfg.val_interval=1']
-    for loader in ('train', 'val', 'test'):
-        for option in ('num_train=8', 'num_test=4', 'size=64'):
-            options.append(f'{loader}_dataloader.dataset.{option}')
-    done = subprocess.run(
-        [sys.executable, ROOT / 'tools' / name, CONFIG, *args,
-         '--work-dir', 'run', '--cfg-options', *options,
-         f'train_cfg.max_epochs={2 if "--resume" in args else 1}'],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout + done.stderr
+@pytest.fixture
+def run(run_tool, tmp_path):
+    def start(name, *args, epochs):
+        done = run_tool(
+            name, CONFIG, *args, '--work-dir', 'run', '--cfg-options', *SMALL,
+            f'train_cfg.max_epochs={epochs}', cwd=tmp_path,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    return start
 
 
 def metrics(printed):
@@ -35,14 +34,12 @@ def metrics(printed):
     ]
 
 
-def test_trains_resumes_tests_and_dumps(tmp_path):
-    tool('train.py', '--seed', '0', cwd=tmp_path)
+def test_trains_resumes_tests_and_dumps(run, tmp_path):
+    run('train.py', '--seed', '0', epochs=1)
     assert (tmp_path / 'run/epoch_1.pth').is_file()
-    printed = tool('train.py', '--resume', cwd=tmp_path)
+    printed = run('train.py', '--resume', epochs=2)
     assert 'resumed epoch: 1, iter: 1' in printed
     trained = metrics(printed)
-    printed = tool(
-        'test.py', 'run/epoch_2.pth', '--dump', 'out.pkl', cwd=tmp_path
-    )
+    printed = run('test.py', 'run/epoch_2.pth', '--dump', 'out.pkl', epochs=1)
     assert metrics(printed) == trained
     assert (tmp_path / 'out.pkl').stat().st_size > 0

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cgnl_mm.hooks.unreadable_data import FaultLog
 
-LINES = """
+HOOK = """
 custom_hooks = [dict(type='UnreadableDataHook', limit={limit}, interval=1)]
 train_dataloader.update(num_workers=2)
 """
@@ -28,15 +28,29 @@ def broken(project, tmp_path):
     return tmp_path
 
 
-def train(run_tool, folder, limit, *options, status=0, tool='train.py'):
-    with (folder / 'tiny.py').open('a') as config:
-        config.write(LINES.format(limit=limit))
-    done = run_tool(tool, 'tiny.py', *options, cwd=folder, status=status)
-    return done.stdout + done.stderr
+@pytest.fixture
+def train(run_tool, broken):
+    def run(*options, lines='', limit=0.2, status=0, tool='train.py'):
+        with (broken / 'tiny.py').open('a') as config:
+            config.write(HOOK.format(limit=limit) + lines)
+        done = run_tool(tool, 'tiny.py', *options, cwd=broken, status=status)
+        return done.stdout + done.stderr
+
+    return run
 
 
-def test_training_goes_on_and_reports_each_file_once(run_tool, broken):
-    said = train(run_tool, broken, 0.2)
+@pytest.fixture
+def check(run_tool, tmp_path):
+    def run(config, *options, status, cwd=tmp_path, **extra):
+        return run_tool(
+            'data/check.py', config, *options, cwd=cwd, status=status, **extra
+        )
+
+    return run
+
+
+def test_training_goes_on_and_reports_each_file_once(train, broken):
+    said = train()
     skipped = re.findall(r'skipped: \S*/(\d).png: (.*)', said)
     assert sorted(name for name, _ in skipped) == ['0', '1', '2']
     assert dict(skipped)['0'] == 'zero bytes'
@@ -54,8 +68,8 @@ def test_training_goes_on_and_reports_each_file_once(run_tool, broken):
     assert (broken / 'work_dirs/tiny/epoch_2.pth').is_file()
 
 
-def test_too_many_end_it_in_one_line(run_tool, broken):
-    said = train(run_tool, broken, 0.05, status=2)
+def test_too_many_end_it_in_one_line(train):
+    said = train(limit=0.05, status=2)
     error = said[said.index('error: ') :]
     assert re.match(
         r'error: \d of 24 training samples cannot be read, more than 5.00%: '
@@ -65,14 +79,14 @@ def test_too_many_end_it_in_one_line(run_tool, broken):
     assert 'Traceback' not in error
 
 
-def test_broken_validation_image_is_named(run_tool, broken):
+def test_broken_validation_image_is_named(train, broken):
     (broken / 'data/val/b/3.png').write_bytes(b'')
-    said = train(run_tool, broken, 0.2, status=2)
+    said = train(status=2)
     assert re.search(r'error: \S*val/b/3.png: zero bytes. A result', said)
 
 
-def test_ranks_report_what_each_saw(run_tool, broken):
-    said = train(run_tool, broken, 0.2, '2', tool='dist_train.sh')
+def test_ranks_report_what_each_saw(train, broken):
+    said = train('2', tool='dist_train.sh')
     assert re.search(
         r'3 of 24 training samples \(12.50%\).*unreadable_\*.txt', said
     )
@@ -85,192 +99,6 @@ def test_ranks_report_what_each_saw(run_tool, broken):
     assert len({x.split('\t')[0] for x in set.union(*found)}) == 3
 
 
-def test_check_finds_what_training_would_skip(run_tool, broken):
-    done = run_tool(
-        'data/check.py', 'tiny.py', '--out', 'broken.txt', '--quiet',
-        cwd=broken, status=1,
-    )  # fmt: skip
-    assert 'train: 24 files, 3 broken (' in done.stdout
-    assert 'val: 24 files, 0 broken\n' in done.stdout
-    listed = dict(
-        line.split('\t')
-        for line in (broken / 'broken.txt').read_text().splitlines()
-    )
-    assert [path[-5:] for path in listed] == ['0.png', '1.png', '2.png']
-    assert list(listed.values())[2].startswith('OSError: ')
-    for path in listed:  # of a folder, which lists what is there
-        (broken / path).unlink()
-    run_tool('data/check.py', 'tiny.py', cwd=broken)
-
-
-def write_listing(path, kind):
-    """A config of mmaction2 with nothing but the samples of list.txt."""
-    path.write_text(
-        "default_scope = 'mmaction'\n"
-        f"train_dataloader = dict(dataset=dict(type='{kind}', "
-        "ann_file='list.txt', pipeline=[]))\n"
-    )
-
-
-def test_check_lists_missing_clips(run_tool, tmp_path):
-    (tmp_path / 'list.txt').write_text('no.mp4 0\n')
-    write_listing(tmp_path / 'video.py', 'VideoDataset')
-    done = run_tool('data/check.py', 'video.py', cwd=tmp_path, status=1)
-    assert 'train: 1 files, 1 broken (1 missing)' in done.stdout
-    assert 'no.mp4: missing' in done.stdout
-    (tmp_path / 'other.txt').write_text('a.mp4 0\nb.mp4 0\n')
-    done = run_tool(
-        'data/check.py', 'video.py', '--cfg-options',
-        'train_dataloader.dataset.ann_file=other.txt', cwd=tmp_path, status=1,
-    )  # fmt: skip
-    assert 'train: 2 files, 2 broken' in done.stdout
-
-
-CRASHING_DECODER = """
-import builtins, os, signal
-plain = builtins.open
-def open(path, *args, **kwargs):
-    if str(path).endswith('5.png'):
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return plain(path, *args, **kwargs)
-builtins.open = open
-"""
-
-
-def test_check_survives_a_decoder_that_crashes(run_tool, broken):
-    (broken / 'sitecustomize.py').write_text(CRASHING_DECODER)
-    done = run_tool(
-        'data/check.py', 'tiny.py', '--workers', '3', cwd=broken, status=1,
-        extra=dict(PYTHONPATH=str(broken)),
-    )  # fmt: skip
-    crashed = re.findall(r'(\S+)/(\S+).png: crash: the decoder', done.stdout)
-    assert sorted({name for _, name in crashed}) == ['5']
-    assert len(crashed) == 4  # two classes, two splits
-    assert re.search(r'train: 24 files, 5 broken \(.*2 crash', done.stdout)
-    for name in '012':
-        assert re.search(rf'train/a/{name}.png: (?!crash)', done.stdout)
-
-
-def test_training_with_a_decoder_that_crashes_says_where_to_look(
-    run_tool, project, tmp_path
-):
-    """PyTorch cannot tell which file it was."""
-    (tmp_path / 'sitecustomize.py').write_text(CRASHING_DECODER)
-    done = run_tool(
-        'train.py', 'tiny.py', '--work-dir', tmp_path, '--cfg-options',
-        'train_dataloader.num_workers=1', cwd=project, status=2,
-        extra=dict(PYTHONPATH=str(tmp_path)),
-    )  # fmt: skip
-    error = done.stderr[done.stderr.index('error: ') :]
-    assert re.match(
-        'error: a process of the data loader (is killed by signal: '
-        r'Segmentation fault|exited unexpectedly)\. Either memory', error,
-    )  # fmt: skip
-    assert 'tools/data/check.py' in error
-    assert 'Traceback' not in error
-
-
-def write_frames(folder, total=3):
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(1, total + 1):
-        image = rng.integers(0, 256, (8, 8, 3), np.uint8)
-        Image.fromarray(image).save(folder / f'img_{number:05}.jpg')
-
-
-def test_check_decodes_folders_of_frames(run_tool, tmp_path):
-    for name in ('whole', 'empty', 'cut', 'short'):
-        write_frames(tmp_path / name)
-    (tmp_path / 'empty/img_00002.jpg').write_bytes(b'')
-    content = (tmp_path / 'cut/img_00003.jpg').read_bytes()
-    (tmp_path / 'cut/img_00003.jpg').write_bytes(content[:-100])
-    names = ('whole', 'empty', 'cut', 'gone')
-    lines = [*(f'{name} 3 0' for name in names), 'short 4 0']
-    (tmp_path / 'list.txt').write_text('\n'.join(lines))
-    write_listing(tmp_path / 'frames.py', 'RawframeDataset')
-    done = run_tool('data/check.py', 'frames.py', cwd=tmp_path, status=1)
-    assert 'train: 5 files, 4 broken (2 missing' in done.stdout
-    assert 'empty: zero bytes: img_00002.jpg' in done.stdout
-    assert re.search(r'cut: OSError: .*: img_00003.jpg', done.stdout)
-    assert 'gone: missing\n' in done.stdout
-    assert 'short: missing: img_00004.jpg' in done.stdout
-    assert 'whole' not in done.stdout
-
-
-def test_lists_hold_no_formula(run_tool, tmp_path):
-    name = '=HYPERLINK("x")&.mp4'
-    (tmp_path / 'list.txt').write_text(f'{name} 0\n')
-    write_listing(tmp_path / 'video.py', 'VideoDataset')
-    run_tool(
-        'data/check.py', 'video.py', '--out', 'list.tsv', cwd=tmp_path,
-        status=1,
-    )  # fmt: skip
-    text = (tmp_path / 'list.tsv').read_text()
-    assert text == f"'{name}\tmissing\n"
-    log = FaultLog(str(tmp_path / 'unreadable_0.txt'), limit=0.5, total=4)
-    log(name, '@SUM(1)')
-    log(name, '@SUM(1)')
-    text = (tmp_path / 'unreadable_0.txt').read_text()
-    assert text == f"'{name}\t'@SUM(1)\n"
-
-
-WITHOUT_DESCRIPTORS = """
-import builtins, errno
-plain = builtins.open
-def open(path, *args, **kwargs):
-    if str(path).endswith('5.png'):
-        raise OSError(errno.EMFILE, 'Too many open files', path)
-    return plain(path, *args, **kwargs)
-builtins.open = open
-"""
-
-
-def test_check_calls_no_file_broken_for_want_of_descriptors(
-    run_tool, project, tmp_path
-):
-    (tmp_path / 'sitecustomize.py').write_text(WITHOUT_DESCRIPTORS)
-    done = run_tool(
-        'data/check.py', 'tiny.py', cwd=project, status=2,
-        extra=dict(PYTHONPATH=str(tmp_path)),
-    )  # fmt: skip
-    assert re.search(
-        'error: Too many open files. Fewer --workers', done.stderr
-    )
-    assert 'Traceback' not in done.stderr
-
-
-def test_check_finds_what_opencv_does_not_read(run_tool, broken):
-    image = Image.open(broken / 'data/val/a/0.png')
-    for name in ('3.png', '4.png'):
-        image.save(broken / 'data/val/a' / name, 'ICO')
-    done = run_tool(
-        'data/check.py', 'tiny.py', '--splits', 'val', cwd=broken, status=1
-    )
-    assert 'val: 24 files, 2 broken (2 foreign format)' in done.stdout
-    assert '3.png: foreign format: Pillow reads it (ICO), OpenCV' in (
-        done.stdout
-    )
-    with (broken / 'tiny.py').open('a') as config:
-        config.write("pipeline[0]['imdecode_backend'] = 'pillow'\n")
-    done = run_tool('data/check.py', 'tiny.py', '--splits', 'val', cwd=broken)
-    assert 'val: 24 files, 0 broken\n' in done.stdout
-
-
-def test_check_tells_what_is_remote(run_tool, tmp_path):
-    lines = ['s3://bucket/a.mp4 0', 'http://host/b.mp4 0', 'no.mp4 0']
-    (tmp_path / 'list.txt').write_text('\n'.join(lines))
-    write_listing(tmp_path / 'video.py', 'VideoDataset')
-    done = run_tool('data/check.py', 'video.py', cwd=tmp_path, status=1)
-    assert (
-        'train: 3 files, 1 broken (1 missing), 2 remote: not checked\n'
-        in done.stdout
-    )
-    assert 's3://' not in done.stdout
-    (tmp_path / 'list.txt').write_text('\n'.join(lines[:2]))
-    done = run_tool('data/check.py', 'video.py', cwd=tmp_path)
-    assert 'train: 2 files, 0 broken, 2 remote: not checked' in done.stdout
-
-
 BY_ITERATIONS = """
 train_dataloader['sampler'] = dict(type='InfiniteSampler', shuffle=True)
 train_cfg = dict(by_epoch=False, max_iters=9, val_interval=4)
@@ -279,10 +107,8 @@ default_hooks['checkpoint'] = dict(
 """
 
 
-def test_training_by_iterations_sums_up_at_each_validation(run_tool, broken):
-    with (broken / 'tiny.py').open('a') as config:
-        config.write(BY_ITERATIONS)
-    said = train(run_tool, broken, 0.2)
+def test_training_by_iterations_sums_up_at_each_validation(train):
+    said = train(lines=BY_ITERATIONS)
     assert re.findall(
         r'WARNING - (\w+ \d+): 3 of 24 training samples', said
     ) == ['iteration 4', 'iteration 8', 'iteration 9']
@@ -294,9 +120,178 @@ default_hooks['switch'] = dict(type='SwitchRecipeHook', schedule=[
 """
 
 
-def test_pipeline_that_a_hook_puts_in_is_guarded(run_tool, broken):
-    with (broken / 'tiny.py').open('a') as config:
-        config.write(SWITCHED)
-    said = train(run_tool, broken, 0.2)
+def test_pipeline_that_a_hook_puts_in_is_guarded(train):
+    said = train(lines=SWITCHED)
     assert 'Switch train pipeline' in said
     assert '3 of 24 training samples' in said
+
+
+def test_check_finds_what_training_would_skip(check, broken):
+    done = check('tiny.py', '--out', 'broken.txt', '--quiet', status=1)
+    assert 'train: 24 files, 3 broken (' in done.stdout
+    assert 'val: 24 files, 0 broken\n' in done.stdout
+    listed = dict(
+        line.split('\t')
+        for line in (broken / 'broken.txt').read_text().splitlines()
+    )
+    assert [path[-5:] for path in listed] == ['0.png', '1.png', '2.png']
+    assert list(listed.values())[2].startswith('OSError: ')
+    for path in listed:  # of a folder, which lists what is there
+        (broken / path).unlink()
+    check('tiny.py', status=0)
+
+
+# a sitecustomize, by which the decoders of some files fail
+FAULTY_OPEN = """
+import builtins, errno, os, signal
+plain = builtins.open
+def open(path, *args, **kwargs):
+    if str(path).endswith('5.png'):
+        {fault}
+    return plain(path, *args, **kwargs)
+builtins.open = open
+"""
+CRASH = 'os.kill(os.getpid(), signal.SIGSEGV)'
+NO_DESCRIPTORS = "raise OSError(errno.EMFILE, 'Too many open files', path)"
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    def write(fault):
+        path = tmp_path / 'faulty/sitecustomize.py'
+        path.parent.mkdir()
+        path.write_text(FAULTY_OPEN.format(fault=fault))
+        return dict(PYTHONPATH=str(path.parent))
+
+    return write
+
+
+def test_check_survives_a_decoder_that_crashes(check, broken, faulty):
+    done = check('tiny.py', '--workers', '3', status=1, extra=faulty(CRASH))
+    crashed = re.findall(r'(\S+)/(\S+).png: crash: the decoder', done.stdout)
+    assert sorted({name for _, name in crashed}) == ['5']
+    assert len(crashed) == 4  # two classes, two splits
+    assert re.search(r'train: 24 files, 5 broken \(.*2 crash', done.stdout)
+    for name in '012':
+        assert re.search(rf'train/a/{name}.png: (?!crash)', done.stdout)
+
+
+def test_training_with_a_decoder_that_crashes_says_where_to_look(
+    run_tool, project, tmp_path, faulty
+):
+    """PyTorch cannot tell which file it was."""
+    done = run_tool(
+        'train.py', 'tiny.py', '--work-dir', tmp_path, '--cfg-options',
+        'train_dataloader.num_workers=1', cwd=project, status=2,
+        extra=faulty(CRASH),
+    )  # fmt: skip
+    error = done.stderr[done.stderr.index('error: ') :]
+    assert re.match(
+        'error: a process of the data loader (is killed by signal: '
+        r'Segmentation fault|exited unexpectedly)\. Either memory', error,
+    )  # fmt: skip
+    assert 'tools/data/check.py' in error
+    assert 'Traceback' not in error
+
+
+def test_check_calls_no_file_broken_for_want_of_descriptors(
+    check, project, faulty
+):
+    extra = faulty(NO_DESCRIPTORS)
+    done = check('tiny.py', cwd=project, status=2, extra=extra)
+    assert re.search(
+        'error: Too many open files. Fewer --workers', done.stderr
+    )
+    assert 'Traceback' not in done.stderr
+
+
+def test_check_finds_what_opencv_does_not_read(check, broken):
+    image = Image.open(broken / 'data/val/a/0.png')
+    for name in ('3.png', '4.png'):
+        image.save(broken / 'data/val/a' / name, 'ICO')
+    done = check('tiny.py', '--splits', 'val', status=1)
+    assert 'val: 24 files, 2 broken (2 foreign format)' in done.stdout
+    assert '3.png: foreign format: Pillow reads it (ICO), OpenCV' in (
+        done.stdout
+    )
+    with (broken / 'tiny.py').open('a') as config:
+        config.write("pipeline[0]['imdecode_backend'] = 'pillow'\n")
+    done = check('tiny.py', '--splits', 'val', status=0)
+    assert 'val: 24 files, 0 broken\n' in done.stdout
+
+
+@pytest.fixture
+def listing(tmp_path):
+    """A config of mmaction2 with nothing but the samples of a list."""
+
+    def write(kind, *lines):
+        (tmp_path / 'list.txt').write_text('\n'.join(lines))
+        (tmp_path / 'listing.py').write_text(
+            "default_scope = 'mmaction'\n"
+            f"train_dataloader = dict(dataset=dict(type='{kind}', "
+            "ann_file='list.txt', pipeline=[]))\n"
+        )
+        return 'listing.py'
+
+    return write
+
+
+def test_check_lists_missing_clips(check, listing, tmp_path):
+    config = listing('VideoDataset', 'no.mp4 0')
+    done = check(config, status=1)
+    assert 'train: 1 files, 1 broken (1 missing)' in done.stdout
+    assert 'no.mp4: missing' in done.stdout
+    (tmp_path / 'other.txt').write_text('a.mp4 0\nb.mp4 0\n')
+    option = 'train_dataloader.dataset.ann_file=other.txt'
+    done = check(config, '--cfg-options', option, status=1)
+    assert 'train: 2 files, 2 broken' in done.stdout
+
+
+def write_frames(folder):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in (1, 2, 3):
+        image = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(image).save(folder / f'img_{number:05}.jpg')
+
+
+def test_check_decodes_folders_of_frames(check, listing, tmp_path):
+    for name in ('whole', 'empty', 'cut', 'short'):
+        write_frames(tmp_path / name)
+    (tmp_path / 'empty/img_00002.jpg').write_bytes(b'')
+    content = (tmp_path / 'cut/img_00003.jpg').read_bytes()
+    (tmp_path / 'cut/img_00003.jpg').write_bytes(content[:-100])
+    names = ('whole', 'empty', 'cut', 'gone')
+    lines = [*(f'{name} 3 0' for name in names), 'short 4 0']
+    done = check(listing('RawframeDataset', *lines), status=1)
+    assert 'train: 5 files, 4 broken (2 missing' in done.stdout
+    assert 'empty: zero bytes: img_00002.jpg' in done.stdout
+    assert re.search(r'cut: OSError: .*: img_00003.jpg', done.stdout)
+    assert 'gone: missing\n' in done.stdout
+    assert 'short: missing: img_00004.jpg' in done.stdout
+    assert 'whole' not in done.stdout
+
+
+def test_lists_hold_no_formula(check, listing, tmp_path):
+    name = '=HYPERLINK("x")&.mp4'
+    config = listing('VideoDataset', f'{name} 0')
+    check(config, '--out', 'list.tsv', status=1)
+    text = (tmp_path / 'list.tsv').read_text()
+    assert text == f"'{name}\tmissing\n"
+    log = FaultLog(str(tmp_path / 'unreadable_0.txt'), limit=0.5, total=4)
+    log(name, '@SUM(1)')
+    log(name, '@SUM(1)')
+    text = (tmp_path / 'unreadable_0.txt').read_text()
+    assert text == f"'{name}\t'@SUM(1)\n"
+
+
+def test_check_tells_what_is_remote(check, listing):
+    remote = 's3://bucket/a.mp4 0', 'http://host/b.mp4 0'
+    done = check(listing('VideoDataset', *remote, 'no.mp4 0'), status=1)
+    assert (
+        'train: 3 files, 1 broken (1 missing), 2 remote: not checked\n'
+        in done.stdout
+    )
+    assert 's3://' not in done.stdout
+    done = check(listing('VideoDataset', *remote), status=0)
+    assert 'train: 2 files, 0 broken, 2 remote: not checked' in done.stdout
