@@ -12,7 +12,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from PIL import Image
-from runs import outputs
+from runs import finish, outputs
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -120,6 +120,16 @@ def start_tool(warm):
         )
 
     return start
+
+
+@pytest.fixture(scope='session')
+def said_by(start_tool):
+    """Run a tool to its end; return its output and errors as they came."""
+
+    def run(*args, status=0, **options):
+        return finish(start_tool(*args, **options), status)
+
+    return run
 
 
 @pytest.fixture(scope='session')
