@@ -145,6 +145,21 @@ def test_randomness_is_not_inherited(warm):
     assert len(said) == 2
 
 
+def test_network_namespace(warm):
+    inside = ['unshare', '--net']
+    if subprocess.run([*inside, 'true'], capture_output=True).returncode:
+        pytest.skip('may not make network namespaces here')
+    link = '/proc/self/ns/net'
+    code = f'import os; print(os.readlink("{link}"))'
+    done = subprocess.run(
+        [*inside, 'sh', '-c', f'readlink {link}; "$0" -c "$1"', warm, code],
+        capture_output=True,
+        text=True,
+    )
+    there, here = done.stdout.split()
+    assert there == here != os.readlink(link), done.stderr
+
+
 def test_torch_alone(warm_torch):
     code = 'import sys; print({"mmengine", "mmcv"} & set(sys.modules))'
     done = subprocess.run([warm_torch, '-c', code], capture_output=True)

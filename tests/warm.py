@@ -5,9 +5,9 @@
 
 A test starts the second form in place of an interpreter: a tool then runs in
 a fork of the first one, which saves the seconds that its imports take.
-Working directory, environment, open descriptors, signals and the exit status
-are those of the second process; when it dies, the fork is killed. The first
-one ends when the tests that hold a lease on it are gone.
+Working directory, environment, open descriptors, signals, network and exit
+status are those of the second process; when it dies, the fork is killed. The
+first one ends when the tests that hold a lease on it are gone.
 
 The forks know ``-c``, ``-m`` and scripts, and run a ``sitecustomize`` that
 PYTHONPATH leads to. Options of the interpreter but ``-u`` are refused, and
@@ -70,7 +70,13 @@ def run(path, argv):
     is_leader = os.getsid(0) == os.getpid()
     numbers = list(inherited())
     request = json.dumps(
-        dict(argv=argv, cwd=os.getcwd(), env=dict(os.environ), numbers=numbers)
+        dict(
+            argv=argv,
+            cwd=os.getcwd(),
+            env=dict(os.environ),
+            numbers=numbers,
+            pid=os.getpid(),
+        )
     ).encode()
     connection = connect(path)
     socket.send_fds(connection, [LENGTH.pack(len(request))], numbers)
@@ -186,6 +192,17 @@ class Server:
         connection.close()
 
 
+def enter_network(pid):
+    """Go where that process is, as one of `ip netns exec` may be."""
+    import ctypes
+
+    there = f'/proc/{pid}/ns/net'
+    if os.readlink(there) != os.readlink('/proc/self/ns/net'):
+        with open(there) as file:
+            if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0):
+                raise OSError(ctypes.get_errno(), 'setns')
+
+
 def become(request):
     """Turn this fork into the process that asked for it."""
     import random
@@ -194,6 +211,7 @@ def become(request):
     import numpy as np
 
     os.setsid()
+    enter_network(request['pid'])
     # first out of each other's way
     above = max(request['numbers']) + 1
     for index, descriptor in enumerate(request['descriptors']):

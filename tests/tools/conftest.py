@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,10 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from PIL import Image
+from runs import finish, outputs
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 
 CONFIG = """
 custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
@@ -67,10 +68,11 @@ def write_images(folder, per_class, seed):
             Image.fromarray(image).save(folder / name / f'{index}.png')
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(('127.0.0.1', 0))
-        return sock.getsockname()[1]
+# variables that launchers and tools read; a test sets what it wants
+READ = (
+    *('LOCAL_RANK', 'NNODES', 'NODE_RANK', 'MASTER_ADDR', 'PORT', 'GPUS'),
+    *('GPUS_PER_NODE', 'CPUS_PER_TASK', 'SRUN_ARGS'),
+)
 
 
 @pytest.fixture(scope='session')
@@ -84,40 +86,69 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def run_tool(warm):
-    """Run a tool in a warm process.
+def start_tool(warm):
+    """Start a tool or a launcher, the processes of which are warm.
 
-    ``run_tool('train.py', 'tiny.py', cwd=..., python=..., status=0,
-    extra=None)`` (variables of the environment)
-    returns the finished process, output decoded, after its status was
-    checked.
+    ``start_tool('dist_train.sh', 'run.py', 2, cwd=..., NNODES='2')`` returns
+    the started process. ``python`` is another interpreter, ``prefix`` a
+    command that runs the command behind it.
     """
 
-    def start(tool, *args, cwd, python=warm, status=0, extra=None):
-        command = [python, ROOT / 'tools' / tool]
-        if tool.endswith('.sh'):
-            command = ['bash', ROOT / 'tools' / tool]
-        # the repository has to be found without help
-        env = {
-            key: value
-            for key, value in os.environ.items()
-            if key not in ('PYTHONPATH', 'LOCAL_RANK')
-        }
-        # for dist_train.sh; other tests may hold the default port
-        env.update(PYTHON=str(python), PORT=str(free_port()))
-        env.update(extra or {})
-        done = subprocess.run(
-            [*map(str, command), *map(str, args)],
+    def start(
+        tool,
+        *args,
+        cwd,
+        python=warm,
+        prefix=(),
+        stderr=subprocess.STDOUT,
+        start_new_session=False,
+        **env,
+    ):
+        program = 'bash' if tool.endswith('.sh') else python
+        command = [*prefix, program, ROOT / 'tools' / tool, *args]
+        known = {k: v for k, v in os.environ.items() if k not in READ}
+        # the hooks of the tests; the repository has to be found without help
+        known.update(PYTHON=str(python), PYTHONPATH=str(HERE))
+        return subprocess.Popen(
+            list(map(str, command)),
             cwd=cwd,
-            env=env,
-            capture_output=True,
+            env={**known, **env},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
-            timeout=300,
+            start_new_session=start_new_session,
         )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done
 
     return start
+
+
+@pytest.fixture(scope='session')
+def said_by(start_tool):
+    """Run a tool to its end; return its output and errors as they came."""
+
+    def run(*args, status=0, **options):
+        return finish(start_tool(*args, **options), status)
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def run_tool(start_tool):
+    """Run a tool to its end.
+
+    ``run_tool('train.py', 'tiny.py', cwd=..., status=0, extra=None)``
+    (variables of the environment) returns the finished process, output
+    decoded, after its status was checked.
+    """
+
+    def run(tool, *args, status=0, extra=None, **options):
+        process = start_tool(
+            tool, *args, stderr=subprocess.PIPE, **options, **(extra or {})
+        )
+        said = outputs(process, status)
+        return subprocess.CompletedProcess(process.args, status, *said)
+
+    return run
 
 
 @pytest.fixture

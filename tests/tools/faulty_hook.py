@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -11,46 +12,55 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+WRITES = os.O_WRONLY | os.O_RDWR
+CHECKPOINTS = ('.pth', '.part', 'last_checkpoint')
+
 
 @HOOKS.register_module()
 class FaultyHook(Hook):
-    """Does one thing at one moment, unless the file ``done`` is there.
+    """Does one thing at one moment, and notes its process in ``done{rank}``.
+
+    It does nothing where that file is: in a run that goes on.
 
     Args:
-        what (str): 'SIGKILL' or 'SIGTERM' to the process, 'nan' into the
-            weights, 'raise' an error, 'wait' for the file ``told``.
-        when (str): 'iteration', 'validation', or 'saving': when the data of
-            a checkpoint is written, before it gets its name.
-        at (int): The iteration, or which of the savings. Defaults to 1.
+        what (str): 'SIGKILL' or another signal to the process, 'nan' into
+            the weights, 'raise' an error, 'wait' for the file ``told``.
+        when (str): 'iteration', 'validation', or 'operation': right before
+            something is done with a checkpoint's file. Each is printed.
+        at (int): The iteration, or which of the operations. Defaults to 1.
         rank (int): In which process. Defaults to 0.
-        once (bool): Not in a run that goes on. Defaults to True.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, what, when, at=1, rank=0, once=True):
+    def __init__(self, what, when, at=1, rank=0):
         self.what, self.when, self.at, self.rank = what, when, at, rank
-        self.once = once
 
     def before_train(self, runner):
-        self.savings = 0
         self.done = Path(runner.work_dir) / f'done{get_rank()}'
-        if self.when == 'saving' and not self.done.exists():
-            fsync = os.fsync
+        if self.when == 'operation' and not self.done.exists():
+            self.operations, self.runner = 0, runner
+            sys.addaudithook(self.watch)
 
-            def counted(descriptor):
-                self.savings += 1
-                self.act('saving', self.savings, runner)
-                fsync(descriptor)
-
-            os.fsync = counted
+    def watch(self, event, args):
+        if event not in ('open', 'os.rename', 'os.remove'):
+            return
+        path = str(args[0])
+        if not path.endswith(CHECKPOINTS) or (
+            event == 'open' and not args[2] & WRITES
+        ):
+            return
+        self.operations += 1
+        name = Path(path).name
+        print(f'operation {self.operations}: {event} {name}', flush=True)
+        self.act('operation', self.operations, self.runner)
 
     def act(self, when, at, runner):
         if (when, at, get_rank()) != (self.when, self.at, self.rank):
             return
-        if self.once and self.done.exists():
+        if self.done.exists():
             return
-        self.done.touch()
+        self.done.write_text(str(os.getpid()))
         if self.what == 'raise':
             raise RuntimeError('a fault of this process')
         if self.what == 'wait':

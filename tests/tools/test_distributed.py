@@ -6,43 +6,37 @@ from collections import Counter
 
 import pytest
 import torch
-from distributed_runs import (
-    EXACT,
-    FSDP,
-    finish,
-    free_port,
-    records,
-    start,
-    write_config,
-)
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from runs import EXACT, FSDP, finish, free_port, records, write_config
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 from cgnl_mm.fsdp import obstacle_on_cpu
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
+@pytest.fixture
+def folder(once):
     """Where all of this file runs: the clips are written once."""
-    return tmp_path_factory.mktemp('distributed')
+    return once('distributed')
 
 
-@pytest.fixture(scope='module')
-def by_number(folder):
+@pytest.fixture
+def by_number(once, folder, said_by):
     """The same 8 clips in 1, 2 and 4 processes: {number: records}."""
-    found = {}
-    for number in (1, 2, 4):
-        name = f'of_{number}'
-        batch = 8 // number
-        write_config(folder, name, batch=batch, backbone=EXACT, attend=True)
-        tool, count = 'dist_train.sh', (number,)
-        if number == 1:
-            tool, count = 'train.py', ()
-        options = (f'{name}.py', *count, '--no-validate')
-        finish(start(tool, *options, folder=folder))
-        found[number] = records(folder / 'work_dirs' / name)
-    return found
+
+    def make(_):
+        for number in (1, 2, 4):
+            name, batch = f'of_{number}', 8 // number
+            write_config(
+                folder, name, batch=batch, backbone=EXACT, attend=True
+            )
+            tool = ('train.py', f'{name}.py')
+            if number > 1:
+                tool = ('dist_train.sh', f'{name}.py', number)
+            said_by(*tool, '--no-validate', cwd=folder)
+
+    once('by_number', make)
+    return {n: records(folder / f'work_dirs/of_{n}') for n in (1, 2, 4)}
 
 
 @pytest.mark.parametrize('number', [2, 4])
@@ -65,12 +59,12 @@ def test_gradients_of_several_processes_equal_those_of_one(by_number, number):
             assert torch.equal(weight, several[0]['weights'][name]), name
 
 
-def test_two_nodes_train_together(by_number, folder):
+def test_two_nodes_train_together(by_number, folder, start_tool):
     """Two nodes of one process each, here on one machine."""
-    common = dict(folder=folder, NNODES='2', PORT=str(free_port()))
+    common = dict(cwd=folder, NNODES='2', PORT=str(free_port()))
     options = ('of_2.py', 1, '--no-validate', '--work-dir', 'nodes')
     nodes = [
-        start('dist_train.sh', *options, NODE_RANK=str(rank), **common)
+        start_tool('dist_train.sh', *options, NODE_RANK=str(rank), **common)
         for rank in range(2)
     ]
     for node in nodes:
@@ -89,20 +83,24 @@ def test_two_nodes_train_together(by_number, folder):
     )
 
 
-@pytest.fixture(scope='module')
-def sharded(folder):
+@pytest.fixture
+def sharded(once, folder, said_by):
     """Folders of the same two epochs with DDP and with FSDP."""
     if obstacle_on_cpu():
         pytest.skip(f'FSDP on a CPU: {obstacle_on_cpu()}')
-    options = dict(
-        epochs=2,
-        clip=dict(max_norm=0.5),  # below the norms that occur
-        extra="custom_hooks.append(dict(type='CGNLStatisticsHook'))\n",
-    )
-    write_config(folder, 'ddp', **options)
-    write_config(folder, 'fsdp', base=FSDP, **options)
-    for name in ('ddp', 'fsdp'):
-        finish(start('dist_train.sh', f'{name}.py', 2, folder=folder))
+
+    def make(_):
+        options = dict(
+            epochs=2,
+            clip=dict(max_norm=0.5),  # below the norms that occur
+            extra="custom_hooks.append(dict(type='CGNLStatisticsHook'))\n",
+        )
+        write_config(folder, 'ddp', **options)
+        write_config(folder, 'fsdp', base=FSDP, **options)
+        for name in ('ddp', 'fsdp'):
+            said_by('dist_train.sh', f'{name}.py', 2, cwd=folder)
+
+    once('sharded', make)
     return folder / 'work_dirs/ddp', folder / 'work_dirs/fsdp'
 
 
@@ -159,30 +157,28 @@ def test_checkpoint_of_fsdp_loads_into_the_plain_model(sharded, folder):
     model.load_state_dict(checkpoint['state_dict'], strict=True)
 
 
-def test_fsdp_evaluates_its_checkpoint(sharded, folder):
-    finish(
-        start(
-            'dist_test.sh',
-            *('fsdp.py', sharded[1] / 'epoch_2.pth', 2),
-            *('--work-dir', 'evaluated'),
-            folder=folder,
-        )
+def test_fsdp_evaluates_its_checkpoint(sharded, folder, said_by):
+    said_by(
+        'dist_test.sh',
+        *('fsdp.py', sharded[1] / 'epoch_2.pth', 2),
+        *('--work-dir', 'evaluated'),
+        cwd=folder,
     )
     (metrics,) = (folder / 'evaluated').glob('*/*.json')
     accuracy = json.loads(metrics.read_text())['acc/top5']
     assert accuracy == scalars(sharded[1], 'acc/top5')[-1]
 
 
-def test_resumed_fsdp_equals_uninterrupted_fsdp(sharded, folder):
+def test_resumed_fsdp_equals_uninterrupted_fsdp(
+    sharded, said_by, folder, tmp_path
+):
     """As if the job had been killed after its first epoch."""
-    run = folder / 'resumed'
-    run.mkdir()
-    shutil.copy(sharded[1] / 'epoch_1.pth', run)
-    (run / 'last_checkpoint').write_text(str(run / 'epoch_1.pth'))
-    options = ('fsdp.py', 2, '--resume', '--work-dir', run)
-    finish(start('dist_train.sh', *options, folder=folder))
+    shutil.copy(sharded[1] / 'epoch_1.pth', tmp_path)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    options = ('fsdp.py', 2, '--resume', '--work-dir', tmp_path)
+    said_by('dist_train.sh', *options, cwd=folder)
     whole = torch.load(sharded[1] / 'epoch_2.pth')
-    resumed = torch.load(run / 'epoch_2.pth')
+    resumed = torch.load(tmp_path / 'epoch_2.pth')
     assert resumed['meta']['iter'] == whole['meta']['iter']
     for part in (
         lambda checkpoint: checkpoint['state_dict'],
@@ -191,10 +187,8 @@ def test_resumed_fsdp_equals_uninterrupted_fsdp(sharded, folder):
         torch.testing.assert_close(part(resumed), part(whole), rtol=0, atol=0)
 
 
-def test_config_of_fsdp_runs_in_one_process(folder):
+def test_config_of_fsdp_runs_in_one_process(folder, said_by):
     write_config(folder, 'fsdp_alone', base=FSDP)
-    output = finish(
-        start('train.py', 'fsdp_alone.py', '--no-validate', folder=folder)
-    )
+    output = said_by('train.py', 'fsdp_alone.py', '--no-validate', cwd=folder)
     assert 'note: one process has nothing to shard' in output
     assert (folder / 'work_dirs/fsdp_alone/epoch_1.pth').is_file()

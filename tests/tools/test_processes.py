@@ -4,100 +4,91 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
-import time
 
 import mmengine
 import pytest
 import torch
-from distributed_runs import (
+from runs import (
     EXACT,
+    fault,
     finish,
     free_port,
+    processes_in,
     records,
-    start,
+    wait_for,
     write_config,
 )
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 
-FAULT = """
-custom_imports['imports'].append('faulty_hook')
-custom_hooks.insert(0, dict(type='FaultyHook', {options}))
-"""
 # blocks that attend from the start, whoever starts
 ATTENDING = EXACT.replace('groups=', 'zero_init=False, groups=')
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
+@pytest.fixture
+def clips(once, said_by):
     """The clips, written by four processes that all want to."""
-    folder = tmp_path_factory.mktemp('clips')
-    write_config(folder, 'run', batch=4)
-    output = finish(
-        start('dist_train.sh', 'run.py', 4, '--no-validate', folder=folder)
-    )
-    return folder / 'data', output
+
+    def make(folder):
+        write_config(folder, 'run', batch=4)
+        options = ('run.py', 4, '--no-validate')
+        said = said_by('dist_train.sh', *options, cwd=folder)
+        (folder / 'said').write_text(said)
+
+    return once('clips', make)
 
 
 @pytest.fixture
-def folder(data, tmp_path):
-    shutil.copytree(data[0], tmp_path / 'data')
+def folder(clips, tmp_path):
+    shutil.copytree(clips / 'data', tmp_path / 'data')
     return tmp_path
 
 
-def test_data_are_written_once(data):
-    assert data[1].count('Writing movingdigits') == 1
+def test_data_are_written_once(clips):
+    assert (clips / 'said').read_text().count('Writing movingdigits') == 1
 
 
 @pytest.mark.parametrize(
-    'options, said',
+    'what, when, at, said',
     [
-        ("what='raise', when='iteration'", 'a fault of this process'),
-        ("what='SIGKILL', when='iteration'", 'SIGKILL'),
+        ('raise', 'iteration', 1, 'a fault of this process'),
+        ('SIGKILL', 'iteration', 1, 'SIGKILL'),
         # nothing comes from a process that hangs; the others say so
         (
-            "what='SIGSTOP', when='iteration'",
+            'SIGSTOP',
+            'iteration',
+            1,
             'error: another process of the training has ended, or does not '
             'answer (Timed out waiting 10000ms)',
         ),
-        ("what='raise', when='validation', at=3", 'a fault of this process'),
+        ('raise', 'validation', 3, 'a fault of this process'),
     ],
 )
-def test_dying_process_ends_the_others(folder, options, said):
-    extra = FAULT.format(options=f'rank=1, {options}')
+def test_dying_process_ends_the_others(
+    folder, start_tool, what, when, at, said
+):
+    extra = fault(what, when, at, rank=1)
     extra += 'env_cfg = dict(dist_cfg=dict(timeout=10))\n'
     write_config(folder, 'run', batch=2, extra=extra, epochs=5)
-    config = folder / 'run.py'
-    process = start('dist_train.sh', config, 3, folder=folder)
-    # they can be found: the launcher and the three that train
-    wait_for(lambda: len(processes_of(config)) >= 4)
+    process = start_tool('dist_train.sh', 'run.py', 3, cwd=folder)
+    # they can be found: the launcher, the three that train, and their stubs
+    wait_for(lambda: len(processes_in(folder)) >= 2 * 4, process)
+    if what == 'SIGSTOP':
+        # the others end; torchrun would wait 30 s before it kills this one
+        wait_for(lambda: len(processes_in(folder)) <= 2 * 2, process)
+        pid = (folder / 'work_dirs/run/done1').read_text()
+        os.kill(int(pid), signal.SIGKILL)
     output = process.communicate(timeout=120)[0]
-    assert process.returncode not in (0, None)
+    assert process.returncode != 0
     assert said in output, output[-5000:]
     assert not list((folder / 'work_dirs/run').glob('preempted.pth'))
-    assert processes_of(config) == []
+    wait_for(lambda: not processes_in(folder))
 
 
-def processes_of(config):
-    """Those with the path of a config on their command line."""
-    found = subprocess.run(
-        ['pgrep', '-f', re.escape(str(config))],
-        capture_output=True,
-        text=True,
-    )
-    return found.stdout.split()
-
-
-def wait_for(happened, seconds=60):
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-def test_dying_node_ends_the_other(folder):
-    extra = FAULT.format(options="rank=1, what='raise', when='iteration'")
+def test_dying_node_ends_the_other(folder, start_nodes):
+    extra = fault('raise', 'iteration', rank=1)
     write_config(folder, 'run', batch=2, extra=extra, epochs=50)
     nodes = start_nodes(folder, [[], []], '127.0.0.1')
     outputs = [node.communicate(timeout=120)[0] for node in nodes]
@@ -112,19 +103,24 @@ def test_dying_node_ends_the_other(folder):
     ), left[-3000:]
 
 
-def start_nodes(folder, prefixes, address):
+@pytest.fixture
+def start_nodes(start_tool):
     """One launcher for each prefix (a command that runs a command)."""
-    nodes = []
-    port = str(free_port())
-    for rank, prefix in enumerate(prefixes):
-        env = dict(NNODES='2', NODE_RANK=str(rank), PORT=port)
-        env['MASTER_ADDR'] = address
-        options = ('run.py', 1, '--no-validate')
-        nodes.append(
-            start('dist_train.sh', *options, folder=folder, prefix=prefix,
-                  **env)
-        )  # fmt: skip
-    return nodes
+
+    def start(folder, prefixes, address):
+        common = dict(NNODES='2', PORT=str(free_port()), MASTER_ADDR=address)
+        return [
+            start_tool(
+                *('dist_train.sh', 'run.py', 1, '--no-validate'),
+                cwd=folder,
+                prefix=prefix,
+                NODE_RANK=str(rank),
+                **common,
+            )
+            for rank, prefix in enumerate(prefixes)
+        ]
+
+    return start
 
 
 @pytest.fixture
@@ -153,7 +149,7 @@ def hosts():
             ip('netns', 'del', name, check=False)
 
 
-def test_two_hosts_train_together(folder, hosts):
+def test_two_hosts_train_together(folder, hosts, start_nodes):
     """Each with an address of its own, and no other way between them."""
     prefixes, ends = hosts
     write_config(folder, 'run', batch=4)
@@ -182,7 +178,7 @@ def accuracy(run):
     return value
 
 
-def test_uneven_last_batches(folder):
+def test_uneven_last_batches(folder, said_by):
     """13 clips to train and 7 to test, in batches of 2 by 3 processes."""
     extra = """
 data.update(num_train=13, num_test=7, data_root='data/uneven')
@@ -192,7 +188,7 @@ for loader in (val_dataloader, test_dataloader):
     loader['batch_size'] = 2
 """
     write_config(folder, 'run', batch=2, extra=extra)
-    finish(start('dist_train.sh', 'run.py', 3, folder=folder))
+    said_by('dist_train.sh', 'run.py', 3, cwd=folder)
     run = folder / 'work_dirs/run'
     found = records(run)
     # 5 clips each: 13 and two of them once more
@@ -205,14 +201,14 @@ for loader in (val_dataloader, test_dataloader):
     ranks = []
     for tool, count in (('dist_test.sh', (3,)), ('test.py', ())):
         args = ('run.py', checkpoint, *count, '--work-dir', tool)
-        finish(start(tool, *args, '--dump', f'{tool}.pkl', folder=folder))
+        said_by(tool, *args, '--dump', f'{tool}.pkl', cwd=folder)
         predictions = mmengine.load(folder / f'{tool}.pkl')
         assert len(predictions) == 7
         ranks.append(accuracy(folder / tool))
     assert ranks[0] == ranks[1]
 
 
-def test_goes_on_with_another_number_of_processes(folder):
+def test_goes_on_with_another_number_of_processes(folder, said_by):
     """One process stops in mid-epoch, two of half the batch go on."""
     exact = dict(backbone=ATTENDING, epochs=2)
     write_config(folder, 'whole', batch=4, **exact)
@@ -220,17 +216,16 @@ def test_goes_on_with_another_number_of_processes(folder):
         folder,
         'first',
         batch=4,
-        extra=FAULT.format(options="what='SIGTERM', when='iteration', at=6"),
+        extra=fault('SIGTERM', 'iteration', at=6),
         **exact,
     )
     write_config(folder, 'second', batch=2, **exact)
-    finish(start('train.py', 'whole.py', '--no-validate', folder=folder))
+    said_by('train.py', 'whole.py', '--no-validate', cwd=folder)
     work = ('--no-validate', '--work-dir', 'work_dirs/run')
-    finish(start('train.py', 'first.py', *work, folder=folder), status=143)
-    said = finish(
-        start('dist_train.sh', 'second.py', 2, *work, '--resume',
-              folder=folder)
-    )  # fmt: skip
+    said_by('train.py', 'first.py', *work, cwd=folder, status=143)
+    said = said_by(
+        'dist_train.sh', 'second.py', 2, *work, '--resume', cwd=folder
+    )
     assert 'epoch 2 goes on after batch 2 of 4' in said
     (whole,), two = (
         records(folder / 'work_dirs' / name) for name in ('whole', 'run')
@@ -243,23 +238,19 @@ def test_goes_on_with_another_number_of_processes(folder):
             )
 
 
-def test_other_batch_size_is_told(folder):
+def test_other_batch_size_is_told(folder, said_by):
     """Two of the full batch: half of the steps, and a warning."""
     write_config(
         folder,
         'run',
         batch=4,
         epochs=2,
-        extra=FAULT.format(options="what='SIGTERM', when='iteration', at=6"),
+        extra=fault('SIGTERM', 'iteration', at=6),
     )
-    finish(
-        start('train.py', 'run.py', '--no-validate', folder=folder),
-        status=143,
+    said_by('train.py', 'run.py', '--no-validate', cwd=folder, status=143)
+    said = said_by(
+        'dist_train.sh', 'run.py', 2, '--no-validate', '--resume', cwd=folder
     )
-    said = finish(
-        start('dist_train.sh', 'run.py', 2, '--no-validate', '--resume',
-              folder=folder)
-    )  # fmt: skip
     assert 'a step takes 8 samples, before the checkpoint it took 4' in said
     assert 'epoch 2 goes on after batch 1 of 2' in said
     assert [len(r['losses']) for r in records(folder / 'work_dirs/run')] == [

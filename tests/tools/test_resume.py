@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import fault, finish, processes_in, wait_for
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+from cgnl_mm.hooks.preemption import ONCE
 
 # after the lines of `tiny.py`: what a resumed run could get wrong, that is
 # augmentation in workers that live on, dropout, EMA, a schedule by iteration
@@ -51,7 +50,7 @@ custom_hooks = [
     dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1)]
 """
 # 24 of them, of 6 an epoch, saved and evaluated off the end of an epoch
-ITERATIONS = """
+BY_ITERATION = """
 train_cfg = dict(by_epoch=False, max_iters=24, val_interval=8)
 param_scheduler = dict(
     type='OneCycleLR', eta_max=0.01, total_steps=24, by_epoch=False)
@@ -59,7 +58,7 @@ default_hooks['checkpoint'].update(by_epoch=False, interval=4)
 log_processor = dict(by_epoch=False)
 """
 ENDLESS = (
-    ITERATIONS
+    BY_ITERATION
     + """
 train_dataloader['sampler']['type'] = 'InfiniteSampler'
 """
@@ -76,8 +75,8 @@ LOOPS = {
     'epochs, new workers': ('', 1, False),
     'epochs, no worker': ('', 0, False),
     'epochs, float16': (FLOAT16, 0, False),
-    'iterations': (ITERATIONS, 2, True),
-    'iterations, no worker': (ITERATIONS, 0, False),
+    'iterations': (BY_ITERATION, 2, True),
+    'iterations, no worker': (BY_ITERATION, 0, False),
     'endless': (ENDLESS, 1, False),
 }
 
@@ -92,32 +91,12 @@ def write_config(project, folder, loop, name='run', extra=''):
     (folder / f'{name}.py').write_text(base + text + lines + extra)
 
 
-def start(folder, *args, tool='train.py', start_new_session=False, **env):
-    program = 'bash' if tool.endswith('.sh') else sys.executable
-    return subprocess.Popen(
-        [program, ROOT / 'tools' / tool, *map(str, args)],
-        cwd=folder,
-        env={
-            **os.environ,
-            'PYTHON': sys.executable,
-            'PYTHONPATH': str(HERE),
-            **env,
-        },
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=start_new_session,
+@pytest.fixture
+def train(said_by):
+    """Run train.py in a folder; return what it says."""
+    return lambda folder, *args, **options: said_by(
+        'train.py', *args, cwd=folder, **options
     )
-
-
-def finish(process, status=0):
-    said = process.communicate(timeout=300)[0]
-    assert process.returncode == status, said[-5000:]
-    return said
-
-
-def train(folder, *args, status=0, **kwargs):
-    return finish(start(folder, *args, **kwargs), status)
 
 
 def curve(work_dir, rank=0):
@@ -161,106 +140,118 @@ def assert_same_run(one, other):
     assert names[0] == names[1]
 
 
-@pytest.fixture(scope='module')
-def whole(request, project, tmp_path_factory):
-    """An uninterrupted run: its folder and the name of its loop."""
-    folder = tmp_path_factory.mktemp('whole')
-    write_config(project, folder, request.param)
-    train(folder, 'run.py')
-    return folder, request.param
+@pytest.fixture
+def whole(once, project, train):
+    """The folder of an uninterrupted run with one of the loops."""
+
+    def get(loop, name='whole', extra=''):
+        def make(folder):
+            write_config(project, folder, loop, extra=extra)
+            train(folder, 'run.py')
+
+        return once(f'{name}, {loop}', make)
+
+    return get
 
 
-FAULTS = {
-    'SIGKILL in mid-epoch': dict(what='SIGKILL', when='iteration', at=15),
-    'SIGTERM in validation': dict(what='SIGTERM', when='validation', at=12),
-    'SIGKILL while saving': dict(what='SIGKILL', when='saving', at=4),
-    'SIGKILL in validation': dict(what='SIGKILL', when='validation', at=12),
-    'SIGTERM in mid-epoch': dict(what='SIGTERM', when='iteration', at=15),
+# what happens to a run, when (see FaultyHook) and at which iteration
+EPOCHS = (
+    'SIGKILL iteration 15',
+    'SIGTERM iteration 15',
+    'SIGKILL validation 12',
+    'SIGTERM validation 12',
+)
+# these loops save and evaluate off the end of an epoch, too
+ITERATIONS = (*EPOCHS[:2], 'SIGKILL iteration 21', 'SIGTERM validation 16')
+# of each loop: what may happen, and how much of it is not left to the night
+CASES = {
+    'epochs': (EPOCHS, EPOCHS),
+    'epochs, new workers': (EPOCHS, EPOCHS[:1]),
+    'epochs, no worker': (EPOCHS, EPOCHS[3:]),
+    'epochs, float16': (EPOCHS, EPOCHS[1:2]),
+    'iterations': (ITERATIONS, ITERATIONS[3:]),
+    'iterations, no worker': (ITERATIONS, ITERATIONS[2:3]),
+    'endless': (ITERATIONS, ITERATIONS[3:]),
 }
-# all faults in one loop, the first two in the others: a run takes 8 s
-CASES = [
-    (loop, fault)
-    for loop in LOOPS
-    for fault in (FAULTS if loop == 'epochs' else list(FAULTS)[:2])
-]
 
 
-@pytest.mark.parametrize('whole, fault', CASES, indirect=['whole'])
+def cases():
+    for loop, (moments, chosen) in CASES.items():
+        for moment in moments:
+            marks = [] if moment in chosen else pytest.mark.nightly
+            yield pytest.param(loop, moment, marks=marks)
+
+
+@pytest.mark.parametrize('loop, moment', cases())
 def test_interrupted_run_ends_as_the_whole_one(
-    whole, project, tmp_path, fault
+    whole, project, train, tmp_path, loop, moment
 ):
-    folder, loop = whole
-    options = dict(FAULTS[fault])
-    if options['when'] == 'validation' and not loop.startswith('epochs'):
-        options['at'] = 16
-    extra = f"custom_hooks.insert(0, dict(type='FaultyHook', **{options}))\n"
-    write_config(project, tmp_path, loop, extra=extra)
-    status = -9 if 'SIGKILL' in fault else 143
+    what, when, at = moment.split()
+    write_config(project, tmp_path, loop, extra=fault(what, when, at))
+    status = -9 if what == 'SIGKILL' else 143
     said = train(tmp_path, 'run.py', status=status)
     run = tmp_path / 'work_dirs/run'
-    if status == 143:
+    if what == 'SIGTERM':
         assert 'SIGTERM after iteration' in said
         assert (run / 'last_checkpoint').read_text().endswith('preempted.pth')
         assert 'Traceback' not in said
     said = train(tmp_path, 'run.py', '--resume')
     assert 'resumed epoch' in said
-    if 'validation' in fault:
+    if when == 'validation':
         assert 'the evaluation that was cut off comes first' in said
     assert not (run / 'preempted.pth').exists()  # there are later ones
-    assert_same_run(folder / 'work_dirs/run', run)
+    assert_same_run(whole(loop) / 'work_dirs/run', run)
 
 
-def test_killed_at_each_operation_on_checkpoints(project, tmp_path):
+def test_killed_at_each_operation_on_checkpoints(
+    project, train, tmp_path, pytestconfig
+):
     """Whatever a save has done and not done yet."""
-    template = tmp_path / 'template'
-    write_config(
-        project,
-        template,
-        'epochs, no worker',
-        extra='train_cfg.update(max_epochs=2, val_interval=1)\n'
-        "custom_hooks.append(dict(type='ProgressHook'))\n"
-        "default_hooks['checkpoint'].update("
-        "save_best='progress', rule='greater')\n",
-    )
-    done = subprocess.run(
-        [sys.executable, HERE / 'crash_points.py', template, tmp_path],
-        env={**os.environ, 'PYTHONPATH': str(HERE), 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
-    kinds = {tuple(line.split()[2:4]) for line in said}
+
+    def write(folder, at):
+        write_config(
+            project,
+            folder,
+            'epochs, no worker',
+            extra='train_cfg.update(max_epochs=2, val_interval=1)\n'
+            "custom_hooks.append(dict(type='ProgressHook'))\n"
+            "default_hooks['checkpoint'].update("
+            "save_best='progress', rule='greater')\n"
+            + fault('SIGKILL', 'operation', at),
+        )
+        return folder
+
+    whole = write(tmp_path / 'whole', 0)
+    said = train(whole, 'run.py')
+    operations = re.findall(r'^operation (\d+): (\S+ \S+)', said, re.M)
     # an epoch's and the best one that are outdated
-    assert ('os.remove', 'epoch_1.pth') in kinds
-    assert ('os.remove', 'best_progress_epoch_1.pth') in kinds
-    whole = tmp_path / 'whole/work_dirs/run'
-    for number, line in enumerate(said, 1):
-        assert line.endswith(' -9 0'), line
+    removed = {what for _, what in operations if 'remove' in what}
+    assert removed == {
+        'os.remove epoch_1.pth',
+        'os.remove best_progress_epoch_1.pth',
+    }
+    chosen = operations
+    if not pytestconfig.option.all:
+        # before there is anything to resume from, and the last of each kind
+        last_of = {re.sub(r'\d', '', what): at for at, what in operations}
+        chosen = [pair for pair in operations if pair[0] in last_of.values()]
+        chosen += operations[:3]
+    for at, what in chosen:
+        folder = write(tmp_path / at, at)
+        train(folder, 'run.py', status=-9)
+        train(folder, 'run.py', '--resume')
         try:
-            assert_same_run(whole, tmp_path / f'{number}/work_dirs/run')
+            assert_same_run(whole / 'work_dirs/run', folder / 'work_dirs/run')
         except AssertionError as error:
-            raise AssertionError(f'killed before {line}') from error
-
-
-@pytest.fixture(scope='module')
-def two_saved(project, tmp_path_factory):
-    """A run with a checkpoint of each epoch."""
-    folder = tmp_path_factory.mktemp('saved')
-    write_config(
-        project,
-        folder,
-        'epochs, no worker',
-        extra="default_hooks['checkpoint'].update(max_keep_ckpts=-1)\n",
-    )
-    train(folder, 'run.py')
-    return folder
+            raise AssertionError(f'killed before {at}, {what}') from error
 
 
 @pytest.fixture
-def saved(two_saved, tmp_path):
-    shutil.copytree(two_saved, tmp_path, dirs_exist_ok=True)
+def saved(whole, tmp_path):
+    """A run with a checkpoint of each epoch."""
+    extra = "default_hooks['checkpoint'].update(max_keep_ckpts=-1)\n"
+    folder = whole('epochs, no worker', 'saved', extra)
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -284,7 +275,7 @@ def flip(path):
         (Path.unlink, 'missing'),
     ],
 )
-def test_damaged_checkpoint_is_passed_over(saved, damage, reason):
+def test_damaged_checkpoint_is_passed_over(saved, train, damage, reason):
     run = saved / 'work_dirs/run'
     whole = last(run)
     damage(run / 'epoch_4.pth')
@@ -303,7 +294,7 @@ def test_damaged_checkpoint_is_passed_over(saved, damage, reason):
     assert 'Traceback' not in said
 
 
-def test_empty_note_of_the_last_one(saved):
+def test_empty_note_of_the_last_one(saved, train):
     """Killed between opening and writing it."""
     run = saved / 'work_dirs/run'
     (run / 'last_checkpoint').write_text('')
@@ -311,7 +302,7 @@ def test_empty_note_of_the_last_one(saved):
     assert 'resumed epoch: 3' in train(saved, 'run.py', '--resume')
 
 
-def test_moved_run_goes_on(saved):
+def test_moved_run_goes_on(saved, train):
     """last_checkpoint names a folder that is gone."""
     run = saved / 'work_dirs/run'
     (run / 'epoch_4.pth').unlink()
@@ -321,7 +312,7 @@ def test_moved_run_goes_on(saved):
     assert 'other settings' not in said
 
 
-def test_changed_settings_are_named(saved):
+def test_changed_settings_are_named(saved, train):
     """Weights of another kernel fit: nothing else would tell."""
     (saved / 'work_dirs/run/epoch_4.pth').unlink()
     said = train(
@@ -336,7 +327,7 @@ def test_changed_settings_are_named(saved):
     assert said.count(' -> ') == 2 + 1  # and in the headline
 
 
-def test_full_disk_leaves_the_previous_checkpoint(project, tmp_path):
+def test_full_disk_leaves_the_previous_checkpoint(project, train, tmp_path):
     write_config(
         project,
         tmp_path,
@@ -358,7 +349,8 @@ def test_full_disk_leaves_the_previous_checkpoint(project, tmp_path):
     assert 'resumed epoch: 2' in train(tmp_path, 'run.py', '--resume')
 
 
-def test_really_full_disk(project, tmp_path):
+@pytest.mark.nightly
+def test_really_full_disk(project, train, tmp_path):
     """A file system of 64 MB, where this user may mount one."""
     disk = tmp_path / 'disk'
     disk.mkdir()
@@ -404,83 +396,92 @@ def test_really_full_disk(project, tmp_path):
         subprocess.run(['umount', '-l', disk])
 
 
-def wait_for(path, process):
-    deadline = time.time() + 120
-    while not path.exists():
-        assert time.time() < deadline and process.poll() is None
-        time.sleep(0.1)
-
-
-def wait_for_end(group):
-    deadline = time.time() + 30
-    while time.time() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.2)
-    raise AssertionError('a process of the group lives on')
-
-
 GROUP = """
 train_dataloader.update(num_workers=2)
 val_dataloader.update(num_workers=1, persistent_workers={})
-custom_hooks.insert(0, dict(type='FaultyHook', what='wait', {}))
 """
 MOMENTS = {
-    'training': ('epochs', "when='iteration', at=2"),
-    'new workers': ('epochs, new workers', "when='iteration', at=8"),
-    'iterations': ('iterations', "when='iteration', at=2"),
-    'validation': ('epochs', "when='validation', at=12"),
+    'training': ('epochs', 'iteration', 2),
+    'new workers': ('epochs, new workers', 'iteration', 8),
+    'iterations': ('iterations', 'iteration', 2),
+    'validation': ('epochs', 'validation', 12),
 }
 
 
-def start_and_wait(project, folder, moment):
-    """A run in a process group of its own that waits at a moment."""
-    loop, when = MOMENTS[moment]
-    extra = GROUP.format(LOOPS[loop][2], when)
-    write_config(project, folder, loop, extra=extra)
-    process = start(folder, 'run.py', start_new_session=True)
-    wait_for(folder / 'work_dirs/run/done0', process)
-    return process
+@pytest.fixture
+def waiting(project, start_tool, tmp_path):
+    """Start a run that waits at a moment; return it and its process' id.
+
+    The process leads a group of its own, in which its workers are.
+    """
+
+    def start(moment='training'):
+        loop, when, at = MOMENTS[moment]
+        extra = GROUP.format(LOOPS[loop][2]) + fault('wait', when, at)
+        write_config(project, tmp_path, loop, extra=extra)
+        process = start_tool('train.py', 'run.py', cwd=tmp_path)
+        done = tmp_path / 'work_dirs/run/done0'
+        pid = int(
+            wait_for(lambda: done.exists() and done.read_text(), process)
+        )
+        assert len(processes_in(tmp_path)) >= 1 + 2
+        return process, pid
+
+    return start
+
+
+def wait_for_end(folder):
+    wait_for(lambda: not processes_in(folder))
 
 
 @pytest.mark.parametrize('moment', MOMENTS)
-def test_sigterm_to_the_process_group(project, tmp_path, moment):
+def test_sigterm_to_the_process_group(waiting, train, tmp_path, moment):
     """Workers get it, too; and a launcher among them passes it on."""
-    process = start_and_wait(project, tmp_path, moment)
-    run = tmp_path / 'work_dirs/run'
+    process, pid = waiting(moment)
     for _ in range(3):
-        os.killpg(process.pid, signal.SIGTERM)
-        time.sleep(0.3)
-    (run / 'told').touch()
+        os.killpg(pid, signal.SIGTERM)
+        time.sleep(0.1)
+    (tmp_path / 'work_dirs/run/told').touch()
     said = finish(process, 143)
     assert 'preempted.pth is written' in said
     assert 'Traceback' not in said
-    wait_for_end(process.pid)
+    wait_for_end(tmp_path)
     assert 'resumed epoch' in train(tmp_path, 'run.py', '--resume')
 
 
-def test_workers_end_with_their_process(project, tmp_path):
-    process = start_and_wait(project, tmp_path, 'training')
-    process.kill()
-    process.communicate(timeout=60)
-    wait_for_end(process.pid)
+def test_workers_end_with_their_process(waiting, tmp_path):
+    process, pid = waiting()
+    os.kill(pid, signal.SIGKILL)
+    finish(process, -signal.SIGKILL)
+    wait_for_end(tmp_path)
 
 
-def test_second_sigterm_ends_it_at_once(project, tmp_path):
-    process = start_and_wait(project, tmp_path, 'training')
-    process.terminate()
-    time.sleep(6)
-    assert process.poll() is None
-    process.terminate()
-    assert process.wait(timeout=30) == -signal.SIGTERM
-    process.communicate(timeout=60)
-    wait_for_end(process.pid)
+def test_second_sigterm_ends_it_at_once(waiting, tmp_path):
+    """Within a time it is the same one, however often it comes."""
+    process, _ = waiting()
+    begin = time.monotonic()
+    while process.poll() is None:
+        assert time.monotonic() < begin + 60
+        process.terminate()
+        time.sleep(0.5)
+    assert time.monotonic() > begin + ONCE
+    finish(process, -signal.SIGTERM)
+    wait_for_end(tmp_path)
 
 
-@pytest.mark.parametrize('to', ['launcher', 'group'])
-def test_sigterm_to_a_launcher_saves_on_all_ranks(project, tmp_path, to):
+@pytest.mark.parametrize(
+    'to',
+    [
+        'launcher',
+        pytest.param(
+            'group',
+            marks=pytest.mark.starts('a process group of interpreters'),
+        ),
+    ],
+)
+def test_sigterm_to_a_launcher_saves_on_all_ranks(
+    project, start_tool, tmp_path, to, warm
+):
     """As torchrun does it, and as Slurm."""
     extra = 'train_cfg.update(max_epochs=1000)\nval_cfg = None\n' + (
         'val_dataloader = val_evaluator = None\n'
@@ -488,11 +489,14 @@ def test_sigterm_to_a_launcher_saves_on_all_ranks(project, tmp_path, to):
         'param_scheduler.update(total_steps=1000)\n'
     )
     write_config(project, tmp_path, 'epochs', extra=extra)
-    process = start(
-        tmp_path, 'run.py', 2, tool='dist_train.sh', start_new_session=True
+    process = start_tool(
+        *('dist_train.sh', 'run.py', 2),
+        cwd=tmp_path,
+        python=sys.executable if to == 'group' else warm,
+        start_new_session=True,
     )
     run = tmp_path / 'work_dirs/run'
-    wait_for(run / 'last_checkpoint', process)
+    wait_for((run / 'last_checkpoint').exists, process)
     if to == 'group':
         os.killpg(process.pid, signal.SIGTERM)
     else:  # the agent, a child of the shell or the shell itself
@@ -506,15 +510,13 @@ def test_sigterm_to_a_launcher_saves_on_all_ranks(project, tmp_path, to):
     assert checkpoint['meta']['iter'] > 3
 
 
-def test_nan_leaves_the_last_good_checkpoint(project, tmp_path):
+def test_nan_leaves_the_last_good_checkpoint(project, start_tool, tmp_path):
     """Two processes, which agree not to save; patience is longer."""
-    extra = (
-        "custom_hooks.insert(0, dict(type='FaultyHook', what='nan', "
-        "when='iteration', at=5, rank=1))\n"
+    extra = fault('nan', 'iteration', at=5, rank=1) + (
         "default_hooks['numerics'] = dict(type='NumericsHook', patience=20)\n"
     )
     write_config(project, tmp_path, 'epochs, no worker', extra=extra)
-    process = start(tmp_path, 'run.py', 2, tool='dist_train.sh')
+    process = start_tool('dist_train.sh', 'run.py', 2, cwd=tmp_path)
     said = process.communicate(timeout=200)[0]
     assert process.returncode
     assert 'began in iteration 5, rank 1: backbone.layer2' in said

@@ -1,15 +1,14 @@
-"""A small run of the video demo, in as many processes as one likes."""
+"""What the tests of whole runs share, and a small run of the video demo."""
 
 import os
+import random
 import socket
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import torch
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/i3d_r18_cgnl_movingdigits.py'
 FSDP = ROOT / 'configs/i3d_r18_cgnl_movingdigits_fsdp.py'
 
@@ -72,39 +71,58 @@ def write_config(
     )
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(('127.0.0.1', 0))
-        return sock.getsockname()[1]
-
-
-def start(tool, *args, folder, prefix=(), **env):
-    """Start a tool or launcher; env holds variables such as NNODES.
-
-    ``prefix`` is a command that runs the command behind it.
-    """
-    program = 'bash' if tool.endswith('.sh') else sys.executable
-    names = ('LOCAL_RANK', 'PORT', 'NNODES', 'NODE_RANK', 'MASTER_ADDR')
-    env = {
-        **{k: v for k, v in os.environ.items() if k not in names},
-        'PYTHON': sys.executable,
-        'PYTHONPATH': str(HERE),
-        **env,
-    }
-    return subprocess.Popen(
-        [*prefix, program, ROOT / 'tools' / tool, *map(str, args)],
-        cwd=folder,
-        env=env,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+def fault(what, when, at=1, rank=0):
+    """Lines of a config that let a FaultyHook act."""
+    options = f'what={what!r}, when={when!r}, at={at}, rank={rank}'
+    return (
+        "custom_imports['imports'].append('faulty_hook')\n"
+        f"custom_hooks.insert(0, dict(type='FaultyHook', {options}))\n"
     )
 
 
+def free_port():
+    """One that the system gives to nobody who does not ask for it."""
+    while True:
+        port = random.SystemRandom().randrange(10000, 30000)
+        with socket.socket() as sock:
+            if sock.connect_ex(('127.0.0.1', port)):
+                return port
+
+
+def outputs(process, status=0):
+    """Standard output and error of a process, which has to end as told."""
+    try:
+        said = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == status, ''.join(filter(None, said))[-5000:]
+    return said
+
+
 def finish(process, status=0):
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == status, output[-5000:]
-    return output
+    return outputs(process, status)[0]
+
+
+def wait_for(happened, process=None, seconds=120):
+    """Return what is true at last, while the process, if any, lives."""
+    end = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < end
+        assert process is None or process.poll() is None, finish(process)
+        time.sleep(0.05)
+    return found
+
+
+def processes_in(folder):
+    """Those that work in a folder: launchers, ranks and their workers."""
+    found = []
+    for link in Path('/proc').glob('[0-9]*/cwd'):
+        try:
+            if Path(os.readlink(link)) == folder.resolve():
+                found.append(int(link.parent.name))
+        except OSError:
+            pass  # it has ended
+    return found
 
 
 def records(run):
