@@ -107,25 +107,13 @@ def test_there_and_back(tool, tmp_path, legacy):
     }
 
 
-@pytest.mark.parametrize(
-    ('kind', 'options', 'config', 'loads'),
-    [
-        ('nl', [], 'configs/r50_nl_cub.py', 'tools/test.py'),
-        (None, [], 'configs/r50_cub.py', 'tools/test.py'),
-        (
-            'nl',
-            ['--to', 'mmdet', '--backbone-only'],
-            'configs/mask_rcnn_r50_fpn_nl_coco.py',
-            'load_from=out.pth',
-        ),
-        (
-            None,
-            ['--backbone-only'],
-            'configs/r50_cub.py',
-            'load_from=out.pth',
-        ),
-    ],
-)
+@pytest.mark.parametrize('kind, options, config, loads', [
+    ('nl', [], 'configs/r50_nl_cub.py', 'tools/test.py'),
+    (None, [], 'configs/r50_cub.py', 'tools/test.py'),
+    ('nl', ['--to', 'mmdet', '--backbone-only'],
+     'configs/mask_rcnn_r50_fpn_nl_coco.py', 'load_from=out.pth'),
+    (None, ['--backbone-only'], 'configs/r50_cub.py', 'load_from=out.pth'),
+])  # fmt: skip
 def test_config_that_fits(kind, options, config, loads, tool):
     save('in.pth', kind)
     out = tool('in.pth', 'out.pth', *options)
@@ -204,16 +192,13 @@ def test_no_file(tool):
     assert "no file 'folder'" in tool('folder', 'out.pth', fails=True)
 
 
-@pytest.mark.parametrize(
-    ('network', 'told', 'untold'),
-    [
-        (('CGNL2d', 8, 1000), "--dataset 'imagenet' --arch '101'", 'edited'),
-        (('CGNL2d', 4, 200), 'edited to 4', 'no data set'),
-        (('NonLocal2d', 1, 200), "--nl-type 'nl'", 'cgnlx'),
-        ((None, None, 200), "--arch '101' --valid", 'nl-type'),
-        (('CGNL2d', 8, 37), 'no data set of 37 classes', '--valid'),
-    ],
-)
+@pytest.mark.parametrize('network, told, untold', [
+    (('CGNL2d', 8, 1000), "--dataset 'imagenet' --arch '101'", 'edited'),
+    (('CGNL2d', 4, 200), 'edited to 4', 'no data set'),
+    (('NonLocal2d', 1, 200), "--nl-type 'nl'", 'cgnlx'),
+    ((None, None, 200), "--arch '101' --valid", 'nl-type'),
+    (('CGNL2d', 8, 37), 'no data set of 37 classes', '--valid'),
+])  # fmt: skip
 def test_advice_for_the_authors_code(network, told, untold, monkeypatch):
     """What his train_val.py would not take, or take for something else."""
     from cgnl_mm.convert import Network

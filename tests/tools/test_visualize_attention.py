@@ -115,17 +115,14 @@ def refusal(demo, monkeypatch, message_of):
     return run
 
 
-@pytest.mark.parametrize(
-    'options, message',
-    [
-        (['--block', 'layer3.cgnl_9'], f'it has {BLOCK}'),
-        (['--point', '32,0'], 'has 32 x 32 pixels (x 0 to 31, y 0 to 31)'),
-        (['--point', '3,4,1'], 'and 1 frame'),
-        (['--groups', '8'], f'{BLOCK} has the groups 0 to 7'),
-        (['--device', 'gpu'], '--device gpu: '),
-        (['--device', 'cuda:99'], '--device cuda:99: '),
-    ],
-)
+@pytest.mark.parametrize('options, message', [
+    (['--block', 'layer3.cgnl_9'], f'it has {BLOCK}'),
+    (['--point', '32,0'], 'has 32 x 32 pixels (x 0 to 31, y 0 to 31)'),
+    (['--point', '3,4,1'], 'and 1 frame'),
+    (['--groups', '8'], f'{BLOCK} has the groups 0 to 7'),
+    (['--device', 'gpu'], '--device gpu: '),
+    (['--device', 'cuda:99'], '--device cuda:99: '),
+])  # fmt: skip
 def test_options_that_do_not_fit(digit, refusal, options, message):
     assert message in refusal(digit, *options)
 
@@ -195,24 +192,21 @@ def follow(load_tool, tmp_path):
     return start
 
 
-@pytest.mark.parametrize(
-    'steps, point, found',
-    [
-        ([], (79, 0), (79, 0)),
-        # 80 x 40 to 160 x 80: of the pixel's four, the first
-        ([dict(type='Resize', scale=(160, 80))], (10, 20), (20, 40)),
-        ([dict(type='Resize', scale=(20, 10))], (41, 22), (10, 5)),
-        ([dict(type='CenterCrop', crop_size=20)], (35, 12), (5, 2)),
-        (
-            [
-                dict(type='ResizeEdge', scale=20),
-                dict(type='CenterCrop', crop_size=20),
-            ],
-            (40, 20),
-            (10, 10),
-        ),
-    ],
-)
+@pytest.mark.parametrize('steps, point, found', [
+    ([], (79, 0), (79, 0)),
+    # 80 x 40 to 160 x 80: of the pixel's four, the first
+    ([dict(type='Resize', scale=(160, 80))], (10, 20), (20, 40)),
+    ([dict(type='Resize', scale=(20, 10))], (41, 22), (10, 5)),
+    ([dict(type='CenterCrop', crop_size=20)], (35, 12), (5, 2)),
+    (
+        [
+            dict(type='ResizeEdge', scale=20),
+            dict(type='CenterCrop', crop_size=20),
+        ],
+        (40, 20),
+        (10, 10),
+    ),
+])  # fmt: skip
 def test_point_of_the_file_is_followed(follow, steps, point, found):
     at = follow(steps, point)
     assert max(abs(a - b) for a, b in zip(at, found)) <= 1
