@@ -1,20 +1,11 @@
-"""Broken and hostile bytes, for the tests that feed them to readers.
-
-More of them by hand: HYPOTHESIS_PROFILE=long pytest -k fuzz
-"""
-
-import os
+"""Broken and hostile bytes, for the tests that feed them to readers."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-settings.register_profile('short', max_examples=80, derandomize=True)
-settings.register_profile('long', max_examples=3000)
-settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'short'))
-# every example has files of its own; time depends on who else is at work
+# every example has files of its own
 in_files = settings(
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 HOSTILE = (
