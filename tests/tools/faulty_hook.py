@@ -50,7 +50,7 @@ class FaultyHook(Hook):
             return
         if self.once and self.done.exists():
             return
-        self.done.touch()
+        self.done.write_text(str(os.getpid()))
         if self.what == 'raise':
             raise RuntimeError('a fault of this process')
         if self.what == 'wait':

@@ -363,14 +363,18 @@ def test_interrupted_run_goes_on(grid, start, reproduce, tmp_path):
     tool = start()
     run = tmp_path / 'mini/base/seed_0'
     deadline = time.monotonic() + 120
-    while not (run / 'done0').exists():
+    pid = ''
+    while not pid:
         assert tool.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
+        pid = (run / 'done0').is_file() and (run / 'done0').read_text()
     tool.send_signal(signal.SIGINT)
     printed, _ = tool.communicate(timeout=60)
     assert tool.returncode == 130, printed
     assert 'interrupted' in printed and '0 of 1 runs' in printed
-    # no process is left that holds the run
+    # no process is left, and none that holds the run
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
     with open(f'{run}.lock') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert not (run / 'record.json').exists()
