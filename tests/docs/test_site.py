@@ -6,7 +6,6 @@ and links between files of the repository, are checked here.
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest

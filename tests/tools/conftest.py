@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
@@ -149,6 +150,51 @@ def run_tool(start_tool):
         return subprocess.CompletedProcess(process.args, status, *said)
 
     return run
+
+
+@pytest.fixture(scope='session')
+def demo(once, run_tool):
+    """A folder with small data of the demos, and checkpoints ``NAME.pth``.
+
+    That of the images is what train.py has written.
+    """
+    from demos import CONFIGS, trained
+
+    from cgnl_mm.datasets.digit_scenes import prepare_digit_scenes
+    from cgnl_mm.datasets.moving_digits import prepare_moving_digits
+
+    small = dict(num_train=1, num_test=2)
+
+    def make(folder):
+        (folder / 'data').mkdir()
+        clips, scenes = (
+            folder / 'data/movingdigits',
+            folder / 'data/digitscenes',
+        )
+        prepare_moving_digits(str(clips), size=32, **small)
+        prepare_digit_scenes(str(scenes), **small)
+        config = CONFIGS / 'r18_cgnl_digits.py'
+        run_tool(
+            'train.py', config, '--work-dir', 'run', '--no-validate',
+            '--cfg-options', 'train_cfg._delete_=True',
+            'train_cfg.by_epoch=False', 'train_cfg.max_iters=3',
+            'param_scheduler=[]', 'train_dataloader.num_workers=0',
+            'train_dataloader.persistent_workers=False',
+            'train_dataloader.batch_size=4',
+            'default_hooks.checkpoint.by_epoch=False',
+            'default_hooks.checkpoint.interval=3',
+            'default_hooks.checkpoint.save_best=None',
+            cwd=folder,
+        )  # fmt: skip
+        (folder / 'run/iter_3.pth').rename(folder / f'{config.stem}.pth')
+        for name in (
+            'i3d_r18_cgnl_movingdigits',
+            'mask_rcnn_r18_fpn_nl_digitscenes',
+        ):
+            state = trained(name)[1].state_dict()
+            torch.save(dict(state_dict=state), folder / f'{name}.pth')
+
+    return once('demo', make)
 
 
 @pytest.fixture

@@ -10,19 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+from cgnl_mm.convert import Network
 from cgnl_mm.ops.versions import TORCH
 
-ROOT = Path(__file__).parents[2]
-
-
-def load(name, path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = load('reference', ROOT / 'tests' / 'convert' / 'reference.py')
+spec = importlib.util.spec_from_file_location(
+    'reference', Path(__file__).parents[1] / 'convert/reference.py'
+)
+reference = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(reference)
 
 
 def save(path, kind='cgnl', legacy=True, **more):
@@ -49,13 +44,12 @@ def save(path, kind='cgnl', legacy=True, **more):
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys, tmp_path):
+def tool(load_tool, monkeypatch, capsys, tmp_path):
     """Run it here, in an empty folder; return what it prints."""
-    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
     if TORCH < (2, 6):
         pytest.skip('torch < 2.6 reads no numbers of numpy safely, as his are')
     monkeypatch.chdir(tmp_path)
-    module = load('tools_convert', ROOT / 'tools' / 'convert_checkpoint.py')
+    module = load_tool('convert_checkpoint')
 
     def run(*args, fails=False):
         monkeypatch.setattr(sys, 'argv', ['convert', *map(str, args)])
@@ -107,25 +101,13 @@ def test_there_and_back(tool, tmp_path, legacy):
     }
 
 
-@pytest.mark.parametrize(
-    ('kind', 'options', 'config', 'loads'),
-    [
-        ('nl', [], 'configs/r50_nl_cub.py', 'tools/test.py'),
-        (None, [], 'configs/r50_cub.py', 'tools/test.py'),
-        (
-            'nl',
-            ['--to', 'mmdet', '--backbone-only'],
-            'configs/mask_rcnn_r50_fpn_nl_coco.py',
-            'load_from=out.pth',
-        ),
-        (
-            None,
-            ['--backbone-only'],
-            'configs/r50_cub.py',
-            'load_from=out.pth',
-        ),
-    ],
-)
+@pytest.mark.parametrize('kind, options, config, loads', [
+    ('nl', [], 'configs/r50_nl_cub.py', 'tools/test.py'),
+    (None, [], 'configs/r50_cub.py', 'tools/test.py'),
+    ('nl', ['--to', 'mmdet', '--backbone-only'],
+     'configs/mask_rcnn_r50_fpn_nl_coco.py', 'load_from=out.pth'),
+    (None, ['--backbone-only'], 'configs/r50_cub.py', 'load_from=out.pth'),
+])  # fmt: skip
 def test_config_that_fits(kind, options, config, loads, tool):
     save('in.pth', kind)
     out = tool('in.pth', 'out.pth', *options)
@@ -204,21 +186,15 @@ def test_no_file(tool):
     assert "no file 'folder'" in tool('folder', 'out.pth', fails=True)
 
 
-@pytest.mark.parametrize(
-    ('network', 'told', 'untold'),
-    [
-        (('CGNL2d', 8, 1000), "--dataset 'imagenet' --arch '101'", 'edited'),
-        (('CGNL2d', 4, 200), 'edited to 4', 'no data set'),
-        (('NonLocal2d', 1, 200), "--nl-type 'nl'", 'cgnlx'),
-        ((None, None, 200), "--arch '101' --valid", 'nl-type'),
-        (('CGNL2d', 8, 37), 'no data set of 37 classes', '--valid'),
-    ],
-)
-def test_advice_for_the_authors_code(network, told, untold, monkeypatch):
+@pytest.mark.parametrize('network, told, untold', [
+    (('CGNL2d', 8, 1000), "--dataset 'imagenet' --arch '101'", 'edited'),
+    (('CGNL2d', 4, 200), 'edited to 4', 'no data set'),
+    (('NonLocal2d', 1, 200), "--nl-type 'nl'", 'cgnlx'),
+    ((None, None, 200), "--arch '101' --valid", 'nl-type'),
+    (('CGNL2d', 8, 37), 'no data set of 37 classes', '--valid'),
+])  # fmt: skip
+def test_advice_for_the_authors_code(network, told, untold, load_tool):
     """What his train_val.py would not take, or take for something else."""
-    from cgnl_mm.convert import Network
-
-    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
-    module = load('tools_convert', ROOT / 'tools' / 'convert_checkpoint.py')
-    text = module.advise_author(Network(101, *network))
+    advise = load_tool('convert_checkpoint').advise_author
+    text = advise(Network(101, *network))
     assert told in text and untold not in text

@@ -1,7 +1,6 @@
 """export.py: every format of every host's network, run by its own runtime."""
 
 import importlib.util
-import re
 import subprocess
 import sys
 import textwrap
@@ -10,26 +9,37 @@ from pathlib import Path
 
 import pytest
 import torch
+from demos import CONFIGS, IN_BLOCK, trained
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-import cgnl_mm  # noqa: F401
 from cgnl_mm.errors import SetupError
 from cgnl_mm.ops.versions import TORCH
 
-ROOT = Path(__file__).parents[2]
-TOOLS = ROOT / 'tools'
+TOOLS = Path(__file__).parents[2] / 'tools'
 SHAPES = {
     'r18{}_digits': (32, 32),
     'i3d_r18{}_movingdigits': (8, 32, 32),
     'mask_rcnn_r18_fpn{}_digitscenes': (64, 64),
 }
-IN_BLOCK = re.compile(r'cgnl_\d|non_?local').search
 FORMATS = dict(onnx='.onnx', torch_export='.pt2', torchscript='.pt')
 pytestmark = [
     pytest.mark.filterwarnings('ignore:`torch.jit'),
     pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning'),
 ]
+
+
+def networks_and_formats(number, chosen):
+    """The product, of which the fast tier has the chosen (network, format).
+
+    Args:
+        number (int): Of networks.
+        chosen (str): For each of them, its format.
+    """
+    for name, fast in zip(list(SHAPES)[:number], chosen.split()):
+        for kind in FORMATS:
+            marks = () if kind == fast else pytest.mark.nightly
+            yield pytest.param(name, kind, marks=marks)
 
 
 @pytest.fixture
@@ -65,26 +75,6 @@ def need(kind):
             pytest.importorskip(name, reason=f'{name} is not installed')
 
 
-def trained(name, **changes):
-    """A network as after training: no block is the identity any more."""
-    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
-    for key, value in changes.items():
-        cfg.merge_from_dict({key.replace('__', '.'): value})
-    host = cfg.default_scope
-    with DefaultScope.overwrite_default_scope(host):
-        model = import_module(f'{host}.registry').MODELS.build(cfg.model)
-    with torch.no_grad():
-        for key, tensor in model.state_dict().items():
-            if 'running_var' in key:
-                tensor.uniform_(0.5, 1.5)
-            elif 'running_mean' in key:
-                tensor.normal_(0, 0.3)
-            elif IN_BLOCK(key) and tensor.dim():
-                tensor.normal_(0, 0.3)
-    model.eval()
-    return model, host
-
-
 def export(tool, network, kind, shape, tmp_path):
     from _model import random_pixels
 
@@ -95,15 +85,18 @@ def export(tool, network, kind, shape, tmp_path):
     return tool.load(out, kind)
 
 
-@pytest.mark.parametrize('name, block, kind', [
-    *((name, '_cgnl', kind) for name in SHAPES for kind in FORMATS),
-    ('i3d_r18{}_movingdigits', '_nl', 'onnx'),
+@pytest.mark.parametrize('name, kind', [
+    *networks_and_formats(3, 'onnx torch_export torchscript'),
+    ('i3d_r18_nl_movingdigits', 'torchscript'),
+    pytest.param('i3d_r18_nl_movingdigits', 'onnx', marks=pytest.mark.nightly),
 ])  # fmt: skip
-def test_backbone(tool, name, block, kind, tmp_path):
+def test_backbone(tool, name, kind, tmp_path):
     need(kind)
-    shape = SHAPES[name]
-    model, host = trained(name.format(block))
-    network = tool.Exported(model, host, 'backbone', len(shape)).eval()
+    shape = SHAPES[name.replace('_nl', '{}')]
+    cfg, model = trained(name.format('_cgnl'))
+    network = tool.Exported(
+        model, cfg.default_scope, 'backbone', len(shape)
+    ).eval()
     loaded = export(tool, network, kind, shape, tmp_path)
     assert tool.largest_difference(network, loaded, shape) <= 1e-4
 
@@ -115,13 +108,15 @@ def test_backbone(tool, name, block, kind, tmp_path):
     assert tool.largest_difference(network, loaded, shape) > 1e-2
 
 
-@pytest.mark.parametrize('kind', FORMATS)
-@pytest.mark.parametrize('name', list(SHAPES)[:2])
+@pytest.mark.parametrize(
+    'name, kind', networks_and_formats(2, 'torchscript onnx')
+)
 def test_scores_are_those_of_the_host(tool, name, kind, tmp_path):
     """What test_step says for the same picture, to 1e-4, batch 3."""
     need(kind)
     shape = SHAPES[name]
-    model, host = trained(name.format('_cgnl'))
+    cfg, model = trained(name.format('_cgnl'))
+    host = cfg.default_scope
     network = tool.Exported(model, host, 'model', len(shape)).eval()
     loaded = export(tool, network, kind, shape, tmp_path)
 
@@ -157,7 +152,7 @@ def host_scores(model, host, rgb):
 @pytest.mark.parametrize('turned', [True, False])
 def test_normalisation_is_that_of_the_host(tool, name, key, turned):
     """Both channel orders, a mean and std of their own for each channel."""
-    cfg = Config.fromfile(ROOT / f'configs/{name}.py').model.data_preprocessor
+    cfg = Config.fromfile(CONFIGS / f'{name}.py').model.data_preprocessor
     cfg = dict(
         cfg, **{key: turned}, mean=[10.0, 20.0, 30.0], std=[1.0, 2.0, 4.0]
     )
@@ -178,7 +173,8 @@ def test_normalisation_is_that_of_the_host(tool, name, key, turned):
 
 
 def test_normalised_leaves_the_preprocessor_out(tool):
-    model, host = trained('r18_cgnl_digits')
+    cfg, model = trained('r18_cgnl_digits')
+    host = cfg.default_scope
     x = torch.randn(2, 3, 32, 32)
     network = tool.Exported(model, host, 'model', 2, normalised=True).eval()
     with torch.no_grad():
@@ -188,8 +184,8 @@ def test_normalised_leaves_the_preprocessor_out(tool):
 
 @pytest.mark.parametrize('bad', ['value', 'nan', 'shape'])
 def test_check_sees_what_differs(tool, bad):
-    model, host = trained('r18_cgnl_digits')
-    network = tool.Exported(model, host, 'model', 2).eval()
+    cfg, model = trained('r18_cgnl_digits')
+    network = tool.Exported(model, cfg.default_scope, 'model', 2).eval()
 
     def loaded(x):
         scores = network(x).clone()
@@ -203,7 +199,7 @@ def test_check_sees_what_differs(tool, bad):
 
 
 def test_nothing_is_written_that_differs(command, monkeypatch, tmp_path):
-    config = ROOT / 'configs/r18_cgnl_digits.py'
+    config = CONFIGS / 'r18_cgnl_digits.py'
     out = tmp_path / 'x.pt'
     monkeypatch.setattr(command.module, 'TOLERANCE', -1)
     with pytest.raises(SetupError, match='nothing was written'):
@@ -211,16 +207,18 @@ def test_nothing_is_written_that_differs(command, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_command_and_a_runtime_without_this_project(run_tool, tmp_path):
+def test_command_and_a_runtime_without_this_project(
+    run_tool, warm_torch, tmp_path
+):
     """What is exported runs where neither the hosts nor we are installed."""
     need('torch_export')
-    model, _ = trained('r18_cgnl_digits')
+    _, model = trained('r18_cgnl_digits')
     checkpoint = tmp_path / 'weights.pth'
     torch.save(dict(state_dict=model.state_dict()), checkpoint)
     out = tmp_path / 'sub/net.pt2'
     done = run_tool(
         'export.py',
-        *(ROOT / 'configs/r18_cgnl_digits.py', checkpoint, '--out', out),
+        *(CONFIGS / 'r18_cgnl_digits.py', checkpoint, '--out', out),
         *('--format', 'torch_export'),
         cwd=tmp_path,
     )
@@ -234,7 +232,7 @@ def test_command_and_a_runtime_without_this_project(run_tool, tmp_path):
         assert not {{'cgnl_mm', 'mmengine', 'mmpretrain'}} & set(sys.modules)
     """
     subprocess.run(
-        [sys.executable, '-c', textwrap.dedent(code)],
+        [warm_torch, '-c', textwrap.dedent(code)],
         check=True,
         cwd=tmp_path,
         timeout=120,
@@ -253,7 +251,7 @@ def test_command_and_a_runtime_without_this_project(run_tool, tmp_path):
 ])  # fmt: skip
 def test_wrong_use(command, monkeypatch, tmp_path, name, options, message):
     monkeypatch.chdir(tmp_path)
-    config = ROOT / f'configs/{name}.py'
+    config = CONFIGS / f'{name}.py'
     with pytest.raises(SetupError, match=message):
         command(config, 'none', '--format', 'torch_export', *options)
 
@@ -266,10 +264,10 @@ def test_checkpoint_of_another_network(
     command, tmp_path, having, wanting, message
 ):
     """The twin with or without the block, which would load in silence."""
-    model, _ = trained(f'r18{having}_digits')
+    _, model = trained(f'r18{having}_digits')
     checkpoint = tmp_path / 'weights.pth'
     torch.save(dict(state_dict=model.state_dict()), checkpoint)
-    config = ROOT / f'configs/r18{wanting}_digits.py'
+    config = CONFIGS / f'r18{wanting}_digits.py'
     options = '--format', 'torchscript', '--out', tmp_path / 'a.pt'
     with pytest.raises(SetupError, match=message):
         command(config, checkpoint, *options)

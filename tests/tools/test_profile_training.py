@@ -36,14 +36,11 @@ def test_every_transform_and_part_has_a_row(run_tool, tmp_path):
     assert totals[1] / 2 == pytest.approx(float(network), abs=0.2)
 
 
-@pytest.mark.parametrize(
-    'options, message',
-    [
-        ([ROOT / 'configs/r18_digits.py'], 'no config of mmaction2'),
-        ([CONFIG, '--size', '63', '64'], '--size must be even'),
-        ([CONFIG, '--clips', '0'], '--clips must be positive, got 0'),
-    ],
-)
+@pytest.mark.parametrize('options, message', [
+    ([ROOT / 'configs/r18_digits.py'], 'no config of mmaction2'),
+    ([CONFIG, '--size', '63', '64'], '--size must be even'),
+    ([CONFIG, '--clips', '0'], '--clips must be positive, got 0'),
+])  # fmt: skip
 def test_wrong_options(run_tool, options, message, tmp_path):
     done = run_tool('profile_training.py', *options, cwd=tmp_path, status=2)
     assert message in done.stderr

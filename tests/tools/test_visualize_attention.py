@@ -1,52 +1,37 @@
-"""The tool as a process, on checkpoints of short trainings of the demos."""
+"""The tool on checkpoints of the demos, one of them really trained."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from demos import CONFIGS
 from PIL import Image
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
 BLOCK = 'backbone.layer3.cgnl_0'
+CONFIG = CONFIGS / 'r18_cgnl_digits.py'
+CHECKPOINT = 'r18_cgnl_digits.pth'
 
 
-@pytest.fixture(scope='module')
-def demo(tmp_path_factory, run_tool):
-    """``demo(name)``: (folder, config, checkpoint) after a few iterations."""
-    folder = tmp_path_factory.mktemp('demo')
-    trained = {}
+@pytest.fixture
+def visualize(demo, run_tool):
+    """Run the tool on a demo's checkpoint, where its data are."""
 
-    def train(name):
-        if name not in trained:
-            run_tool(
-                'train.py',
-                CONFIGS / f'{name}.py',
-                '--no-validate',
-                '--cfg-options',
-                'train_cfg._delete_=True',
-                'train_cfg.by_epoch=False',
-                'train_cfg.max_iters=3',
-                'param_scheduler=[]',
-                'train_dataloader.batch_size=4',
-                'train_dataloader.num_workers=0',
-                'train_dataloader.persistent_workers=False',
-                'default_hooks.checkpoint.by_epoch=False',
-                'default_hooks.checkpoint.interval=3',
-                'default_hooks.checkpoint.save_best=None',
-                cwd=folder,
-            )
-            trained[name] = folder / f'work_dirs/{name}/iter_3.pth'
-        return folder, CONFIGS / f'{name}.py', trained[name]
+    def run(name, *options):
+        return run_tool(
+            'visualize_attention.py',
+            *(CONFIGS / f'{name}.py', f'{name}.pth', *options),
+            cwd=demo,
+        ).stdout
 
-    return train
+    return run
 
 
-def sample(folder, pattern):
-    return sorted((folder / 'data').glob(pattern))[0]
+@pytest.fixture
+def digit(demo):
+    return sorted((demo / 'data/digits/test/3').iterdir())[0]
 
 
 def picture(path):
@@ -54,18 +39,15 @@ def picture(path):
 
 
 def test_picture_of_a_classifier_shows_the_groups_asked_for(
-    demo, run_tool, tmp_path
+    visualize, digit, tmp_path
 ):
-    folder, config, checkpoint = demo('r18_cgnl_digits')
-    image = sample(folder, 'digits/test/3/*.png')
-    done = run_tool(
-        'visualize_attention.py',
-        *(config, checkpoint, image, '--point', '30,2', '--groups', 5),
+    printed = visualize(
+        'r18_cgnl_digits',
+        *(digit, '--point', '30,2', '--groups', 5),
         *('--block', 'layer3.cgnl_0', '--out', tmp_path),
-        cwd=folder,
     )
     (file,) = tmp_path.iterdir()
-    assert done.stdout.split()[-1] == str(file)
+    assert printed.split()[-1] == str(file)
     assert file.name == f'{BLOCK}.png'
     # two panels are wider than high, nine would not be
     height, width = picture(file).shape[:2]
@@ -75,16 +57,13 @@ def test_picture_of_a_classifier_shows_the_groups_asked_for(
     assert (np.ptp(pixels, -1) > 60).mean() > 0.02
 
 
-def test_film_of_a_recogniser_has_a_picture_a_frame(demo, run_tool, tmp_path):
+def test_film_of_a_recogniser_has_a_picture_a_frame(visualize, demo, tmp_path):
     import av
 
-    folder, config, checkpoint = demo('i3d_r18_cgnl_movingdigits')
-    video = sample(folder, 'movingdigits/videos/test*.mp4')
-    run_tool(
-        'visualize_attention.py',
-        *(config, checkpoint, video, '--point', '30,24,3'),
-        *('--groups', 0, 7, '--out', tmp_path),
-        cwd=folder,
+    video = sorted((demo / 'data/movingdigits/videos').glob('test*.mp4'))[0]
+    visualize(
+        'i3d_r18_cgnl_movingdigits',
+        *(video, '--point', '15,12,3', '--groups', 0, 7, '--out', tmp_path),
     )
     ends = ('.png', '_frames.png', '.mp4', '.gif')
     names = {file.name for file in tmp_path.iterdir()}
@@ -101,31 +80,21 @@ def test_film_of_a_recogniser_has_a_picture_a_frame(demo, run_tool, tmp_path):
     assert np.argmin(errors) == 3 and errors[3] < 8
 
 
-def test_picture_of_a_detector(demo, run_tool, tmp_path):
-    folder, config, checkpoint = demo('mask_rcnn_r18_fpn_nl_digitscenes')
-    image = sample(folder, 'digitscenes/test/*.png')
-    run_tool(
-        'visualize_attention.py',
-        *(config, checkpoint, image, '--out', tmp_path),
-        cwd=folder,
-    )
+def test_picture_of_a_detector(visualize, demo, tmp_path):
+    image = sorted((demo / 'data/digitscenes/test').glob('*.png'))[0]
+    visualize('mask_rcnn_r18_fpn_nl_digitscenes', image, '--out', tmp_path)
     (file,) = tmp_path.iterdir()
     assert file.name == 'backbone.layer3.nonlocal_block_0.png'
 
 
-def test_statistics_of_the_test_data(demo, run_tool, tmp_path):
-    folder, config, checkpoint = demo('r18_cgnl_digits')
-    done = run_tool(
-        'visualize_attention.py',
-        *(config, checkpoint, '--dataset', 70, '--out', tmp_path),
-        cwd=folder,
-    )
+def test_statistics_of_the_test_data(visualize, tmp_path):
+    printed = visualize('r18_cgnl_digits', '--dataset', 70, '--out', tmp_path)
     with open(tmp_path / f'{BLOCK}_groups.csv', newline='') as file:
         rows = list(csv.DictReader(file))
     values = np.array([float(row['factor']) for row in rows]).reshape(70, 8)
     assert {row['power'] for row in rows} == {'1'}
     assert (tmp_path / f'{BLOCK}_groups.png').is_file()
-    table = [line.split() for line in done.stdout.splitlines()]
+    table = [line.split() for line in printed.splitlines()]
     table = [line for line in table if len(line) == 5 and line[0] == '1']
     assert [float(line[2]) for line in table] == pytest.approx(
         values.mean(0), rel=5e-3
@@ -136,89 +105,76 @@ def test_statistics_of_the_test_data(demo, run_tool, tmp_path):
 
 
 @pytest.fixture
-def refusal(demo, monkeypatch):
-    """``refusal(*options)``: the message that ends the tool, run here."""
-    folder, config, checkpoint = demo('r18_cgnl_digits')
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(CONFIGS.parent / 'tools'))
-    from cgnl_mm.errors import SetupError
+def refusal(demo, monkeypatch, message_of):
+    """``refusal(*options)``: the line that ends the tool, run here."""
+    monkeypatch.chdir(demo)
 
-    def start(*options, config=config, checkpoint=checkpoint):
-        from visualize_attention import main
+    def run(*options, config=CONFIG, checkpoint=CHECKPOINT):
+        return message_of('visualize_attention', config, checkpoint, *options)
 
-        arguments = ['visualize_attention.py', config, checkpoint, *options]
-        monkeypatch.setattr('sys.argv', list(map(str, arguments)))
-        with pytest.raises(SetupError) as caught:
-            main()
-        return str(caught.value)
-
-    return start
+    return run
 
 
-@pytest.mark.parametrize(
-    'options, message',
-    [
-        (['--block', 'layer3.cgnl_9'], f'it has {BLOCK}'),
-        (['--point', '32,0'], 'has 32 x 32 pixels (x 0 to 31, y 0 to 31)'),
-        (['--point', '3,4,1'], 'and 1 frame'),
-        (['--groups', '8'], f'{BLOCK} has the groups 0 to 7'),
-        (['--device', 'gpu'], '--device gpu: '),
-        (['--device', 'cuda:99'], '--device cuda:99: '),
-    ],
-)
-def test_options_that_do_not_fit(demo, refusal, options, message):
-    image = sample(demo('r18_cgnl_digits')[0], 'digits/test/3/*.png')
-    assert message in refusal(image, *options)
+@pytest.mark.parametrize('options, message', [
+    (['--block', 'layer3.cgnl_9'], f'it has {BLOCK}'),
+    (['--point', '32,0'], 'has 32 x 32 pixels (x 0 to 31, y 0 to 31)'),
+    (['--point', '3,4,1'], 'and 1 frame'),
+    (['--groups', '8'], f'{BLOCK} has the groups 0 to 7'),
+    (['--device', 'gpu'], '--device gpu: '),
+    (['--device', 'cuda:99'], '--device cuda:99: '),
+])  # fmt: skip
+def test_options_that_do_not_fit(digit, refusal, options, message):
+    assert message in refusal(digit, *options)
+
+
+def test_missing_and_unreadable_file(refusal, tmp_path):
+    assert "no file 'nothing.png'" in refusal('nothing.png')
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'no picture')
+    assert 'cannot be read as image' in refusal(broken)
 
 
 @pytest.mark.parametrize('content', [b'', b'a note\n', b'<html></html>'])
-def test_damaged_checkpoint(demo, refusal, tmp_path, content):
-    image = sample(demo('r18_cgnl_digits')[0], 'digits/test/3/*.png')
+def test_damaged_checkpoint(digit, refusal, tmp_path, content):
     path = tmp_path / 'a.pth'
     path.write_bytes(content)
-    assert f"'{path}' cannot be read" in refusal(image, checkpoint=path)
+    assert f"'{path}' cannot be read" in refusal(digit, checkpoint=path)
 
 
-def test_network_without_blocks(demo, refusal, tmp_path):
-    folder, _, checkpoint = demo('r18_cgnl_digits')
-    state = torch.load(checkpoint)['state_dict']
+def test_network_without_blocks(demo, digit, refusal, tmp_path):
+    state = torch.load(demo / CHECKPOINT)['state_dict']
     plain = {key: t for key, t in state.items() if 'cgnl' not in key}
     torch.save(dict(state_dict=plain), tmp_path / 'plain.pth')
     message = refusal(
-        sample(folder, 'digits/test/3/*.png'),
+        digit,
         config=CONFIGS / 'r18_digits.py',
         checkpoint=tmp_path / 'plain.pth',
     )
     assert 'no CGNL or non-local block' in message
 
 
-def test_the_picture_is_the_file(demo, monkeypatch):
+def test_the_picture_is_the_file(demo, monkeypatch, load_tool, tmp_path):
     """What was normalised, and swapped to RGB, comes back."""
-    folder, config, checkpoint = demo('r18_cgnl_digits')
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(CONFIGS.parent / 'tools'))
     from argparse import Namespace
 
-    from _model import build_model, read_config
-    from _visualize_input import look
-
-    cfg = read_config(Namespace(config=str(config), cfg_options=None))
-    model = build_model(cfg, str(checkpoint))
+    tools = load_tool('_model')
+    cfg = tools.read_config(Namespace(config=str(CONFIG), cfg_options=None))
+    model = tools.build_model(cfg, str(demo / CHECKPOINT))
     pixels = np.random.default_rng(0).integers(0, 256, (32, 24, 3), np.uint8)
-    Image.fromarray(pixels).save('colours.png')
-    seen = look(model, cfg, {}, Path('colours.png'))
+    Image.fromarray(pixels).save(tmp_path / 'colours.png')
+    look = load_tool('_visualize_input').look
+    seen = look(model, cfg, {}, tmp_path / 'colours.png')
     assert seen.size == (32, 24)
     assert np.array_equal(seen.frames[0], pixels)
 
 
 @pytest.fixture
-def follow(monkeypatch, tmp_path):
+def follow(load_tool, tmp_path):
     """``follow(steps, point, size)``: through a pipeline of mmpretrain."""
-    monkeypatch.syspath_prepend(str(CONFIGS.parent / 'tools'))
-    from _visualize_input import follow
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
+    follow = load_tool('_visualize_input').follow
     init_default_scope('mmpretrain')
 
     def start(steps, point, size=(80, 40)):
@@ -236,24 +192,21 @@ def follow(monkeypatch, tmp_path):
     return start
 
 
-@pytest.mark.parametrize(
-    'steps, point, found',
-    [
-        ([], (79, 0), (79, 0)),
-        # 80 x 40 to 160 x 80: of the pixel's four, the first
-        ([dict(type='Resize', scale=(160, 80))], (10, 20), (20, 40)),
-        ([dict(type='Resize', scale=(20, 10))], (41, 22), (10, 5)),
-        ([dict(type='CenterCrop', crop_size=20)], (35, 12), (5, 2)),
-        (
-            [
-                dict(type='ResizeEdge', scale=20),
-                dict(type='CenterCrop', crop_size=20),
-            ],
-            (40, 20),
-            (10, 10),
-        ),
-    ],
-)
+@pytest.mark.parametrize('steps, point, found', [
+    ([], (79, 0), (79, 0)),
+    # 80 x 40 to 160 x 80: of the pixel's four, the first
+    ([dict(type='Resize', scale=(160, 80))], (10, 20), (20, 40)),
+    ([dict(type='Resize', scale=(20, 10))], (41, 22), (10, 5)),
+    ([dict(type='CenterCrop', crop_size=20)], (35, 12), (5, 2)),
+    (
+        [
+            dict(type='ResizeEdge', scale=20),
+            dict(type='CenterCrop', crop_size=20),
+        ],
+        (40, 20),
+        (10, 10),
+    ),
+])  # fmt: skip
 def test_point_of_the_file_is_followed(follow, steps, point, found):
     at = follow(steps, point)
     assert max(abs(a - b) for a, b in zip(at, found)) <= 1
@@ -275,10 +228,8 @@ def test_point_that_the_network_does_not_get(follow):
         follow(edge, (10, 20))
 
 
-def test_statistics_of_no_sample_are_refused(monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(CONFIGS.parent / 'tools'))
-    from visualize_attention import parse_args
-
+def test_statistics_of_no_sample_are_refused(monkeypatch, capsys, load_tool):
+    parse_args = load_tool('visualize_attention').parse_args
     for count in ('0', '-1'):
         argv = ['visualize_attention.py', 'c.py', 'c.pth', '--dataset', count]
         monkeypatch.setattr('sys.argv', argv)
@@ -287,19 +238,3 @@ def test_statistics_of_no_sample_are_refused(monkeypatch, capsys):
         assert '--dataset takes a positive number' in capsys.readouterr().err
     monkeypatch.setattr('sys.argv', argv[:-1])
     assert parse_args().dataset > 10**9  # all
-
-
-def test_missing_file(refusal):
-    assert "no file 'nothing.png'" in refusal('nothing.png')
-
-
-def test_unreadable_file_ends_in_one_line(demo, run_tool, tmp_path):
-    folder, config, checkpoint = demo('r18_cgnl_digits')
-    broken = tmp_path / 'broken.png'
-    broken.write_bytes(b'no picture')
-    done = run_tool(
-        'visualize_attention.py', config, checkpoint, broken, cwd=folder,
-        status=2,
-    )  # fmt: skip
-    assert 'cannot be read as image' in done.stderr
-    assert 'Traceback' not in done.stderr

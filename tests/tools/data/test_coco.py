@@ -141,73 +141,42 @@ def entry(kind, number, **values):
     return edit(lambda content: content[kind][number].update(values))
 
 
-@pytest.mark.parametrize(
-    ('fault', 'message'),
-    [
-        (cut, 'instances_val2017.json is no whole json file'),
-        (
-            lambda s: (s / json_path('val2017')).write_text('[' * 100_000),
-            'instances_val2017.json is no whole json file',
-        ),
-        (
-            lambda s: (s / json_path('val2017')).write_bytes(b'{"\xe9": 1}'),
-            'instances_val2017.json, line 1: not UTF-8',
-        ),
-        (
-            lambda s: (s / json_path('val2017')).write_text('[]'),
-            'no images, annotations and categories',
-        ),
-        (
-            lambda s: (s / json_path('val2017')).unlink(),
-            'does not exist: it is in annotations_trainval2017.zip',
-        ),
-        (
-            edit(lambda content: content.pop('images')),
-            'instances_val2017.json: images is missing or empty',
-        ),
-        (
-            edit(lambda content: content['images'].append('x')),
-            'images[2]: id is None',
-        ),
-        (entry('images', 1, id=7), 'images[1]: id 7 again'),
-        (entry('images', 1, id=True), 'images[1]: id is True'),
-        (
-            entry('images', 1, file_name='000000000007.jpg'),
-            'images[1]: 000000000007.jpg again',
-        ),
-        (
-            entry('images', 1, file_name='../../passwd'),
-            "images[1]: '../../passwd' is no path below",
-        ),
-        (
-            entry('images', 1, file_name='/etc/passwd'),
-            "images[1]: '/etc/passwd' is no path below",
-        ),
-        (
-            entry('images', 1, file_name='caf\u00e9\n.jpg'),
-            "images[1]: 'caf\u00e9\\n.jpg' is no path below",
-        ),
-        (entry('annotations', 2, id=1), 'annotations[2]: id 1 again'),
-        (
-            entry('annotations', 2, image_id=99),
-            'annotations[2]: image_id 99 is unknown',
-        ),
-        (
-            entry('annotations', 2, category_id=11),
-            'annotations[2]: category_id 11 is unknown',
-        ),
-        (
-            entry('annotations', 2, bbox=[1, 2, 3]),
-            'annotations[2]: bbox [1, 2, 3] is not x, y, width, height',
-        ),
-        (entry('annotations', 2, area='605'), "annotations[2]: area is '605'"),
-        (entry('annotations', 2, area=float('nan')), 'NaN is no json'),
-        (
-            lambda s: (s / 'data/coco/val2017').rename(s / 'elsewhere'),
-            'no folder data/coco/val2017: it is in val2017.zip',
-        ),
-    ],
-)
+@pytest.mark.parametrize('fault, message', [
+    (cut, 'instances_val2017.json is no whole json file'),
+    (lambda s: (s / json_path('val2017')).write_text('[' * 100_000),
+     'instances_val2017.json is no whole json file'),
+    (lambda s: (s / json_path('val2017')).write_bytes(b'{"\xe9": 1}'),
+     'instances_val2017.json, line 1: not UTF-8'),
+    (lambda s: (s / json_path('val2017')).write_text('[]'),
+     'no images, annotations and categories'),
+    (lambda s: (s / json_path('val2017')).unlink(),
+     'does not exist: it is in annotations_trainval2017.zip'),
+    (edit(lambda content: content.pop('images')),
+     'instances_val2017.json: images is missing or empty'),
+    (edit(lambda content: content['images'].append('x')),
+     'images[2]: id is None'),
+    (entry('images', 1, id=7), 'images[1]: id 7 again'),
+    (entry('images', 1, id=True), 'images[1]: id is True'),
+    (entry('images', 1, file_name='000000000007.jpg'),
+     'images[1]: 000000000007.jpg again'),
+    (entry('images', 1, file_name='../../passwd'),
+     "images[1]: '../../passwd' is no path below"),
+    (entry('images', 1, file_name='/etc/passwd'),
+     "images[1]: '/etc/passwd' is no path below"),
+    (entry('images', 1, file_name='caf\u00e9\n.jpg'),
+     "images[1]: 'caf\u00e9\\n.jpg' is no path below"),
+    (entry('annotations', 2, id=1), 'annotations[2]: id 1 again'),
+    (entry('annotations', 2, image_id=99),
+     'annotations[2]: image_id 99 is unknown'),
+    (entry('annotations', 2, category_id=11),
+     'annotations[2]: category_id 11 is unknown'),
+    (entry('annotations', 2, bbox=[1, 2, 3]),
+     'annotations[2]: bbox [1, 2, 3] is not x, y, width, height'),
+    (entry('annotations', 2, area='605'), "annotations[2]: area is '605'"),
+    (entry('annotations', 2, area=float('nan')), 'NaN is no json'),
+    (lambda s: (s / 'data/coco/val2017').rename(s / 'elsewhere'),
+     'no folder data/coco/val2017: it is in val2017.zip'),
+])  # fmt: skip
 def test_faults_of_annotations_end_it_with_the_entry(
     source, check, fault, message
 ):

@@ -182,75 +182,40 @@ def change(name, old, new):
     return edit
 
 
-@pytest.mark.parametrize(
-    ('edit', 'message'),
-    [
-        (
-            change('images.txt', b'2 001.', b'1 001.'),
-            'images.txt, line 2: id 1 again, as in',
-        ),
-        (
-            change('images.txt', b'_0002_2', b'_0001_1'),
-            '_0001_1.jpg again, as in data/CUB_200_2011/images.txt, line 1',
-        ),
-        (
-            change('images.txt', b'9 003.Ani/', b'9 ../003.Ani/'),
-            "images.txt, line 9: '../003.Ani/Ani_0003_3.jpg' is no path",
-        ),
-        (
-            change('images.txt', b'9 003.Ani/', b'9 /003.Ani/'),
-            "images.txt, line 9: '/003.Ani/Ani_0003_3.jpg' is no path",
-        ),
-        (
-            change('images.txt', b'Ani_0003', b'Ani 0003'),
-            "images.txt, line 9: '9 003.Ani/Ani 0003_3.jpg' is not \"ID VALU",
-        ),
-        (
-            change('images.txt', b'Ani_0003', b'Ani\xe9'),
-            'images.txt, line 9: not UTF-8',
-        ),
-        (
-            change('images.txt', b'9 003', b'\n9 003'),
-            'images.txt, line 9: remove the blank line',
-        ),
-        (
-            change('images.txt', b'1 001', b'\xef\xbb\xbf1 001'),
-            'images.txt, line 1: remove the byte order mark',
-        ),
-        (
-            change('image_class_labels.txt', b'3 1\n', b'3 2\n'),
-            'image_class_labels.txt, line 3: image 3 is of class 2, 002.Lay',
-        ),
-        (
-            change('image_class_labels.txt', b'3 1\n', b'3 4\n'),
-            "line 3: class '4', but classes.txt has 1 to 3",
-        ),
-        (
-            change('image_class_labels.txt', b'3 1\n', b'3 0\n'),
-            "line 3: class '0', but classes.txt has 1 to 3",
-        ),
-        (
-            change('image_class_labels.txt', b'3 1\n', b''),
-            'image_class_labels.txt have not the same ids: 1 differ, the fir',
-        ),
-        (
-            change('train_test_split.txt', b'9 0', b'9 2'),
-            "train_test_split.txt, line 9: '2' is neither 0 nor 1",
-        ),
-        (
-            change('classes.txt', b'2 002', b'7 002'),
-            'classes.txt: no class 2: ids must go from 1 to 3',
-        ),
-        (
-            lambda s: (s / 'data/CUB_200_2011/classes.txt').unlink(),
-            'classes.txt does not exist: --root takes the unpacked',
-        ),
-        (
-            lambda s: (s / 'data/CUB_200_2011/images').rename(s / 'x'),
-            'no folder data/CUB_200_2011/images',
-        ),
-    ],
-)
+@pytest.mark.parametrize('edit, message', [
+    (change('images.txt', b'2 001.', b'1 001.'),
+     'images.txt, line 2: id 1 again, as in'),
+    (change('images.txt', b'_0002_2', b'_0001_1'),
+     '_0001_1.jpg again, as in data/CUB_200_2011/images.txt, line 1'),
+    (change('images.txt', b'9 003.Ani/', b'9 ../003.Ani/'),
+     "images.txt, line 9: '../003.Ani/Ani_0003_3.jpg' is no path"),
+    (change('images.txt', b'9 003.Ani/', b'9 /003.Ani/'),
+     "images.txt, line 9: '/003.Ani/Ani_0003_3.jpg' is no path"),
+    (change('images.txt', b'Ani_0003', b'Ani 0003'),
+     "images.txt, line 9: '9 003.Ani/Ani 0003_3.jpg' is not \"ID VALU"),
+    (change('images.txt', b'Ani_0003', b'Ani\xe9'),
+     'images.txt, line 9: not UTF-8'),
+    (change('images.txt', b'9 003', b'\n9 003'),
+     'images.txt, line 9: remove the blank line'),
+    (change('images.txt', b'1 001', b'\xef\xbb\xbf1 001'),
+     'images.txt, line 1: remove the byte order mark'),
+    (change('image_class_labels.txt', b'3 1\n', b'3 2\n'),
+     'image_class_labels.txt, line 3: image 3 is of class 2, 002.Lay'),
+    (change('image_class_labels.txt', b'3 1\n', b'3 4\n'),
+     "line 3: class '4', but classes.txt has 1 to 3"),
+    (change('image_class_labels.txt', b'3 1\n', b'3 0\n'),
+     "line 3: class '0', but classes.txt has 1 to 3"),
+    (change('image_class_labels.txt', b'3 1\n', b''),
+     'image_class_labels.txt have not the same ids: 1 differ, the fir'),
+    (change('train_test_split.txt', b'9 0', b'9 2'),
+     "train_test_split.txt, line 9: '2' is neither 0 nor 1"),
+    (change('classes.txt', b'2 002', b'7 002'),
+     'classes.txt: no class 2: ids must go from 1 to 3'),
+    (lambda s: (s / 'data/CUB_200_2011/classes.txt').unlink(),
+     'classes.txt does not exist: --root takes the unpacked'),
+    (lambda s: (s / 'data/CUB_200_2011/images').rename(s / 'x'),
+     'no folder data/CUB_200_2011/images'),
+])  # fmt: skip
 def test_faults_of_the_tree_end_it_with_the_line(source, check, edit, message):
     edit(source)
     with pytest.raises(SetupError, match=re.escape(message)):
@@ -258,21 +223,18 @@ def test_faults_of_the_tree_end_it_with_the_line(source, check, edit, message):
     assert not (source / 'lists').exists()
 
 
-@pytest.mark.parametrize(
-    ('line', 'message'),
-    [
-        ('001.x/a.jpg', "val.list, line 4: no label at the end: '001.x/a"),
-        ('001.x/a.jpg -1', 'val.list, line 4: no label at the end'),
-        ('../001.x/a.jpg 0', "line 4: '../001.x/a.jpg' is no path below"),
-        ('/001.x/a.jpg 0', "line 4: '/001.x/a.jpg' is no path below"),
-        ('a.jpg 0', "line 4: 'a.jpg' must be CLASS/NAME without blanks"),
-        ('001.x/a b.jpg 0', "line 4: '001.x/a b.jpg' must be CLASS/NAME"),
-        ('001.x/a.jpg 0', "line 4: label 0 for '001.x', further up for"),
-        ('003.Ani/new.jpg 3', "'003.Ani' has two labels"),
-        ('005.x/a.jpg 4', 'no image has label 3; labels must go from 0'),
-        (f'{IMAGES[0][0]} 0', f'{IMAGES[0][0]} again, as in lists/train'),
-    ],
-)
+@pytest.mark.parametrize('line, message', [
+    ('001.x/a.jpg', "val.list, line 4: no label at the end: '001.x/a"),
+    ('001.x/a.jpg -1', 'val.list, line 4: no label at the end'),
+    ('../001.x/a.jpg 0', "line 4: '../001.x/a.jpg' is no path below"),
+    ('/001.x/a.jpg 0', "line 4: '/001.x/a.jpg' is no path below"),
+    ('a.jpg 0', "line 4: 'a.jpg' must be CLASS/NAME without blanks"),
+    ('001.x/a b.jpg 0', "line 4: '001.x/a b.jpg' must be CLASS/NAME"),
+    ('001.x/a.jpg 0', "line 4: label 0 for '001.x', further up for"),
+    ('003.Ani/new.jpg 3', "'003.Ani' has two labels"),
+    ('005.x/a.jpg 4', 'no image has label 3; labels must go from 0'),
+    (f'{IMAGES[0][0]} 0', f'{IMAGES[0][0]} again, as in lists/train'),
+])  # fmt: skip
 def test_faults_of_lists_end_it_with_the_line(source, check, line, message):
     check('--write-author-lists', 'lists')
     with (source / 'lists/val.list').open('a') as file:

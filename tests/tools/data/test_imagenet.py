@@ -170,28 +170,19 @@ def kit(name, content):
 TRUTH = 'ILSVRC2012_validation_ground_truth.txt'
 
 
-@pytest.mark.parametrize(
-    ('edit', 'message'),
-    [
-        (kit(TRUTH, b'1\n2\nx\n'), f"{TRUTH}, line 3: 'x' is no class of"),
-        (kit(TRUTH, b'1\n4\n'), f"{TRUTH}, line 2: '4' is no class of"),
-        # a line left out would shift all that follow
-        (kit(TRUTH, b'1\n\n2\n'), f'{TRUTH}, line 2: remove the blank line'),
-        (kit('meta.mat', b'MATLAB 5.0'), 'meta.mat cannot be read as that'),
-        (
-            lambda s: (s / 'devkit/data/meta.mat').unlink(),
-            'meta.mat does not exist: --devkit takes the unpacked',
-        ),
-        (
-            lambda s: (s / 'data/imagenet/val').rename(s / 'val'),
-            '--root: no folder data/imagenet/val',
-        ),
-        (
-            lambda s: [p.unlink() for p in (s / 'data').rglob('val/*')],
-            'no usable image in train/ or val/',
-        ),
-    ],
-)
+@pytest.mark.parametrize('edit, message', [
+    (kit(TRUTH, b'1\n2\nx\n'), f"{TRUTH}, line 3: 'x' is no class of"),
+    (kit(TRUTH, b'1\n4\n'), f"{TRUTH}, line 2: '4' is no class of"),
+    # a line left out would shift all that follow
+    (kit(TRUTH, b'1\n\n2\n'), f'{TRUTH}, line 2: remove the blank line'),
+    (kit('meta.mat', b'MATLAB 5.0'), 'meta.mat cannot be read as that'),
+    (lambda s: (s / 'devkit/data/meta.mat').unlink(),
+     'meta.mat does not exist: --devkit takes the unpacked'),
+    (lambda s: (s / 'data/imagenet/val').rename(s / 'val'),
+     '--root: no folder data/imagenet/val'),
+    (lambda s: [p.unlink() for p in (s / 'data').rglob('val/*')],
+     'no usable image in train/ or val/'),
+])  # fmt: skip
 def test_faults_of_the_kit_end_it_and_write_nothing(
     source, prepare, edit, message
 ):
@@ -201,17 +192,14 @@ def test_faults_of_the_kit_end_it_and_write_nothing(
     assert not (source / 'data/imagenet/meta').exists()
 
 
-@pytest.mark.parametrize(
-    ('line', 'message'),
-    [
-        ('a.JPEG n00000001', "line 2: 'n00000001' is neither one of the 3"),
-        ('a.JPEG 3', "line 2: '3' is neither"),
-        ('a.JPEG', "line 2: 'a.JPEG' is neither"),
-        ('../a.JPEG 1', "line 2: '../a.JPEG' is no path below"),
-        ('/a.JPEG 1', "line 2: '/a.JPEG' is no path below"),
-        (f'{val_name(1)} 1', f'{val_name(1)} is n01443537 here and n0211978'),
-    ],
-)
+@pytest.mark.parametrize('line, message', [
+    ('a.JPEG n00000001', "line 2: 'n00000001' is neither one of the 3"),
+    ('a.JPEG 3', "line 2: '3' is neither"),
+    ('a.JPEG', "line 2: 'a.JPEG' is neither"),
+    ('../a.JPEG 1', "line 2: '../a.JPEG' is no path below"),
+    ('/a.JPEG 1', "line 2: '/a.JPEG' is no path below"),
+    (f'{val_name(1)} 1', f'{val_name(1)} is n01443537 here and n0211978'),
+])  # fmt: skip
 def test_faults_of_labels_end_it_with_the_line(source, prepare, line, message):
     (source / 'val.txt').write_text(f'{val_name(1)} 2\n{line}\n')
     with pytest.raises(SetupError, match='val.txt, ' * message.startswith('l')

@@ -225,25 +225,20 @@ def test_folders_of_one_name_are_no_classes(source, prepare):
 LIST = 'kinetics400/kinetics400_train_list_videos.txt'
 
 
-@pytest.mark.parametrize(
-    ('line', 'message'),
-    [
-        ('/etc/aaaaaaaaaaa.mp4 0', "'/etc/aaaaaaaaaaa.mp4' is no path below"),
-        ('../aaaaaaaaaaa.mp4 0', "'../aaaaaaaaaaa.mp4' is no path below"),
-        (r'..\aaaaaaaaaaa.mp4 0', 'is no path below the data folder'),
-        (r'C:\aaaaaaaaaaa.mp4 0', 'is no path below the data folder'),
-        ('zumba/\x1b[2J.mp4 0', 'is no path below the data folder'),
-        ('zumba/aaaaaaaaaaa.mp4', 'no label at the end'),
-        ('zumba/aaaaaaaaaaa.mp4 -1', 'no label at the end'),
-        ('zumba/aaaaaaaaaaa.mp4 \u0663', 'no label at the end'),
-        ('zumba/ddddddddddd.mp4 7', "label 7 for 'zumba'; further up"),
-        ('golf/ddddddddddd.mp4 1', "label 1 for 'golf'; further up"),
-        (
-            'bowling/ddddddddddd_000012_000022.mp4 2',
-            'ddddddddddd is (2, 12, 22) here and (1, 12, 22) further up',
-        ),
-    ],
-)
+@pytest.mark.parametrize('line, message', [
+    ('/etc/aaaaaaaaaaa.mp4 0', "'/etc/aaaaaaaaaaa.mp4' is no path below"),
+    ('../aaaaaaaaaaa.mp4 0', "'../aaaaaaaaaaa.mp4' is no path below"),
+    (r'..\aaaaaaaaaaa.mp4 0', 'is no path below the data folder'),
+    (r'C:\aaaaaaaaaaa.mp4 0', 'is no path below the data folder'),
+    ('zumba/\x1b[2J.mp4 0', 'is no path below the data folder'),
+    ('zumba/aaaaaaaaaaa.mp4', 'no label at the end'),
+    ('zumba/aaaaaaaaaaa.mp4 -1', 'no label at the end'),
+    ('zumba/aaaaaaaaaaa.mp4 \u0663', 'no label at the end'),
+    ('zumba/ddddddddddd.mp4 7', "label 7 for 'zumba'; further up"),
+    ('golf/ddddddddddd.mp4 1', "label 1 for 'golf'; further up"),
+    ('bowling/ddddddddddd_000012_000022.mp4 2',
+     'ddddddddddd is (2, 12, 22) here and (1, 12, 22) further up'),
+])  # fmt: skip
 def test_bad_mmaction_lists_end_it_with_the_line(
     source, prepare, line, message
 ):
@@ -320,15 +315,12 @@ def dead_links(source):
         path.symlink_to('nowhere.mp4')
 
 
-@pytest.mark.parametrize(
-    ('change', 'reason'),
-    [
-        (dead_links, 'dead link'),
-        (into(b'zumba\t'), 'path that no list can hold'),
-        (into(b'zum\nba'), 'path that no list can hold'),
-        (into(b'caf\xe9'), 'path that no list can hold'),
-    ],
-)
+@pytest.mark.parametrize('change, reason', [
+    (dead_links, 'dead link'),
+    (into(b'zumba\t'), 'path that no list can hold'),
+    (into(b'zum\nba'), 'path that no list can hold'),
+    (into(b'caf\xe9'), 'path that no list can hold'),
+])  # fmt: skip
 def test_unusable_clips_are_listed_and_do_not_end_it(
     source, prepare, change, reason
 ):
@@ -363,28 +355,25 @@ def bom(name):
     return change
 
 
-@pytest.mark.parametrize(
-    'harmless',
-    [
-        bom('train.csv'),
-        bom('ids/train_ytid_list.txt'),
-        lambda s: (s / 'ids/val_ytid_list.txt').write_bytes(
-            (s / 'ids/val_ytid_list.txt').read_bytes().replace(b'\n', b'\r\n')
-        ),
-        # of no list, so of no matter
-        lambda s: [
-            append(f, b'%b,jjjjjjjjjjj,1,11,train,0\n' % label)(s)
-            for f, label in (('train.csv', b'yoga'), ('validate.csv', b'golf'))
-        ],
-        # the same clip under its bare id may be the whole video
-        append('kinetics400/videos_train/zumba/ddddddddddd.mp4', b'all of it'),
-        # two links that lead back: unguarded, the search never ends
-        lambda s: [
-            (folder / '!back').symlink_to(folder)
-            for folder in (s / 'kinetics400', s / 'kinetics400/videos_train')
-        ],
+@pytest.mark.parametrize('harmless', [
+    bom('train.csv'),
+    bom('ids/train_ytid_list.txt'),
+    lambda s: (s / 'ids/val_ytid_list.txt').write_bytes(
+        (s / 'ids/val_ytid_list.txt').read_bytes().replace(b'\n', b'\r\n')
+    ),
+    # of no list, so of no matter
+    lambda s: [
+        append(f, b'%b,jjjjjjjjjjj,1,11,train,0\n' % label)(s)
+        for f, label in (('train.csv', b'yoga'), ('validate.csv', b'golf'))
     ],
-)
+    # the same clip under its bare id may be the whole video
+    append('kinetics400/videos_train/zumba/ddddddddddd.mp4', b'all of it'),
+    # two links that lead back: unguarded, the search never ends
+    lambda s: [
+        (folder / '!back').symlink_to(folder)
+        for folder in (s / 'kinetics400', s / 'kinetics400/videos_train')
+    ],
+])  # fmt: skip
 def test_harmless_oddities_change_nothing(source, prepare, harmless):
     harmless(source)
     prepare()
@@ -395,78 +384,49 @@ def test_harmless_oddities_change_nothing(source, prepare, harmless):
 ROW = b'zumba,ccccccccccc,1,11,train,0\n'
 
 
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        (append('ids/val_ytid_list.txt', b'too short\n'), "line 4: 'too shor"),
+@pytest.mark.parametrize('change, message', [
+    (append('ids/val_ytid_list.txt', b'too short\n'), "line 4: 'too shor"),
+    (append('ids/val_ytid_list.txt', b'caf\xe9caf\xe9caf\n'),
+     'val_ytid_list.txt, line 4: not UTF-8'),
+    (append('train.csv', b'caf\xe9,ccccccccccc,1,11,train,0\n'),
+     'train.csv, line 9: not UTF-8'),
+    (append('train.csv', b'zumba,ddd,1,2,train,0\n'), 'line 9: malformed'),
+    (append('train.csv', b'zumba\n'), 'train.csv, line 9: malformed'),
+    (append('train.csv', ROW + b'zu\x00mba,jjjjjjjjjjj,1,11,train,0\n'),
+     'train.csv, line 10: '),
+    (append('train.csv', b'"zu\nmba",jjjjjjjjjjj,1,11,train,0\n'),
+     'train.csv, line 10: malformed'),
+    (append('train.csv', b'"' + ROW + ROW),
+     'train.csv, line 9: unexpected end of data; is a quote left open?'),
+    (append('train.csv', b'"' + ROW * 5000),
+     'train.csv, line 9: field larger than field limit'),
+    *(
         (
-            append('ids/val_ytid_list.txt', b'caf\xe9caf\xe9caf\n'),
-            'val_ytid_list.txt, line 4: not UTF-8',
-        ),
-        (
-            append('train.csv', b'caf\xe9,ccccccccccc,1,11,train,0\n'),
-            'train.csv, line 9: not UTF-8',
-        ),
-        (append('train.csv', b'zumba,ddd,1,2,train,0\n'), 'line 9: malformed'),
-        (append('train.csv', b'zumba\n'), 'train.csv, line 9: malformed'),
-        (
-            append('train.csv', ROW + b'zu\x00mba,jjjjjjjjjjj,1,11,train,0\n'),
-            'train.csv, line 10: ',  # csv of Python 3.10 refuses it
-        ),
-        (
-            append('train.csv', b'"zu\nmba",jjjjjjjjjjj,1,11,train,0\n'),
-            'train.csv, line 10: malformed',
-        ),
-        (
-            append('train.csv', b'"' + ROW + ROW),
-            'train.csv, line 9: unexpected end of data; is a quote left open?',
-        ),
-        (
-            append('train.csv', b'"' + ROW * 5000),
-            'train.csv, line 9: field larger than field limit',
-        ),
-        *(
-            (
-                append('train.csv', b'zumba,ccccccccccc,%b,train,0\n' % times),
-                f'train.csv, line 9: times must be seconds, got {shown}',
-            )
-            for times, shown in (
-                (b'x,9', "'x', '9'"),
-                (b'inf,11', "'inf', '11'"),
-                (b'1,nan', "'1', 'nan'"),
-                (b'-3,7', "'-3', '7'"),
-                (b'30,7', "'30', '7'"),
-            )
-        ),
-        (
-            append('train.csv', b'yoga,ddddddddddd,12,22,train,0\n'),
-            'line 9: ddddddddddd is',
-        ),
-        (
-            append('validate.csv', b'yoga,ddddddddddd,12,22,val,0\n'),
-            "validate.csv: ddddddddddd is ('yoga', 12, 22) here",
-        ),
-        (
-            lambda s: (s / 'train.csv').write_text('youtube_id\n'),
-            'has no column label, time_end, time_start',
-        ),
-        (lambda s: (s / 'train.csv').unlink(), 'train.csv does not exist'),
-        (
-            lambda s: (s / 'ids/train_ytid_list.txt').unlink(),
-            'train_ytid_list.txt does not exist: --ids takes',
-        ),
-        (
-            lambda s: (s / 'kinetics400').rename(s / 'elsewhere'),
-            '--videos: no folder',
-        ),
-        (
-            lambda s: [
-                f.unlink() for f in (s / 'kinetics400').rglob('*.mp4')
-            ],
-            'no usable clip',
-        ),
-    ],
-)
+            append('train.csv', b'zumba,ccccccccccc,%b,train,0\n' % times),
+            f'train.csv, line 9: times must be seconds, got {shown}',
+        )
+        for times, shown in (
+            (b'x,9', "'x', '9'"),
+            (b'inf,11', "'inf', '11'"),
+            (b'1,nan', "'1', 'nan'"),
+            (b'-3,7', "'-3', '7'"),
+            (b'30,7', "'30', '7'"),
+        )
+    ),
+    (append('train.csv', b'yoga,ddddddddddd,12,22,train,0\n'),
+     'line 9: ddddddddddd is'),
+    (append('validate.csv', b'yoga,ddddddddddd,12,22,val,0\n'),
+     "validate.csv: ddddddddddd is ('yoga', 12, 22) here"),
+    (lambda s: (s / 'train.csv').write_text('youtube_id\n'),
+     'has no column label, time_end, time_start'),
+    (lambda s: (s / 'train.csv').unlink(), 'train.csv does not exist'),
+    (lambda s: (s / 'ids/train_ytid_list.txt').unlink(),
+     'train_ytid_list.txt does not exist: --ids takes'),
+    (lambda s: (s / 'kinetics400').rename(s / 'elsewhere'),
+     '--videos: no folder'),
+    (lambda s: [f.unlink() for f in (s / 'kinetics400').rglob('*.mp4')],
+     'no usable clip'),
+])  # fmt: skip
 def test_faults_of_the_lists_end_it_and_nothing_is_lost(
     source, prepare, change, message
 ):

@@ -4,6 +4,8 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -25,19 +27,34 @@ def args(prepare):
     return parser.parse_args(['--quiet', '--workers', '3'])
 
 
-def test_a_read_only_folder_is_told(prepare, args, tmp_path):
-    (tmp_path / 'a.txt').write_text('old')
-    tmp_path.chmod(0o555)
+@contextmanager
+def without_privileges():
+    """Root may write anywhere: be nobody for a while."""
+    user = os.geteuid()
     try:
-        if os.access(tmp_path, os.W_OK):
-            pytest.skip('root may write anywhere')
-        with pytest.raises(SetupError, match='cannot write .*Permission den'):
-            prepare.write_all(tmp_path, {'a.txt': 'new'}, args)
-        # but what would not change needs no permission
-        assert prepare.write_all(tmp_path, {'a.txt': 'old'}, args)
+        os.seteuid(user or 65534)
+    except OSError:
+        pytest.skip('root cannot become nobody here')
+    try:
+        yield
     finally:
-        tmp_path.chmod(0o755)
-    assert [p.read_text() for p in tmp_path.iterdir()] == ['old']
+        os.seteuid(user)
+
+
+def test_a_read_only_folder_is_told(prepare, args):
+    # nobody may not enter the folder of root's tests
+    with tempfile.TemporaryDirectory(dir='/tmp') as name:
+        folder = Path(name)
+        (folder / 'a.txt').write_text('old')
+        folder.chmod(0o555)
+        with without_privileges():
+            denied = 'cannot write .*Permission denied'
+            with pytest.raises(SetupError, match=denied):
+                prepare.write_all(folder, {'a.txt': 'new'}, args)
+            # but what would not change needs no permission
+            assert prepare.write_all(folder, {'a.txt': 'old'}, args)
+        folder.chmod(0o755)
+        assert [p.read_text() for p in folder.iterdir()] == ['old']
 
 
 @pytest.mark.skipif(not Path('/proc/self').is_dir(), reason='needs Linux')
@@ -161,6 +178,7 @@ def test_a_clip_whose_end_is_missing_is_unreadable(prepare, tmp_path):
     assert prepare.fault(half, prepare.decode_clip).startswith('unreadable')
 
 
+@pytest.mark.starts('without the packages of the environment')
 def test_without_torch_a_script_ends_in_one_line():
     script = Path(__file__).parents[3] / 'tools/data/cub.py'
     done = subprocess.run(

@@ -167,55 +167,30 @@ def change(name, old, new):
     return edit
 
 
-@pytest.mark.parametrize(
-    ('edit', 'message'),
-    [
-        (
-            change('classInd.txt', b'2 Hand', b'4 Hand'),
-            "classInd.txt, line 2: '4 HandstandPushups' is not \"2 NAME\"",
-        ),
-        (
-            change('classInd.txt', b'3 YoYo', b'3 ApplyEyeMakeup'),
-            "classInd.txt, line 3: 'ApplyEyeMakeup' is no new class",
-        ),
-        (
-            change('classInd.txt', b'3 YoYo', b'3 ../YoYo'),
-            "line 3: '../YoYo' is no new class",
-        ),
-        (
-            change('classInd.txt', b'YoYo', b'Caf\xe9'),
-            'classInd.txt, line 3: not UTF-8',
-        ),
-        (
-            change('trainlist02.txt', b'c01.avi 1', b'c01.avi 3'),
-            "trainlist02.txt, line 1: label '3', but ApplyEyeMakeup is num",
-        ),
-        (
-            change('testlist03.txt', b'YoYo/', b'../../YoYo/'),
-            'is no path below the data folder',
-        ),
-        (
-            change('testlist03.txt', b'YoYo/', b'/YoYo/'),
-            "testlist03.txt, line 5: '/YoYo/v_YoYo_g05_c01.avi' is no path",
-        ),
-        (
-            change('testlist03.txt', b'YoYo/', b'Golf/'),
-            "testlist03.txt, line 5: 'Golf/v_YoYo_g05_c01.avi' is not CLASS",
-        ),
-        (
-            lambda s: (s / 'ucfTrainTestlist/testlist03.txt').unlink(),
-            'testlist03.txt does not exist: --splits',
-        ),
-        (
-            lambda s: (s / 'data/ucf101/videos').rename(s / 'elsewhere'),
-            '--videos: no folder data/ucf101/videos',
-        ),
-        (
-            lambda s: [p.unlink() for p in (s / 'data').rglob('*.avi')],
-            'train 1: no usable clip below data/ucf101/videos',
-        ),
-    ],
-)
+@pytest.mark.parametrize('edit, message', [
+    (change('classInd.txt', b'2 Hand', b'4 Hand'),
+     "classInd.txt, line 2: '4 HandstandPushups' is not \"2 NAME\""),
+    (change('classInd.txt', b'3 YoYo', b'3 ApplyEyeMakeup'),
+     "classInd.txt, line 3: 'ApplyEyeMakeup' is no new class"),
+    (change('classInd.txt', b'3 YoYo', b'3 ../YoYo'),
+     "line 3: '../YoYo' is no new class"),
+    (change('classInd.txt', b'YoYo', b'Caf\xe9'),
+     'classInd.txt, line 3: not UTF-8'),
+    (change('trainlist02.txt', b'c01.avi 1', b'c01.avi 3'),
+     "trainlist02.txt, line 1: label '3', but ApplyEyeMakeup is num"),
+    (change('testlist03.txt', b'YoYo/', b'../../YoYo/'),
+     'is no path below the data folder'),
+    (change('testlist03.txt', b'YoYo/', b'/YoYo/'),
+     "testlist03.txt, line 5: '/YoYo/v_YoYo_g05_c01.avi' is no path"),
+    (change('testlist03.txt', b'YoYo/', b'Golf/'),
+     "testlist03.txt, line 5: 'Golf/v_YoYo_g05_c01.avi' is not CLASS"),
+    (lambda s: (s / 'ucfTrainTestlist/testlist03.txt').unlink(),
+     'testlist03.txt does not exist: --splits'),
+    (lambda s: (s / 'data/ucf101/videos').rename(s / 'elsewhere'),
+     '--videos: no folder data/ucf101/videos'),
+    (lambda s: [p.unlink() for p in (s / 'data').rglob('*.avi')],
+     'train 1: no usable clip below data/ucf101/videos'),
+])  # fmt: skip
 def test_faults_of_the_lists_end_it_and_write_nothing(
     source, prepare, edit, message
 ):
