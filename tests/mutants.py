@@ -9,11 +9,13 @@ one whose code is gone gets a successor of the same kind.
 """
 
 import argparse
+import contextlib
 import os
 import queue
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,7 +31,8 @@ except ModuleNotFoundError:  # Python 3.10
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_suffix('.toml')
-LIMIT = 300  # seconds: some faults make a test wait for ever
+LIMIT = 600  # seconds: some faults make a test wait for ever
+RUNNING = set()
 # the last such line of pytest's output names the test
 FAILED = re.compile(r'^(?:FAILED|ERROR) (.+?)(?: - .*)?$', re.M)
 
@@ -101,19 +104,30 @@ def run(args, copy):
         TMPDIR=str(copy / 'tmp'),
     )
     with tempfile.TemporaryFile('w+') as out:
+        process = subprocess.Popen(
+            [sys.executable, *args],
+            cwd=copy,
+            env=env,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+        RUNNING.add(process.pid)
         try:
-            status = subprocess.run(
-                [sys.executable, *args],
-                cwd=copy,
-                env=env,
-                stdout=out,
-                stderr=out,
-                timeout=LIMIT,
-            ).returncode
+            status = process.wait(LIMIT)
         except subprocess.TimeoutExpired:
             status = None
+        kill(process.pid)
+        process.wait()
         out.seek(0)
         return status, out.read()
+
+
+def kill(pid):
+    """End a process and what it has started."""
+    RUNNING.discard(pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def run_tests(tests, copies, mutant=None):
@@ -191,9 +205,14 @@ def main():
             copy_checkout(copy)
             copies.put(copy)
         selections = list(dict.fromkeys(mutant.tests for mutant in mutants))
-        if not are_clean(selections, pool, copies):
-            sys.exit(1)
-        caught = count_caught(mutants, pool, copies)
+        try:
+            if not are_clean(selections, pool, copies):
+                sys.exit(1)
+            caught = count_caught(mutants, pool, copies)
+        except KeyboardInterrupt:
+            for pid in list(RUNNING):
+                kill(pid)
+            raise
     print(f'{caught} of {len(mutants)} faults caught')
     sys.exit(caught < len(mutants))
 
