@@ -1,4 +1,5 @@
-# make demo | test | test-all | lint | docs | clean | help; see README.md
+# make demo | test | test-all | mutants | lint | docs | clean | help
+# (see README.md)
 #
 # PYTHON  interpreter that creates the environment     make PYTHON=python3.12
 # VENV    the environment, created when absent         make VENV=$VIRTUAL_ENV
@@ -6,6 +7,7 @@
 #         mmcv in it is left alone.
 # JOBS    processes that run the tests                 make test JOBS=8
 # ARGS    options of pytest                            make test ARGS='-k nl'
+#         or names of faults                           make mutants ARGS=apply
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
@@ -21,13 +23,14 @@ KEY := $(shell (pwd; cat setup.py requirements/constraints.txt) | cksum \
 	| cut -d' ' -f1)
 STAMP := $(VENV)/.cgnl_mm-$(KEY)
 
-.PHONY: help demo test test-all lint docs clean
+.PHONY: help demo test test-all mutants lint docs clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo      train I3D with a CGNL block on generated videos'
 	@echo 'make test      run the fast tests'
 	@echo 'make test-all  run all tests, as every night'
+	@echo 'make mutants   put in faults, one at a time: do the tests see them?'
 	@echo 'make lint      run ruff'
 	@echo 'make docs      build the documentation in docs/_build'
 	@echo 'make clean     remove work_dirs and caches (data and $(VENV) stay)'
@@ -44,6 +47,10 @@ test: $(STAMP)
 
 test-all:
 	$(MAKE) test ARGS='--all $(ARGS)'
+
+# each in a copy of the checkout, JOBS of them at a time
+mutants: $(STAMP)
+	$(BIN)/python tests/mutants.py --jobs $(JOBS) $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

@@ -213,6 +213,16 @@ def test_a_2d_block_inflates(
     assert warnings_logged == []
 
 
+def test_a_larger_kernel_inflates_to_frames_that_add_up_to_it():
+    from cgnl_mm.backbones.mmaction import _inflate_block
+
+    block, block_2d = nn.Conv3d(2, 3, (2, 5, 5)), nn.Conv2d(2, 3, 5)
+    _inflate_block(block, block_2d.state_dict(), 'layer3.conv_4')
+    assert torch.equal(block.weight[:, :, 0], block_2d.weight / 2)
+    assert torch.equal(block.weight.sum(2), block_2d.weight)
+    assert torch.equal(block.bias, block_2d.bias)
+
+
 def test_a_2d_block_that_does_not_fit(zoo, trained_2d, warnings_logged):
     _, file = trained_2d(plugins(2, groups=4))
     net = zoo['mmaction-ResNet3d50'].build(

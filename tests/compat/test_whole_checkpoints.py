@@ -1,11 +1,13 @@
 """Resumed runs: which checkpoint, and whose files they touch."""
 
 import os
+import resource
 import shutil
 
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -13,6 +15,7 @@ from torch import nn
 
 import cgnl_mm  # noqa: F401
 from cgnl_mm.checkpoints import find_latest
+from cgnl_mm.errors import DiskFullError
 
 
 class Net(BaseModel):
@@ -207,3 +210,17 @@ def test_moved_folder_of_deepspeed(tmp_path):
     (run / 'epoch_2.pth').mkdir()
     note(run, '/nowhere/run/epoch_1.pth')
     assert find_latest(str(run)) == str(run / 'epoch_1.pth')
+
+
+def test_full_disk_leaves_the_file_of_that_name(tmp_path):
+    path = tmp_path / 'preempted.pth'
+    path.write_text('whole')
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(DiskFullError, match='preempted.pth could not'):
+            LocalBackend().put(b'x' * 2000, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == 'whole'
+    assert list(tmp_path.iterdir()) == [path]
