@@ -74,32 +74,30 @@ def test_residual_control_is_the_block_without_attention():
 @pytest.mark.parametrize('mode', MODES)
 def test_equals_equation_13(mode, use_scale):
     """norm(W_z Y) + X, with Y from the literal affinity."""
-    block = trained(mode=mode, order=2, gamma=0.1, use_scale=use_scale)
-    block = block.double()
-    x = torch.randn(2, 16, 3, 5, dtype=torch.float64)
+    options = dict(mode=mode, order=2, gamma=0.1, use_scale=use_scale)
+    block = trained(CGNL3d, **options).double()
+    x = torch.randn(2, 16, 2, 3, 5, dtype=torch.float64)
     if mode == 'learnable':
         series = block.coefficients
     else:
         series = taylor_coefficients(mode, 2, 0.1)
 
     def project(conv, x):  # a 1x1 convolution is a matrix
-        return torch.einsum('oc,bchw->bohw', conv.weight[:, :, 0, 0], x)
+        return torch.einsum('oc,bc...->bo...', conv.weight.flatten(1), x)
 
     y = generalized_nonlocal(
         *(project(conv, x) for conv in (block.theta, block.phi, block.g)),
         series,
         groups=4,
-        scale=1 / math.sqrt(8 / 4 * 15) if use_scale else 1.0,
+        scale=1 / math.sqrt(8 / 4 * 30) if use_scale else 1.0,
     )
-    w_z = torch.block_diag(*block.conv_out.weight[:, :, 0, 0].chunk(4))
-    u = torch.einsum('oc,bchw->bohw', w_z, y)
-    u = u.reshape(2, 4, -1)
+    w_z = torch.block_diag(*block.conv_out.weight.flatten(1).chunk(4))
+    u = torch.einsum('oc,bcn->bon', w_z, y.flatten(2)).reshape(2, 4, -1)
     variance = u.var(-1, keepdim=True, unbiased=False)
     u = (u - u.mean(-1, keepdim=True)) / (variance + 1e-5).sqrt()
-    u = u.reshape(x.shape)
     weight, bias = block.norm.weight, block.norm.bias
-    expected = x + u * weight[:, None, None] + bias[:, None, None]
-    torch.testing.assert_close(block(x), expected)
+    u = u.reshape(2, 16, -1) * weight[:, None] + bias[:, None]
+    torch.testing.assert_close(block(x), x + u.view_as(x))
 
 
 @pytest.mark.parametrize('mode', MODES)

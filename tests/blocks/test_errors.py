@@ -29,6 +29,8 @@ from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
         (dict(mode='gaussian_rbf', gamma=0.0), 'gamma .* got 0.0'),
         (dict(mode='none', use_scale=True), 'leave use_scale out'),
         (dict(init_std=-0.1), 'init_std .* got -0.1'),
+        (dict(backend='fast'), "backend must be one of .* got 'fast'"),
+        (dict(backend='reference', recompute=True), 'recompute=True'),
     ],
 )
 def test_settings(options, message):

@@ -11,18 +11,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
 from cgnl_mm.blocks import cgnl
+from cgnl_mm.blocks.cgnl import MODES
 from cgnl_mm.blocks.folding import obstacle
 from cgnl_mm.ops import dispatch
 
 BLOCKS = {1: CGNL1d, 2: CGNL2d, 3: CGNL3d}
 SIZES = {1: (35,), 2: (5, 7), 3: (3, 4, 5)}
-MODES = (
-    'dot_product',
-    'embedded_gaussian',
-    'gaussian_rbf',
-    'learnable',
-    'none',
-)
 NORMS = {
     'default': None,
     'GN1': dict(type='GN', num_groups=1),
@@ -482,15 +476,3 @@ def test_compiles_as_one_graph(mode, norm):
     expected(x).sum().backward()
     for ours, theirs in zip(block.parameters(), expected.parameters()):
         assert torch.allclose(ours.grad, theirs.grad, 1e-3, 1e-2)
-
-
-@pytest.mark.parametrize(
-    'options, message',
-    [
-        (dict(backend='fast'), "backend must be one of .* got 'fast'"),
-        (dict(backend='reference', recompute=True), 'recompute=True'),
-    ],
-)
-def test_settings(options, message):
-    with pytest.raises(ValueError, match=message):
-        CGNL2d(32, **options)

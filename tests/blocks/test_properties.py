@@ -8,16 +8,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
+from cgnl_mm.blocks.cgnl import MODES
 from cgnl_mm.ops.naive import generalized_nonlocal
 
 BLOCKS = {1: CGNL1d, 2: CGNL2d, 3: CGNL3d}
-MODES = (
-    'dot_product',
-    'embedded_gaussian',
-    'gaussian_rbf',
-    'learnable',
-    'none',
-)
 NORMS = (None, False, dict(type='GN', num_groups=1), dict(type='BN'))
 
 

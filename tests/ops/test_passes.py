@@ -127,9 +127,9 @@ def test_types_of_half_precision(dtype):
 
 
 def test_inner_products_do_not_overflow():
-    phi = torch.full((1, 4, 4), 100.0, dtype=torch.float16)
-    (value,) = passes.inner_products(phi, phi, [2])
-    torch.testing.assert_close(value, torch.tensor([16e6]))
+    phi = torch.full((1, 4, 400), 100.0, dtype=torch.float16)
+    sums = torch.cat(passes.inner_products(phi, phi, [0, 1, 2]))
+    torch.testing.assert_close(sums, torch.tensor([16e4, 16e6, 16e8]))
 
 
 def test_apply_does_not_overflow():

@@ -56,11 +56,13 @@ def large(shape=VIDEO):
     return [(5 + 5 * torch.rand(shape)).half() for _ in range(3)]
 
 
-def test_finite_where_a_plain_sum_overflows():
+@pytest.mark.parametrize('coefficients', [(1.0,), (0.0, 1.0)], ids=str)
+def test_finite_where_a_plain_sum_overflows(coefficients):
     theta, phi, g = large()
-    assert (phi * g).sum().isinf()
-    truth = cgnl_attention(*(x.double() for x in (theta, phi, g)), groups=2)
-    y = cgnl_attention(theta, phi, g, groups=2, dtype=torch.float32)
+    assert g.sum().isinf() and (phi * g).sum().isinf()
+    options = dict(coefficients=coefficients, groups=2)
+    truth = cgnl_attention(*(x.double() for x in (theta, phi, g)), **options)
+    y = cgnl_attention(theta, phi, g, **options, dtype=torch.float32)
     assert y.dtype == torch.float32
     torch.testing.assert_close(y, truth.float(), rtol=1e-5, atol=0)
 
