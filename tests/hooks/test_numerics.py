@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 
 import pytest
 import torch
@@ -182,6 +183,40 @@ def test_nan_does_not_replace_the_last_good_checkpoint(tmp_path):
     ]
     assert 'WARNING' in line
     assert 'while weights are not finite, such as stem.bias' in line
+
+
+ASK = """
+import sys
+from logging import getLogger
+from types import SimpleNamespace
+import torch
+from cgnl_mm.hooks import NumericsHook
+rank = int(sys.argv[1])
+torch.distributed.init_process_group(
+    'gloo', init_method='file://' + sys.argv[2], rank=rank, world_size=2)
+model = torch.nn.Linear(2, 2)
+runner = SimpleNamespace(model=model, hooks=[], logger=getLogger())
+hook = NumericsHook()
+hook.before_train(runner)
+if rank == 1:
+    model.weight.data[0] = float('nan')
+print(hook.may_save(runner))
+"""
+
+
+def test_nan_of_one_process_keeps_all_from_saving(warm, tmp_path):
+    processes = [
+        subprocess.Popen(
+            [warm, '-c', ASK, rank, tmp_path / 'store'],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in '01'
+    ]
+    answers = [process.communicate(timeout=120) for process in processes]
+    assert [out for out, _ in answers] == ['False\n', 'False\n'], answers
+    assert 'while another process is not finite' in answers[0][1]
 
 
 def test_preempted_run_does_not_save_nan(tmp_path):
