@@ -1,20 +1,15 @@
 """dist_*.sh and slurm_*.sh: what they start, refuse, and what comes out."""
 
+import contextlib
 import json
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 TOOLS = Path(__file__).parents[2] / 'tools'
-VARIABLES = (
-    *('PYTHON', 'NNODES', 'NODE_RANK', 'MASTER_ADDR', 'PORT', 'LOCAL_RANK'),
-    *('GPUS', 'GPUS_PER_NODE', 'CPUS_PER_TASK', 'SRUN_ARGS'),
-)
-
 # Runs the command once for each task, as Slurm would on one node, and writes
 # its arguments to the file RECORD; with DRY it runs nothing.
 SRUN = """#!/usr/bin/env bash
@@ -42,7 +37,7 @@ printf '%s\\n' "$@" >"$RECORD"
 
 
 @pytest.fixture
-def launch(tmp_path):
+def launch(tmp_path, said_by):
     """Start a launcher where srun, scontrol and a recording Python are."""
     for name, text in (
         ('srun', SRUN),
@@ -54,24 +49,12 @@ def launch(tmp_path):
         program.write_text(text)
         program.chmod(0o755)
 
-    def run(script, *args, cwd=tmp_path, status=0, **env):
-        known = {k: v for k, v in os.environ.items() if k not in VARIABLES}
-        done = subprocess.run(
-            ['bash', TOOLS / script, *map(str, args)],
-            cwd=cwd,
-            env={
-                **known,
-                'PATH': f'{tmp_path}/bin:{os.environ["PATH"]}',
-                'PYTHON': sys.executable,
-                'RECORD': str(tmp_path / 'recorded'),
-                **env,
-            },
-            capture_output=True,
-            text=True,
-            timeout=300,
+    def run(script, *args, cwd=tmp_path, **options):
+        path = f'{tmp_path}/bin:{os.environ["PATH"]}'
+        record = str(tmp_path / 'recorded')
+        return said_by(
+            script, *args, cwd=cwd, PATH=path, RECORD=record, **options
         )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
 
     return run
 
@@ -172,11 +155,10 @@ def test_taken_port_is_named(launch):
 
 def test_two_trainings_at_once_need_no_port(launch, tmp_path):
     """A listener on the default port, as another training would be."""
-    try:
-        taken = socket.create_server(('127.0.0.1', 29500))
-    except OSError:
-        pytest.skip('port 29500 is taken, really')
-    with taken:
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # it is taken, really
+            server = socket.create_server(('127.0.0.1', 29500))
+            stack.enter_context(server)
         launch('dist_train.sh', 'a.py', 2, PYTHON='record')
     assert '--standalone' in recorded(tmp_path)
 
@@ -190,7 +172,9 @@ def test_two_trainings_at_once_need_no_port(launch, tmp_path):
         (['--seed', '1'], ['--seed', '1']),  # mmaction2's form
     ],
 )
-def test_srun_gets_the_hosts_variables(launch, tmp_path, options, passed):
+def test_srun_gets_the_hosts_variables(
+    launch, tmp_path, warm, options, passed
+):
     env = dict(
         DRY='1', GPUS='16', CPUS_PER_TASK='3', PORT='29871',
         SRUN_ARGS='--exclusive  --time=1:00:00',
@@ -200,11 +184,12 @@ def test_srun_gets_the_hosts_variables(launch, tmp_path, options, passed):
         *('--partition=part', '--job-name=job', '--gres=gpu:8'),
         *('--ntasks=16', '--ntasks-per-node=8', '--cpus-per-task=3'),
         *('--kill-on-bad-exit=1', '--exclusive', '--time=1:00:00'),
-        *(sys.executable, '-u', str(TOOLS / 'train.py')),
+        *(str(warm), '-u', str(TOOLS / 'train.py')),
         *('--launcher', 'slurm', 'tiny.py', *passed, 'MASTER_PORT=29871'),
     ]
 
 
+@pytest.mark.starts('test.py, as one task of Slurm')
 def test_two_slurm_tasks_train_and_one_evaluates(launch, project, tmp_path):
     """MMEngine's slurm launcher for real; dist_test.sh is run with FSDP."""
     options = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
@@ -228,6 +213,7 @@ def test_two_slurm_tasks_train_and_one_evaluates(launch, project, tmp_path):
         *('part', 'job', 'tiny.py', tmp_path / 'run/epoch_1.pth'),
         *('--work-dir', tmp_path / 'evaluated'),
         cwd=project,
+        python=sys.executable,
         GPUS='1',
     )
     (metrics,) = (tmp_path / 'evaluated').glob('*/*.json')

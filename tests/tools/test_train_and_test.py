@@ -1,7 +1,8 @@
-"""train.py, test.py, dist_train.sh and plot_curves.py on a real project."""
+"""train.py, test.py and dist_train.sh on a real project."""
 
 import json
 import shutil
+import sys
 
 import mmengine
 import pytest
@@ -10,11 +11,14 @@ import torch
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 
 
-@pytest.fixture(scope='module')
-def trained(project, run_tool):
+@pytest.fixture
+def trained(once, project, said_by):
     """The work folder after two epochs."""
-    run_tool('train.py', 'tiny.py', cwd=project)
-    return project / 'work_dirs/tiny'
+
+    def make(folder):
+        said_by('train.py', 'tiny.py', '--work-dir', folder, cwd=project)
+
+    return once('trained', make)
 
 
 def accuracies(work_dir):
@@ -34,17 +38,19 @@ def test_train_validates_and_saves_every_epoch(trained):
     assert torch.load(trained / 'epoch_2.pth')['meta']['epoch'] == 2
 
 
+@pytest.mark.starts('train.py; the uninterrupted run is a warm one')
 def test_resumed_run_equals_uninterrupted_run(
-    trained, project, run_tool, tmp_path
+    trained, project, said_by, tmp_path
 ):
     """As if the job had been killed after its first epoch."""
     shutil.copy(trained / 'epoch_1.pth', tmp_path)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
-    done = run_tool(
-        'train.py', 'tiny.py', '--resume', '--work-dir', tmp_path, cwd=project
+    said = said_by(
+        *('train.py', 'tiny.py', '--resume', '--work-dir', tmp_path),
+        cwd=project,
+        python=sys.executable,
     )
-
-    assert 'Epoch(train) [1]' not in done.stdout + done.stderr
+    assert 'Epoch(train) [1]' not in said
     assert accuracies(tmp_path) == {2: accuracies(trained)[2]}
     whole = torch.load(trained / 'epoch_2.pth')
     resumed = torch.load(tmp_path / 'epoch_2.pth')
@@ -59,9 +65,9 @@ def test_resumed_run_equals_uninterrupted_run(
 
 
 def test_test_reproduces_the_validation_and_dumps(
-    trained, project, run_tool, tmp_path
+    trained, project, said_by, tmp_path
 ):
-    run_tool(
+    said_by(
         'test.py',
         'tiny.py',
         trained / 'epoch_2.pth',
@@ -81,15 +87,15 @@ def test_test_reproduces_the_validation_and_dumps(
     assert 100 * right / 24 == pytest.approx(accuracy)
 
 
-def test_two_processes_share_the_training(project, run_tool, tmp_path):
+def test_two_processes_share_the_training(project, said_by, tmp_path):
     """torchrun, gloo when there is no GPU: 24 images in 6 steps of 2 x 2."""
-    done = run_tool(
+    said = said_by(
         'dist_train.sh',
         *('tiny.py', 2, '--work-dir', tmp_path, '--no-validate'),
         *('--cfg-options', 'train_cfg.max_epochs=1'),
         *('train_dataloader.batch_size=2',),
         cwd=project,
     )
-    assert 'Epoch(train) [1][6/6]' in done.stdout + done.stderr
+    assert 'Epoch(train) [1][6/6]' in said
     assert (tmp_path / 'epoch_1.pth').is_file()
     assert not accuracies(tmp_path)
