@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
@@ -156,9 +157,9 @@ def run_tool(start_tool):
 def demo(once, run_tool):
     """A folder with small data of the demos, and checkpoints ``NAME.pth``.
 
-    That of the images is what train.py has written.
+    train.py has written that of the images; the others hold fresh weights.
     """
-    from demos import CONFIGS, trained
+    from demos import CONFIGS, build
 
     from cgnl_mm.datasets.digit_scenes import prepare_digit_scenes
     from cgnl_mm.datasets.moving_digits import prepare_moving_digits
@@ -166,13 +167,10 @@ def demo(once, run_tool):
     small = dict(num_train=1, num_test=2)
 
     def make(folder):
-        (folder / 'data').mkdir()
-        clips, scenes = (
-            folder / 'data/movingdigits',
-            folder / 'data/digitscenes',
-        )
-        prepare_moving_digits(str(clips), size=32, **small)
-        prepare_digit_scenes(str(scenes), **small)
+        data = folder / 'data'
+        data.mkdir()
+        prepare_moving_digits(str(data / 'movingdigits'), **small)
+        prepare_digit_scenes(str(data / 'digitscenes'), **small)
         config = CONFIGS / 'r18_cgnl_digits.py'
         run_tool(
             'train.py', config, '--work-dir', 'run', '--no-validate',
@@ -191,8 +189,11 @@ def demo(once, run_tool):
             'i3d_r18_cgnl_movingdigits',
             'mask_rcnn_r18_fpn_nl_digitscenes',
         ):
-            state = trained(name)[1].state_dict()
-            torch.save(dict(state_dict=state), folder / f'{name}.pth')
+            torch.manual_seed(0)
+            model = build(Config.fromfile(CONFIGS / f'{name}.py'))
+            model.init_weights()
+            weights = dict(state_dict=model.state_dict())
+            torch.save(weights, folder / f'{name}.pth')
 
     return once('demo', make)
 

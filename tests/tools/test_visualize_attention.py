@@ -63,7 +63,7 @@ def test_film_of_a_recogniser_has_a_picture_a_frame(visualize, demo, tmp_path):
     video = sorted((demo / 'data/movingdigits/videos').glob('test*.mp4'))[0]
     visualize(
         'i3d_r18_cgnl_movingdigits',
-        *(video, '--point', '15,12,3', '--groups', 0, 7, '--out', tmp_path),
+        *(video, '--point', '30,24,3', '--groups', 0, 7, '--out', tmp_path),
     )
     ends = ('.png', '_frames.png', '.mp4', '.gif')
     names = {file.name for file in tmp_path.iterdir()}
