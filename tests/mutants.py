@@ -32,6 +32,7 @@ except ModuleNotFoundError:  # Python 3.10
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_suffix('.toml')
 LIMIT = 600  # seconds: some faults make a test wait for ever
+MISSED = (0, 5)  # of pytest: all passed, or all were skipped
 RUNNING = set()
 # the last such line of pytest's output names the test
 FAILED = re.compile(r'^(?:FAILED|ERROR) (.+?)(?: - .*)?$', re.M)
@@ -167,13 +168,13 @@ def count_caught(mutants, pool, copies):
     print(f'{len(mutants)} faults')
     results = pool.map(lambda m: run_tests(m.tests, copies, m), mutants)
     for mutant, (seconds, status, said) in zip(mutants, results):
-        if status == 0:
+        if status in MISSED:
             verdict = f'NOT CAUGHT by {mutant.tests}'
         elif failed := FAILED.findall(said):
             verdict = failed[-1]
         else:
             verdict = f'pytest: status {status}'
-        caught += status != 0
+        caught += status not in MISSED
         print(f'{seconds:4.0f} s  {mutant.name}: {verdict}', flush=True)
     return caught
 

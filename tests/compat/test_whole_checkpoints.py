@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -189,6 +190,7 @@ def test_saved_elsewhere_with_a_preempted_one_here(tmp_path):
     note(run, fourth)
     assert find_latest(str(run)) == fourth
     # damaged: the newest whole one beside it
+    age(Path(save(out / 'epoch_2.pth')), 60)
     save(out / 'epoch_4.pth', b'')
     assert find_latest(str(run)) == third
 
