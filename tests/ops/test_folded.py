@@ -24,13 +24,13 @@ SERIES = {
     'constant': (0.7,),
     'zero': (0.0, 0.0),
     'learnable': (4,),
-    'per group': (G, 4),
+    'per group': (4,),
     'no attention': None,
 }
 NAMES = ('x', 'theta', 'phi', 'g', 'z', 'weight', 'bias', 'coefficients')
 
 
-def arguments(series, norm, dtype, shape=(3, C, 35), std=0.2):
+def arguments(series, norm, dtype, shape=(3, C, 35), std=0.2, groups=G):
     """Tensors by name, and what ``folded_block`` takes besides."""
     k = C // 2
     tensors = dict(
@@ -38,17 +38,17 @@ def arguments(series, norm, dtype, shape=(3, C, 35), std=0.2):
         theta=std * torch.randn(k, C),
         phi=std * torch.randn(k, C),
         g=std * torch.randn(k, C),
-        z=std * torch.randn(C, k // G),
+        z=std * torch.randn(C, k // groups),
         weight=torch.randn(C),
         bias=torch.randn(C),
     )
     mean, var = torch.randn(C), torch.rand(C) + 0.5
     settings = dict(
-        groups=G,
+        groups=groups,
         scale=0.5,
         use_gram='gram' in series,
         norm={
-            'GN': FoldedNorm(G),
+            'GN': FoldedNorm(groups),
             'GN1': FoldedNorm(1),
             'GN8': FoldedNorm(8),
             'IN': FoldedNorm(C),
@@ -59,6 +59,8 @@ def arguments(series, norm, dtype, shape=(3, C, 35), std=0.2):
     )
     coefficients = SERIES[series]
     if series in ('learnable', 'per group'):
+        if series == 'per group':
+            coefficients = (groups, *coefficients)
         tensors['coefficients'] = 0.3 * torch.randn(coefficients)
     elif series == 'no attention':
         del tensors['phi'], tensors['g']
@@ -102,10 +104,11 @@ def chain(tensors, settings):
             project('phi'),
             project('g'),
             tensors.get('coefficients', settings.get('coefficients')),
-            groups=G,
+            groups=settings['groups'],
             scale=settings['scale'],
         )
-    u = F.conv1d(y.flatten(2), tensors['z'].unsqueeze(-1), groups=G)
+    z = tensors['z'].unsqueeze(-1)
+    u = F.conv1d(y.flatten(2), z, groups=settings['groups'])
     u = u.view(x.shape)
     norm = settings['norm']
     if norm is not None:
@@ -164,10 +167,17 @@ def test_equals_the_chain_in_float64(series, norm):
         assert_close(results(folded, tensors, options, direction), truth)
 
 
-@pytest.mark.parametrize('shape', [(1, C, 1), (2, C, 5, 7), (1, C, 2, 3, 4)])
-@pytest.mark.parametrize('series', ['dot', 'exp', 'no attention'])
-def test_any_number_of_axes_and_positions(series, shape):
-    tensors, settings = arguments(series, 'GN', torch.float64, shape)
+@pytest.mark.pairs(
+    dict(
+        shape=[(1, C, 1), (2, C, 5, 7), (1, C, 2, 3, 4)],
+        series=['dot', 'gram', 'exp', 'per group', 'no attention'],
+        groups=[1, G, C // 2],
+    )
+)
+def test_any_number_of_axes_positions_and_groups(series, shape, groups):
+    tensors, settings = arguments(
+        series, 'GN', torch.float64, shape, groups=groups
+    )
     direction = torch.randn(shape, dtype=torch.float64)
     truth = results(chain, tensors, settings, direction)
     assert_close(results(folded, tensors, settings, direction), truth)
