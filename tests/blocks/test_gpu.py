@@ -11,7 +11,7 @@ from cgnl_mm import CGNL2d
 pytestmark = pytest.mark.gpu
 DEVICE = 'cuda'
 NORMS = {'GN': None, 'BN': dict(type='BN')}
-MODES = ('dot_product', 'gaussian_rbf', 'learnable', 'none')
+MODES = ('dot_product', 'embedded_gaussian', 'learnable', 'none')
 
 
 @pytest.fixture(autouse=True)
