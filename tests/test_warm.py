@@ -86,6 +86,15 @@ def test_signals(warm, number, status, said):
     wait_for_end(pid)
 
 
+def test_death_by_a_signal_that_python_ignores(warm):
+    code = (
+        'import os, signal as s; s.signal(s.SIGXFSZ, s.SIG_DFL); '
+        'os.kill(os.getpid(), s.SIGXFSZ)'
+    )
+    done = subprocess.run([warm, '-c', code], timeout=60)
+    assert done.returncode == -signal.SIGXFSZ
+
+
 def wait_for_end(pid):
     end = time.monotonic() + 60
     while time.monotonic() < end:

@@ -90,7 +90,7 @@ def run(path, argv):
     (status,) = LENGTH.unpack(receive(connection, LENGTH.size))
     if status >= 0:
         os._exit(status)
-    if -status in FORWARDED:
+    if -status != signal.SIGKILL:  # Python handles or ignores some
         signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 
