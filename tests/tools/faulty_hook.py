@@ -26,7 +26,8 @@ class FaultyHook(Hook):
         what (str): 'SIGKILL' or another signal to the process, 'nan' into
             the weights, 'raise' an error, 'wait' for the file ``told``.
         when (str): 'iteration', 'validation', or 'operation': right before
-            something is done with a checkpoint's file. Each is printed.
+            something is done with a checkpoint's file. Each is printed. With
+            SIGXFSZ in the midst of writing the file.
         at (int): The iteration, or which of the operations. Defaults to 1.
         rank (int): In which process. Defaults to 0.
     """
@@ -73,6 +74,10 @@ class FaultyHook(Hook):
             )
             with torch.no_grad():
                 block.theta.weight[0] = float('inf')
+            return
+        if self.what == 'SIGXFSZ':  # sent when a file outgrows this
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, -1))
             return
         os.kill(os.getpid(), getattr(signal, self.what))
 

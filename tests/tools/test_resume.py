@@ -206,9 +206,9 @@ def test_interrupted_run_ends_as_the_whole_one(
 def test_killed_at_each_operation_on_checkpoints(
     project, train, tmp_path, pytestconfig
 ):
-    """Whatever a save has done and not done yet."""
+    """Whatever a save has done and not done yet; half of a file, too."""
 
-    def write(folder, at):
+    def write(folder, what, at):
         write_config(
             project,
             folder,
@@ -217,33 +217,35 @@ def test_killed_at_each_operation_on_checkpoints(
             "custom_hooks.append(dict(type='ProgressHook'))\n"
             "default_hooks['checkpoint'].update("
             "save_best='progress', rule='greater')\n"
-            + fault('SIGKILL', 'operation', at),
+            + fault(what, 'operation', at),
         )
         return folder
 
-    whole = write(tmp_path / 'whole', 0)
+    whole = write(tmp_path / 'whole', 'SIGKILL', 0)
     said = train(whole, 'run.py')
     operations = re.findall(r'^operation (\d+): (\S+ \S+)', said, re.M)
     # an epoch's and the best one that are outdated
-    removed = {what for _, what in operations if 'remove' in what}
-    assert removed == {
+    names = [name for _, name in operations]
+    assert {name for name in names if 'remove' in name} == {
         'os.remove epoch_1.pth',
         'os.remove best_progress_epoch_1.pth',
     }
-    chosen = operations
+    noted = names.index('open last_checkpoint') + 1
     if not pytestconfig.option.all:
-        # before there is anything to resume from, and the last of each kind
-        last_of = {re.sub(r'\d', '', what): at for at, what in operations}
-        chosen = [pair for pair in operations if pair[0] in last_of.values()]
-        chosen += operations[:3]
-    for at, what in chosen:
-        folder = write(tmp_path / at, at)
-        train(folder, 'run.py', status=-9)
-        train(folder, 'run.py', '--resume')
+        # before there is anything to resume from, and in the last epoch
+        second = names.index('open epoch_2.pth.part')
+        operations = operations[:noted] + operations[second:]
+    for at, name in operations:
+        half = name.startswith('open') and name.endswith(('.pth', '.part'))
+        what = 'SIGXFSZ' if half else 'SIGKILL'
+        folder = write(tmp_path / at, what, at)
+        train(folder, 'run.py', status=-getattr(signal, what))
+        said = train(folder, 'run.py', '--resume')
         try:
+            assert ('resumed epoch' in said) == (int(at) > noted)
             assert_same_run(whole / 'work_dirs/run', folder / 'work_dirs/run')
         except AssertionError as error:
-            raise AssertionError(f'killed before {at}, {what}') from error
+            raise AssertionError(f'killed before {at}, {name}') from error
 
 
 @pytest.fixture
