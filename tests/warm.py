@@ -296,6 +296,25 @@ def finish(run_main):
     os._exit(status & 0xFF)
 
 
+def remember_formatted():
+    """Let mmengine format a config once in a run.
+
+    It does so for the log and for each checkpoint. That takes longer than all
+    the rest of a small training.
+    """
+    config = sys.modules.get('mmengine.config.config')
+    if config is None:
+        return
+    format_code, formatted = config.FormatCode, {}
+
+    def remembered(text, **style):
+        if text not in formatted:
+            formatted[text] = format_code(text, **style)
+        return formatted[text]
+
+    config.FormatCode = remembered
+
+
 def serve(path, modules):
     import gc
     import importlib
@@ -304,6 +323,7 @@ def serve(path, modules):
     server = Server(path + '.new')
     for name in modules:
         importlib.import_module(name)
+    remember_formatted()
     threads = len(os.listdir('/proc/self/task'))
     if threads > 1:
         raise SystemExit(f'{threads} threads, of which a fork would keep one')

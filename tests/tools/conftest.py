@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def start_tool(warm):
 
     ``start_tool('dist_train.sh', 'run.py', 2, cwd=..., NNODES='2')`` returns
     the started process. ``python`` is another interpreter, ``prefix`` a
-    command that runs the command behind it.
+    command that runs the command behind it, ``separate`` keeps errors apart.
     """
 
     def start(
@@ -102,7 +103,7 @@ def start_tool(warm):
         cwd,
         python=warm,
         prefix=(),
-        stderr=subprocess.STDOUT,
+        separate=False,
         start_new_session=False,
         **env,
     ):
@@ -111,15 +112,18 @@ def start_tool(warm):
         known = {k: v for k, v in os.environ.items() if k not in READ}
         # the hooks of the tests; the repository has to be found without help
         known.update(PYTHON=str(python), PYTHONPATH=str(HERE))
-        return subprocess.Popen(
+        # no pipes: workers may hold them longer than their process lives
+        files = [tempfile.TemporaryFile('w+') for _ in range(1 + separate)]
+        process = subprocess.Popen(
             list(map(str, command)),
             cwd=cwd,
             env={**known, **env},
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
+            stdout=files[0],
+            stderr=files[-1],
             start_new_session=start_new_session,
         )
+        process.files = files
+        return process
 
     return start
 
@@ -145,7 +149,7 @@ def run_tool(start_tool):
 
     def run(tool, *args, status=0, extra=None, **options):
         process = start_tool(
-            tool, *args, stderr=subprocess.PIPE, **options, **(extra or {})
+            tool, *args, separate=True, **options, **(extra or {})
         )
         said = outputs(process, status)
         return subprocess.CompletedProcess(process.args, status, *said)

@@ -90,12 +90,16 @@ def free_port():
 
 
 def outputs(process, status=0):
-    """Standard output and error of a process, which has to end as told."""
+    """What a started tool has written, which has to end with a status."""
     try:
-        said = process.communicate(timeout=300)
+        process.wait(timeout=300)
     finally:
         process.kill()
-    assert process.returncode == status, ''.join(filter(None, said))[-5000:]
+    said = []
+    for file in process.files:
+        file.seek(0)
+        said.append(file.read())
+    assert process.returncode == status, ''.join(said)[-5000:]
     return said
 
 
