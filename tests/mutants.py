@@ -172,8 +172,10 @@ def count_caught(mutants, pool, copies):
             verdict = f'NOT CAUGHT by {mutant.tests}'
         elif failed := FAILED.findall(said):
             verdict = failed[-1]
+        elif status is None:
+            verdict = f'no end after {LIMIT} s'
         else:
-            verdict = f'pytest: status {status}'
+            verdict = f'pytest ended with {status}'
         caught += status not in MISSED
         print(f'{seconds:4.0f} s  {mutant.name}: {verdict}', flush=True)
     return caught
