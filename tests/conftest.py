@@ -10,6 +10,7 @@ import itertools
 import os
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -202,6 +203,7 @@ def once(tmp_path_factory):
         folder, done = root / name, root / f'{name}.done'
         with FileLock(root / f'{name}.lock'):
             if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a failure
                 folder.mkdir(parents=True)
                 make(folder)
                 done.touch()
