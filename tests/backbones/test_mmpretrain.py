@@ -6,7 +6,15 @@ from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
 PLACES = {50: ((0,), (1, 2), (0, 2, 3, -1), (-1,)), 101: ((), (), (2, -2), ())}
 
 
-@pytest.mark.parametrize('depth, postfix', [(50, ''), (101, '2')])
+@pytest.mark.parametrize(
+    'depth, postfix',
+    [
+        (50, ''),
+        (101, '2'),
+        pytest.param(50, '2', marks=pytest.mark.nightly),
+        pytest.param(101, '', marks=pytest.mark.nightly),
+    ],
+)
 def test_layer_decay(zoo, depth, postfix):
     network = zoo['mmpretrain-ResNet50']
     cfg = dict(type='CGNL2d', groups=2, postfix=postfix)

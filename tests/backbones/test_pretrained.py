@@ -15,6 +15,7 @@ from torch import nn
 
 from cgnl_mm.backbones.plugins import PluginMixin
 
+NIGHTLY = pytest.mark.nightly
 ROOT = Path(__file__).parents[2]
 I3D = (
     'mmaction::recognition/i3d/'
@@ -73,7 +74,13 @@ FULL = dict(base_channels=64, out_indices=(3,))
 
 
 @pytest.mark.parametrize(
-    'host, form', [('mmpretrain', 'mmpretrain'), ('mmdet', 'torchvision')]
+    'host, form',
+    [
+        ('mmpretrain', 'mmpretrain'),
+        ('mmdet', 'torchvision'),
+        pytest.param('mmpretrain', 'torchvision', marks=NIGHTLY),
+        pytest.param('mmdet', 'mmpretrain', marks=NIGHTLY),
+    ],
 )
 def test_2d(host, form, zoo, resnet18, tmp_path, outputs):
     theirs, file = resnet18
@@ -167,7 +174,13 @@ def trained_2d(zoo, tmp_path, randomize):
 
 
 @pytest.mark.parametrize(
-    'name, prefix', [('ResNet3d50', ''), ('ResNet3dSlowOnly50', 'backbone.')]
+    'name, prefix',
+    [
+        ('ResNet3d50', ''),
+        ('ResNet3dSlowOnly50', 'backbone.'),
+        pytest.param('ResNet3d50', 'backbone.', marks=NIGHTLY),
+        pytest.param('ResNet3dSlowOnly50', '', marks=NIGHTLY),
+    ],
 )
 def test_inflation_from_mmpretrain(
     name, prefix, zoo, trained_2d, warnings_logged
@@ -192,6 +205,9 @@ BN, BN3D = dict(norm_cfg=dict(type='BN')), dict(norm_cfg=dict(type='BN3d'))
         ('CGNL', dict(mode='learnable'), {}, 'backbone.'),
         ('NonLocal', BN, BN3D, ''),
         ('NonLocal', BN, BN3D, 'backbone.'),
+        pytest.param('CGNL', {}, {}, 'backbone.', marks=NIGHTLY),
+        pytest.param('CGNL', BN, {}, '', marks=NIGHTLY),
+        pytest.param('CGNL', dict(mode='learnable'), {}, '', marks=NIGHTLY),
     ],
 )
 def test_a_2d_block_inflates(
@@ -243,7 +259,12 @@ def test_a_2d_block_that_does_not_fit(zoo, trained_2d, warnings_logged):
 
 @pytest.mark.parametrize(
     'name, kind',
-    [('ResNet3d50', 'gaussian_rbf'), ('ResNet3dSlowOnly50', 'dot_product')],
+    [
+        ('ResNet3d50', 'gaussian_rbf'),
+        ('ResNet3dSlowOnly50', 'dot_product'),
+        pytest.param('ResNet3d50', 'dot_product', marks=NIGHTLY),
+        pytest.param('ResNet3dSlowOnly50', 'gaussian_rbf', marks=NIGHTLY),
+    ],
 )
 def test_2d_case_of_a_3d_backbone(name, kind, zoo, trained_2d, outputs):
     """One frame through kernels of one frame: the 2D network."""

@@ -49,9 +49,13 @@ def test_float32(norm_cfg):
         assert folded <= 2 * layers + 1e-6, name
 
 
-@pytest.mark.parametrize('norm_cfg', [None, BN], ids=['GN', 'BN'])
-@pytest.mark.parametrize('offset', [0.0, 3.0])
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.pairs(
+    {
+        'dtype': [torch.bfloat16, torch.float16],
+        'offset': [0.0, 3.0],
+        'norm_cfg': [None, BN],
+    }
+)
 def test_half_precision(dtype, offset, norm_cfg):
     """Also where the mean of the input is larger than its deviation."""
     found = errors(128, 16, offset, dtype, norm_cfg)

@@ -10,6 +10,7 @@ def test_symptom(python, needs):
     code = 'import cgnl_mm.compat, mmaction.models'
     off = python('-c', code, off='-mmaction_drn', status=1)
     assert "No module named 'mmaction.models.localizers.drn'" in off
+    python('-c', code, off='')
 
 
 def test_drn_says_where_it_is(needs):

@@ -293,10 +293,10 @@ def test_module_is_found_as_any_other():
 
 def test_mmdet_needs_it(python, needs):
     needs('mmcv_ops')
-    code = 'import cgnl_mm.compat, mmdet.models'
+    code = 'import cgnl_mm.compat, mmdet.models, mmdet.datasets'
     off = python('-c', code, off='-mmcv_ops', status=1)
     assert "No module named 'mmcv._ext'" in off
-    import mmdet.models  # noqa: F401
+    python('-c', code, off='')
 
 
 def test_mmcv_imported_before_us(python, needs):

@@ -75,3 +75,4 @@ def test_symptom(python, needs, originals):
     )
     off = python('-c', code, off='-numpy_hue', status=1)
     assert 'OverflowError' in off
+    python('-c', code, off='')

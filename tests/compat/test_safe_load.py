@@ -156,10 +156,14 @@ def test_symptom(python, needs, tmp_path):
     needs('safe_load')
     path = tmp_path / 'hub.pth'
     torch.save(message_hub(), path)
-    code = f'import cgnl_mm.compat, torch; torch.load({str(path)!r})'
+    code = (
+        'import cgnl_mm.compat, torch\n'
+        f'print(list(torch.load({str(path)!r})["runtime_info"]))\n'
+    )
     off = python('-c', code, off='-safe_load', status=1)
     assert 'Weights only load failed' in off
     assert 'HistoryBuffer' in off or 'numpy' in off
+    assert "['eta', 'seen']" in python('-c', code, off='')
 
 
 @restricted

@@ -17,7 +17,7 @@ for module in ('mmseg', 'ftfy', 'regex'):
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/fcn_r50_cgnl_cityscapes.py'
-WIDTH, HEIGHT = SIZE = (64, 32)
+WIDTH, HEIGHT = 64, 32
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def cityscapes(tmp_path):
 
 
 def test_mmseg_trains_and_predicts_by_custom_imports_alone(cityscapes, python):
-    """With mmseg's own tool, whose first word of us is in the config."""
+    """Train with mmseg's own tool, which imports cgnl_mm by the config."""
     package = Path(importlib.util.find_spec('mmseg').origin).parent
     options = [
         'model.pretrained=None',

@@ -22,7 +22,7 @@ NORMS = {
 @pytest.mark.parametrize('has_factor', [True, False])
 @pytest.mark.parametrize('norm', NORMS)
 def test_backward(norm, has_factor):
-    """As autograd through matrix and shift."""
+    """Compare ``backward`` with autograd through the matrix and the shift."""
     factor, y, z, weight, bias, d_matrix, d_shift = (
         torch.randn(shape, dtype=torch.float64)
         for shape in (
@@ -42,9 +42,10 @@ def test_backward(norm, has_factor):
         allow_unused=norm == 'given', materialize_grads=norm == 'given',
     )  # fmt: skip
     with torch.no_grad():
-        gradients = list(Fold(*leaves, NORMS[norm], G).backward(
-            d_matrix, d_shift
-        ))  # fmt: skip
+        again = Fold(*leaves, NORMS[norm], G)
+        gradients = list(again.backward(d_matrix, d_shift))
+    assert torch.equal(again.matrix, fold.matrix)
+    assert torch.equal(again.shift, fold.shift)
     if not has_factor:
         assert gradients.pop(0) is None
     assert len(gradients) == len(expected)

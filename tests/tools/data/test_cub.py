@@ -15,12 +15,6 @@ IMAGES = [
     for label, name in enumerate(CLASSES)
     for number in (1, 2, 3)
 ]
-TEXTS = (
-    'classes.txt',
-    'image_class_labels.txt',
-    'images.txt',
-    'train_test_split.txt',
-)
 
 
 @pytest.fixture
