@@ -1,9 +1,11 @@
 """What README.md and docs/ tell the reader to type runs as it stands.
 
-Blocks of a page run in order, in a copy of the checkout whose demos are small
-(``SMALL``): bash blocks as they are; python blocks each by itself; those whose
-first line is ``# NAME.py`` are written to that file, and a config among them
-trains a step. HTML comments before a block say what else is to be done:
+Blocks of a page run in order, in a copy of the configs and tools whose demos
+are small (``SMALL``): bash blocks as they are; python blocks each by itself;
+those whose first line is ``# NAME.py`` are written to that file, and a config
+among them trains a step. The package is not copied: ``python`` is the warm
+process, which has imported ``cgnl_mm`` from this checkout. HTML comments
+before a block say what else is to be done:
 
     <!-- config on: configs/FILE.py -->   inherits from it, trains a step
     <!-- not run: needs/installs/measures WHAT -->   and why not
@@ -36,7 +38,7 @@ NIGHTLY = pytest.mark.nightly
 PROSE = ('bibtex', 'text')
 CHECKED = ('yaml',)  # grids, by test_grid_of_a_page_is_one
 REASONS = ('needs ', 'installs ', 'measures ')
-COPIED = ('cgnl_mm', 'configs', 'tools', 'requirements')
+COPIED = ('configs', 'tools', 'requirements')
 
 # Appended to recipes of the copy: as many epochs, next to no data.
 SMALL = {
@@ -81,7 +83,7 @@ class Block(NamedTuple):
 
 
 def blocks(page):
-    source = (ROOT / page).read_text()
+    source = (ROOT / page).read_text('utf-8')
     for match in BLOCK.finditer(source):
         kind, _, argument = (match['marker'] or '').partition(':')
         line = source.count('\n', 0, match.start('text')) + 1
@@ -96,7 +98,7 @@ def blocks(page):
 
 @pytest.mark.parametrize('page', PAGES)
 def test_no_block_escapes(page):
-    source = (ROOT / page).read_text()
+    source = (ROOT / page).read_text('utf-8')
     found = list(blocks(page))
     fences = re.findall(r'^\s*(?:```|~~~)', source, re.MULTILINE)
     assert len(fences) == 2 * len(found), 'indented or unclosed fence'
@@ -121,7 +123,7 @@ def test_no_block_escapes(page):
 def test_commands_name_what_exists(page):
     """Those that are not run, too: scripts, configs, options."""
     sources = '\n'.join(
-        path.read_text() for path in (ROOT / 'tools').rglob('*.py')
+        path.read_text('utf-8') for path in (ROOT / 'tools').rglob('*.py')
     )
     for block in blocks(page):
         if block.language != 'bash':
@@ -152,7 +154,7 @@ def test_grid_of_a_page_is_one(checkout, monkeypatch):
         'configs/grids/README.md'
     ]
     path = checkout / 'configs/grids/shown.yaml'
-    path.write_text(shown[0].text)  # its configs are seen from there
+    path.write_text(shown[0].text, 'utf-8')  # its configs are seen from there
     grid = read_grid(str(path))
     assert len(grid.cells) == 2
     for cell in grid.cells.values():
@@ -170,12 +172,13 @@ def checkout(tmp_path):
         )
     for name, lines in SMALL.items():
         recipe = tmp_path / f'configs/_base_/recipe_{name}.py'
-        recipe.write_text(recipe.read_text() + lines + EVERY)
+        text = recipe.read_text('utf-8')
+        recipe.write_text(text + lines + EVERY, 'utf-8')
     return tmp_path
 
 
 def run(command, where, folder, warm):
-    # torchrun stands beside this interpreter; the python before it is warm
+    # The warm python comes before the commands beside this interpreter.
     path = (warm.parent, Path(sys.executable).parent, os.environ['PATH'])
     env = dict(os.environ, PATH=os.pathsep.join(map(str, path)))
     env.pop('PYTHONPATH', None)
@@ -223,10 +226,11 @@ def test_page_runs(page, checkout, warm):
             run(command, block.where, checkout, warm)
         elif block.kind == 'config on':
             path = checkout / f'block_{number}.py'
-            path.write_text(f"_base_ = '{block.argument}'\n{block.text}")
+            text = f"_base_ = '{block.argument}'\n{block.text}"
+            path.write_text(text, 'utf-8')
             jobs.append(('config', block.where, str(path)))
         elif block.language == 'python' and file:
-            (checkout / file[1]).write_text(block.text)
+            (checkout / file[1]).write_text(block.text, 'utf-8')
             if '\n_base_ = ' in block.text:
                 jobs.append(('file', block.where, file[1]))
         elif block.language == 'python':

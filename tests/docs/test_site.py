@@ -21,7 +21,9 @@ LINK = re.compile(r'\]\((?!\w+:)([^)\s]+)\)')
 
 def anchors(path):
     """GitHub's names of a page's headings."""
-    text = re.sub(r'^```.*?^```', '', path.read_text(), flags=re.M | re.S)
+    text = re.sub(
+        r'^```.*?^```', '', path.read_text('utf-8'), flags=re.M | re.S
+    )
     for heading in re.findall(r'^#+ (.+)$', text, re.MULTILINE):
         name = re.sub(r'\[(.*?)\]\(.*?\)', r'\1', heading).lower()
         yield re.sub(r'[^\w\- ]', '', name).replace(' ', '-')
@@ -29,13 +31,17 @@ def anchors(path):
 
 @pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links(path):
-    text = re.sub(r'^```.*?^```', '', path.read_text(), flags=re.M | re.S)
+    text = re.sub(
+        r'^```.*?^```', '', path.read_text('utf-8'), flags=re.M | re.S
+    )
     for link in LINK.findall(text):
         name, _, anchor = link.partition('#')
         target = path.parent / name if name else path
         assert target.exists(), link
         if anchor:
-            stub = re.search(r'\A\[.*\]\((.+)\)\s*\Z', target.read_text())
+            stub = re.search(
+                r'\A\[.*\]\((.+)\)\s*\Z', target.read_text('utf-8')
+            )
             if stub:  # the site shows the page that it links to
                 target = target.parent / stub[1]
             assert anchor in anchors(target), link
@@ -54,14 +60,21 @@ def test_site_builds_without_a_warning(tmp_path, warm):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    page = (tmp_path / 'site/operator.html').read_text()
+    page = (tmp_path / 'site/operator.html').read_text('utf-8')
     assert 'Derivation' in page  # not the link that docs/operator.md holds
-    assert 'generalized_nonlocal' in (tmp_path / 'site/api.html').read_text()
+    page = (tmp_path / 'site/api.html').read_text('utf-8')
+    assert 'generalized_nonlocal' in page
+
+
+def test_script_draws_the_figure(tmp_path, warm):
+    figure = tmp_path / 'again.svg'
+    subprocess.run([warm, ROOT / 'docs/draw_affinity.py', figure], check=True)
+    assert figure.read_text('utf-8').endswith('</svg>\n')
 
 
 def test_table_of_repairs_is_complete():
     from cgnl_mm.compat import WORKAROUNDS
 
-    text = (ROOT / 'docs/install.md').read_text()
+    text = (ROOT / 'docs/install.md').read_text('utf-8')
     missing = [w.name for w in WORKAROUNDS if f'`{w.name}`' not in text]
     assert not missing
