@@ -1,6 +1,6 @@
-"""The tiers of the suite, warm processes, and the same conditions for all.
+"""Define the suite's tiers, its warm processes and the tests' conditions.
 
-The repository root is put on the path by pyproject.toml.
+pyproject.toml puts the repository root on the path.
 """
 
 import functools
@@ -18,9 +18,11 @@ import tempfile
 import time
 from pathlib import Path
 
-# inherited by the processes that tests start
+# The processes that tests start inherit these variables.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('MPLBACKEND', 'Agg')
+# A user's matplotlibrc would change the colours of the figures.
+os.environ['MATPLOTLIBRC'] = os.devnull
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
@@ -35,19 +37,19 @@ WARM = Path(__file__).with_name('warm.py')
 if 'PYTEST_XDIST_WORKER' in os.environ:
     torch.set_num_threads(1)  # the workers share the cores
 
-# hosts are optional: what fails for the want of one is skipped, and says so
+# The hosts are optional: a test that fails for lack of one is skipped, and
+# the reason names the host.
 HOSTS = ('mmpretrain', 'mmaction', 'mmdet', 'mmseg')
 MISSING = [name for name in HOSTS if importlib.util.find_spec(name) is None]
 NAMES = '|'.join(MISSING)
-# of an exception here, or of a process, whose output is the message
+# The pattern fits an exception and the output of a process that ended by one.
 WANTED = re.compile(
     rf"^.*(?:ModuleNotFoundError: No module named '({NAMES})[.']"
     rf'|(?:Error|error): ({NAMES})2? is not installed)',
     re.M,
 )
 
-
-# of torch's own operators, of which an old one has a part for a CPU
+# An old torch lacks some float16 operators on a CPU. Its errors name them.
 OLD_TORCH = torch.__version__ < '2.3'
 NO_HALF = re.compile(
     "not implemented for 'Half'|AutocastCPU only support Bfloat16"
@@ -63,7 +65,7 @@ def reason_to_skip(text: str):
 
 
 def texts_of(error):
-    """Of each error in a group, with what it was raised from."""
+    """Yield a text for each error of a group, with the errors behind it."""
     text = ''
     while error:
         if hasattr(error, 'exceptions'):
@@ -109,13 +111,18 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     draws = 3000 if config.option.all else 80
     hypothesis.settings.register_profile(
-        'tier', max_examples=draws, deadline=None, derandomize=True
+        'tier',
+        max_examples=draws,
+        deadline=None,
+        derandomize=not config.option.all,
+        # The time of a draw depends on what else the machine does.
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
     hypothesis.settings.load_profile('tier')
 
 
 def pytest_generate_tests(metafunc):
-    """``pairs``: each pair of values of any two factors; all with --all."""
+    """Give a ``pairs`` test each pair of values; with --all, the product."""
     for marker in metafunc.definition.iter_markers('pairs'):
         (factors,) = marker.args
         if metafunc.config.option.all:
@@ -128,7 +135,7 @@ def pytest_generate_tests(metafunc):
 
 
 def flat(factors, case):
-    """The values of one case; a factor 'a, b' has two."""
+    """Yield the values of a case; a factor named 'a, b' holds two."""
     for names, value in zip(factors, case):
         if ',' in names:
             yield from value
@@ -149,14 +156,14 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    # mmengine collects garbage for each data set that it builds: without a
-    # look at all that is imported it takes a tenth of the time
+    # mmengine collects garbage for each data set that it builds. A collection
+    # that skips the imported modules takes a tenth of the time.
     gc.collect()
     gc.freeze()
 
 
-# PyAV's decoders lie in cycles; a worker of a DataLoader, which is forked,
-# would wait for ever for the threads of one that it frees
+# PyAV's decoders lie in reference cycles. A forked worker of a DataLoader
+# that freed a decoder would wait for ever for the decoder's threads.
 os.register_at_fork(before=gc.collect)
 
 
@@ -174,7 +181,7 @@ running = None
 
 
 def forbid_starts(event, args):
-    """Only a test that is marked ``starts`` may start an interpreter."""
+    """Fail a test that starts an interpreter without the mark ``starts``."""
     if event != 'subprocess.Popen' or running is None:
         return
     program, _, _, env = args
@@ -191,9 +198,9 @@ sys.addaudithook(forbid_starts)
 
 @pytest.fixture(scope='session')
 def once(tmp_path_factory):
-    """Make what many tests need once for all workers.
+    """Make a folder that many tests need, once for all workers.
 
-    ``once(name, make)`` returns a folder that ``make(folder)`` has filled.
+    ``once(name, make)`` returns the folder, which ``make(folder)`` has filled.
     """
     root = tmp_path_factory.getbasetemp()
     if 'PYTEST_XDIST_WORKER' in os.environ:
@@ -203,7 +210,8 @@ def once(tmp_path_factory):
         folder, done = root / name, root / f'{name}.done'
         with FileLock(root / f'{name}.lock'):
             if not done.exists():
-                shutil.rmtree(folder, ignore_errors=True)  # of a failure
+                # A call of make that failed may have left files.
+                shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)
                 make(folder)
                 done.touch()
@@ -216,7 +224,7 @@ IMPORTED_BY_ALL = ('torch', 'torchvision', 'matplotlib.pyplot', 'cgnl_mm')
 
 
 def serve(once, name, modules):
-    """Start a warm process, or find that of another worker; hold a lease."""
+    """Start a warm process, or find another worker's, and hold a lease."""
     folder = once(name)
     with FileLock(folder / 'lock'):
         address = folder / 'address'
@@ -231,7 +239,7 @@ def serve(once, name, modules):
 
 def start_server(address, modules):
     global running
-    # the path of a socket has at most 108 characters
+    # The path of a socket has at most 108 characters.
     path = Path(tempfile.mkdtemp(prefix='warm')) / 'socket'
     stub = path.with_name('python')
     command = f"'{sys.executable}' -I -S '{WARM}' run '{path}'"
@@ -257,10 +265,10 @@ def start_server(address, modules):
 
 @pytest.fixture(scope='session')
 def warm(once):
-    """A ``python`` that has imported torch, the hosts and cgnl_mm.
+    """Give a ``python`` that has imported torch, the hosts and cgnl_mm.
 
-    It is started as an interpreter is, in 0.1 s instead of 8, for scripts,
-    ``-m`` and ``-c``, and so are the ones that its processes start.
+    The command takes a script, ``-m`` or ``-c``, as an interpreter does, and
+    starts in 0.1 s in place of 8. Its programs have it as sys.executable.
     """
     hosts = [f'{host}.apis' for host in HOSTS if host not in MISSING]
     modules = (*IMPORTED_BY_ALL, 'mmengine.runner', *hosts)
@@ -271,7 +279,7 @@ def warm(once):
 
 @pytest.fixture(scope='session')
 def warm_torch(once):
-    """A ``python`` that has imported torch, and nothing of OpenMMLab."""
+    """Give a ``python`` that has imported torch and nothing of OpenMMLab."""
     python, lease = serve(once, 'warm_torch', ('torch', 'torchvision'))
     yield python
     lease.close()
@@ -279,11 +287,12 @@ def warm_torch(once):
 
 @pytest.fixture(scope='session')
 def python(warm, warm_torch):
-    """``python(*args, off=None, path='', cwd=None, status=0)``: its output.
+    """Run ``python(*args, off=None, path='', cwd=None, status=0)``.
 
-    With ``off``, a value of CGNL_MM_COMPAT, the program starts where torch
-    alone is imported; without it, every host and cgnl_mm are. ``path`` stands
-    before the repository on PYTHONPATH; the program must end with ``status``.
+    The call returns the program's output. ``off`` is a value of
+    CGNL_MM_COMPAT: with it the program starts with torch alone imported,
+    without it with every host and cgnl_mm. ``path`` stands before the
+    repository on PYTHONPATH. The program must end with ``status``.
     """
 
     def run(*args, off=None, path='', cwd=None, status=0):
@@ -309,10 +318,16 @@ def python(warm, warm_torch):
 
 @pytest.fixture(scope='session', autouse=True)
 def bases_are_looked_up_once():
-    """mmengine parses a host's 85 YAML files for each base of a config."""
+    """Let mmengine find each base of a config once.
+
+    mmengine parses the 85 YAML files of a host for each base.
+    """
     from mmengine.config import Config
 
-    Config._get_cfg_path = staticmethod(functools.cache(Config._get_cfg_path))
+    cached = staticmethod(functools.cache(Config._get_cfg_path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, '_get_cfg_path', cached)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -324,7 +339,7 @@ def fixed_seeds():
 
 @pytest.fixture(autouse=True)
 def no_default_scope():
-    """A test that sets mmengine's default scope leaves none behind."""
+    """Remove the default scope that a test has given to mmengine."""
     yield
     from mmengine.registry import DefaultScope
 
@@ -335,7 +350,7 @@ def no_default_scope():
 def poison():
     """Fill ``torch.empty`` and its kin with NaN (integers: the maximum).
 
-    An operator that reads what it never wrote then shows it.
+    An operator that reads memory that it never wrote then returns NaN.
     """
     if not hasattr(torch.utils, 'deterministic'):
         pytest.skip('needs torch >= 2.2')
@@ -344,8 +359,8 @@ def poison():
         torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.utils.deterministic.fill_uninitialized_memory,
     )
-    # PyTorch fills only in deterministic mode; operators without a
-    # deterministic form must still run
+    # PyTorch fills only in deterministic mode. Operators without a
+    # deterministic form must still run.
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     assert torch.empty(1).isnan()

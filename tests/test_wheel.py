@@ -1,7 +1,7 @@
-"""What pip installs is complete and works away from the checkout.
+"""Check that the wheel is complete and works away from the checkout.
 
-It requires what constraints.txt pins. Its environments are the nightly
-tier's.
+Its requirements admit the versions that constraints.txt pins. The tests that
+install it into an environment are nightly.
 """
 
 import email

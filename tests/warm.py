@@ -1,17 +1,18 @@
-"""A process that has imported everything and forks the tests' programs.
+"""Fork the tests' programs from a process that has imported their modules.
 
     python warm.py serve SOCKET MODULE...     import the modules, then fork
     python -IS warm.py run SOCKET ARGS...     as `python ARGS...`, forked
 
-A test starts the second form in place of an interpreter: a tool then runs in
-a fork of the first one, which saves the seconds that its imports take.
-Working directory, environment, open descriptors, signals, network and exit
-status are those of the second process; when it dies, the fork is killed. The
-first one ends when the tests that hold a lease on it are gone.
+The first command is the server, the second one a client. A test starts the
+client in place of an interpreter. The server forks, and the fork runs the
+program without the seconds that the imports take. The fork has the client's
+working directory, environment, open descriptors, signals, network and exit
+status. When the client dies, the server kills the fork. The server ends when
+no test holds a lease on it any more.
 
-The forks know ``-c``, ``-m`` and scripts, and run a ``sitecustomize`` that
-PYTHONPATH leads to. Options of the interpreter but ``-u`` are refused, and
-other PYTHON* variables have no effect: a test of those starts an interpreter
+A fork takes ``-c``, ``-m`` or a script, and runs the ``sitecustomize`` that
+PYTHONPATH leads to. It refuses the options of an interpreter but ``-u``, and
+ignores the other PYTHON* variables. A test of those starts an interpreter
 (``pytest.mark.starts``).
 """
 
@@ -55,13 +56,13 @@ def connect(path):
 
 
 def inherited():
-    """The descriptors that an interpreter in this place would have, too."""
+    """Yield the descriptors that an interpreter would inherit here."""
     for name in os.listdir('/proc/self/fd'):
         try:
             if os.get_inheritable(int(name)):
                 yield int(name)
         except OSError:
-            pass  # the one that listed them
+            pass  # listdir has closed its own descriptor
 
 
 def run(path, argv):
@@ -82,7 +83,7 @@ def run(path, argv):
     socket.send_fds(connection, [LENGTH.pack(len(request))], numbers)
     connection.sendall(request)
     (pid,) = LENGTH.unpack(receive(connection, LENGTH.size))
-    # a signal to the group of a session's leader is one to the fork's group
+    # The leader of a session passes a signal on to the fork's whole group.
     send = os.killpg if is_leader else os.kill
     for number in FORWARDED:
         signal.signal(number, lambda number, frame: send(pid, number))
@@ -90,13 +91,13 @@ def run(path, argv):
     (status,) = LENGTH.unpack(receive(connection, LENGTH.size))
     if status >= 0:
         os._exit(status)
-    if -status != signal.SIGKILL:  # Python handles or ignores some
+    if -status != signal.SIGKILL:  # Python catches others
         signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 
 
 class Server:
-    """Forks on request until nobody holds a lease any more."""
+    """Fork programs on request until nobody holds a lease any more."""
 
     def __init__(self, path):
         self.listening = socket.socket(socket.AF_UNIX)
@@ -115,7 +116,7 @@ class Server:
         self.selector.register(wake, selectors.EVENT_READ)
 
     def serve(self):
-        """Return the request of a fork, in the fork; None at the end."""
+        """Return a request in the fork that it is for, None in the server."""
         end = time.monotonic() + IDLE
         while self.leases or self.forks or time.monotonic() < end:
             for key, _ in self.selector.select(timeout=1):
@@ -135,7 +136,7 @@ class Server:
     def accept(self):
         connection, _ = self.listening.accept()
         data, descriptors, _, _ = socket.recv_fds(connection, LENGTH.size, 250)
-        if not descriptors:  # a lease: it is open as long as it is held
+        if not descriptors:  # A lease ends when its connection closes.
             self.leases.add(connection)
             self.selector.register(connection, selectors.EVENT_READ)
             return None
@@ -153,7 +154,7 @@ class Server:
         return None
 
     def leave(self, connection):
-        """In a fork: forget what is the server's."""
+        """Close the server's descriptors in a fork."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.selector.close()
@@ -173,11 +174,11 @@ class Server:
                 try:
                     connection.sendall(LENGTH.pack(code))
                 except BrokenPipeError:
-                    pass  # nobody waits for it any more
+                    pass  # the client is gone
                 self.close(connection)
 
     def hang_up(self, connection):
-        """A lease was given back, or the process before a fork is gone."""
+        """End the lease of this connection, or kill a dead client's fork."""
         for pid, other in self.forks.items():
             if other is connection:
                 os.kill(pid, signal.SIGKILL)
@@ -193,7 +194,7 @@ class Server:
 
 
 def enter_network(pid):
-    """Go where that process is, as one of `ip netns exec` may be."""
+    """Enter the network of a process, which `ip netns exec` may have made."""
     import ctypes
 
     there = f'/proc/{pid}/ns/net'
@@ -204,7 +205,7 @@ def enter_network(pid):
 
 
 def become(request):
-    """Turn this fork into the process that asked for it."""
+    """Give this fork the descriptors and the surroundings of its client."""
     import random
     import site
 
@@ -212,7 +213,7 @@ def become(request):
 
     os.setsid()
     enter_network(request['pid'])
-    # first out of each other's way
+    # No descriptor may stand on a number that another one is to get.
     above = max(request['numbers']) + 1
     for index, descriptor in enumerate(request['descriptors']):
         copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, above)
@@ -226,19 +227,19 @@ def become(request):
     os.environ.update(request['env'])
     random.seed()
     np.random.seed()
-    # in place of the folder of this file and the server's PYTHONPATH
+    # The first two entries are this file's folder and the server's PYTHONPATH.
     sys.path[:2] = filter(None, os.environ.get('PYTHONPATH', '').split(':'))
     sys.modules.pop('sitecustomize', None)
     site.execsitecustomize()
 
 
 def execute(argv):
-    """As the interpreter does it: a script, ``-c CODE`` or ``-m MODULE``."""
+    """Run a script, ``-c CODE`` or ``-m MODULE`` as the interpreter does."""
     import runpy
     import subprocess
     import types
 
-    # multiprocessing repeats what this process was started with
+    # multiprocessing repeats the options that started the server.
     repeated = subprocess._args_from_interpreter_flags()
     while argv[0] == '-u' or argv[0] in repeated:
         argv = argv[1:]
@@ -263,7 +264,7 @@ def execute(argv):
 
 
 def finish(run_main):
-    """Call it and end the process as the interpreter would."""
+    """Call ``run_main`` and end the process as the interpreter does."""
     import atexit
     import threading
 
@@ -297,10 +298,10 @@ def finish(run_main):
 
 
 def remember_formatted():
-    """Let mmengine format a config once in a run.
+    """Let mmengine format each config once in a run.
 
-    It does so for the log and for each checkpoint. That takes longer than all
-    the rest of a small training.
+    mmengine formats a config for the log and for each checkpoint, which takes
+    longer than all the rest of a small training.
     """
     config = sys.modules.get('mmengine.config.config')
     if config is None:
@@ -308,9 +309,10 @@ def remember_formatted():
     format_code, formatted = config.FormatCode, {}
 
     def remembered(text, **style):
-        if text not in formatted:
-            formatted[text] = format_code(text, **style)
-        return formatted[text]
+        key = text, repr(sorted(style.items()))
+        if key not in formatted:
+            formatted[key] = format_code(text, **style)
+        return formatted[key]
 
     config.FormatCode = remembered
 
@@ -328,13 +330,13 @@ def serve(path, modules):
     if threads > 1:
         raise SystemExit(f'{threads} threads, of which a fork would keep one')
     gc.collect()
-    gc.freeze()  # the forks share these pages
-    os.rename(path + '.new', path)  # now it answers
+    gc.freeze()  # The forks share these pages.
+    os.rename(path + '.new', path)  # Clients wait for this path.
     request = server.serve()
     if request is None:
         shutil.rmtree(os.path.dirname(path))
         return
-    # what this process starts is forked, too
+    # The programs that this fork starts are forks, too.
     sys.executable = os.path.join(os.path.dirname(path), 'python')
     multiprocessing.set_executable(sys.executable)
     become(request)

@@ -131,7 +131,8 @@ def networks(host, rank, rows):
         yield Network(host, name, settings, rank, units, fast)
 
 
-# with the ways to initialise them in the fast tier: each way of each host
+# The words behind the settings are the ways to initialise the network that
+# the fast tier takes. Each host has each of its ways in one row.
 NETWORKS = [
     *networks('mmpretrain', 2, [
         ('ResNet', dict(depth=18, **SMALL_STEM), 'default'),
@@ -162,7 +163,7 @@ NETWORKS = [
     ]),
 ]  # fmt: skip
 
-# one for each kind of residual unit
+# These networks have one kind of residual unit each.
 KINDS = (
     'mmpretrain-SEResNet50',
     'mmdet-ResNet18',
@@ -173,9 +174,12 @@ KINDS = (
 
 
 def pytest_generate_tests(metafunc):
-    """Give a test ``network``: one of each kind; with ``init`` also ways to
-    initialise it; with ``loading`` those alone that read a checkpoint with
-    our own names. All networks, in all of these ways, are nightly."""
+    """Give a test the values of ``network``, ``init`` and ``loading``.
+
+    ``network`` alone has one network of each kind of residual unit. ``init``
+    adds the ways to initialise a network, ``loading`` only the ways that read
+    a checkpoint with our own names. All networks, in all ways, are nightly.
+    """
 
     def case(*values, fast):
         marks = () if fast else pytest.mark.nightly

@@ -55,7 +55,7 @@ def truth(mode, norm):
 
 
 def errors(found, right):
-    """Relative error of each."""
+    """Return the relative error of each result by its name."""
     return {
         name: ((found[name] - value).norm() / value.norm()).item()
         for name, value in right.items()

@@ -162,7 +162,7 @@ def host_train(host):
 def test_hosts_own_train_runs_ours_and_the_block_learns(
     host, tmp_path, python
 ):
-    """Its first word of us is in the config, after it imported the host."""
+    """Train with the host's tool, which imports cgnl_mm by the config."""
     name, dataset, options = DEMOS[host]
     options = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1', *options]
     for loader in ('train', 'val'):

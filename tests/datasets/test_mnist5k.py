@@ -47,7 +47,7 @@ def test_files_hold_their_part_of_each_class(root, text, build):
 
 
 def test_splits_share_no_image_and_test_stays():
-    """It stays when there is less to learn from."""
+    """Check that a smaller train split leaves the test split as it is."""
     (train, _), test, test_of_few = (
         mnist5k.load_mnist5k(split, per_class=n)
         for split, n in (('train', 250), ('test', 250), ('test', 10))

@@ -58,7 +58,7 @@ CLIP_FAULTS = (*IMAGE_FAULTS, 'audio only', 'no frame', 'index first')
 
 
 def damage(path, kind, share):
-    """What befalls files of any format."""
+    """Give the file a fault that files of any format may have."""
     if kind == 'missing':
         path.unlink()
     elif kind == 'zero bytes':

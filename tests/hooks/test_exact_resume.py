@@ -1,4 +1,7 @@
-"""What is random in a training; resumed ones are in tests/tools."""
+"""Check the random numbers of a training that is not interrupted.
+
+tests/tools checks those of a resumed training.
+"""
 
 import torch
 from mmengine.model import BaseModel

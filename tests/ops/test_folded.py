@@ -142,7 +142,10 @@ def assert_rounds_no_more(actual, plain, truth, times, slack):
 
 
 def meets(series, norm):
-    """A norm sees of a series whether it has a factor, and no more."""
+    """Mark a pair as nightly where another series treats the norm alike.
+
+    A norm depends on a series only by whether the series has a factor.
+    """
     factors = series in ('dot', 'gram', 'exp', 'no attention')
     return () if factors or norm in ('GN', 'BN') else pytest.mark.nightly
 
