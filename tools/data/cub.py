@@ -138,7 +138,7 @@ def read_tree(root: Path) -> Tree:
         if folder != classes[label]:
             raise SetupError(
                 f'{place}: image {number} is of class {text}, '
-                f'{classes[label]}, but lies in {folder!r}'
+                f'{classes[label]!r}, but lies in {folder!r}'
             )
         flag, place = splits[number]
         if flag not in ('0', '1'):
