@@ -20,6 +20,7 @@ import argparse
 import faulthandler
 import multiprocessing
 import re
+import resource
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -80,14 +81,18 @@ def read_devkit(folder: Path) -> 'tuple[list[str], dict[str, str]]':
             f'{meta} does not exist: --devkit takes the unpacked '
             'ILSVRC2012_devkit_t12'
         )
-    fork = multiprocessing.get_context('fork')
-    quiet = faulthandler.disable  # a crash is told in one line
     try:
-        with ProcessPoolExecutor(1, fork, initializer=quiet) as pool:
+        with ProcessPoolExecutor(
+            1,
+            multiprocessing.get_context('fork'),
+            # a whole kit takes half a second of CPU time
+            initializer=resource.setrlimit,
+            initargs=(resource.RLIMIT_CPU, (5, 5)),
+        ) as pool:
             wnids = pool.submit(read_synsets, meta).result()
     except BrokenProcessPool:
         raise SetupError(
-            f'{meta} is damaged, SciPy crashes on it: unpack '
+            f'{meta} is damaged, SciPy crashes on it or does not end: unpack '
             'ILSVRC2012_devkit_t12 again'
         ) from None
     wrong = [wnid for wnid in wnids.values() if not WNID.fullmatch(wnid)]
@@ -105,8 +110,8 @@ def read_devkit(folder: Path) -> 'tuple[list[str], dict[str, str]]':
 def read_synsets(meta: Path) -> 'dict[str, str]':
     """Read the classes of the development kit.
 
-    SciPy's reader, which is written in C, may crash on a damaged file. The
-    caller therefore runs this function in a process of its own.
+    SciPy's reader, which is written in C, may crash on a damaged file, or fill
+    the memory. The caller therefore runs this function in a process of its own.
 
     Args:
         meta (Path): The kit's meta.mat.
@@ -117,6 +122,7 @@ def read_synsets(meta: Path) -> 'dict[str, str]':
     Raises:
         SetupError: If SciPy is missing, or refuses the file.
     """
+    faulthandler.disable()  # the caller tells of a crash in one line
     try:
         from scipy.io import loadmat
     except ImportError:
