@@ -6,6 +6,8 @@ import os.path as osp
 import zipfile
 from typing import Optional
 
+import torch
+
 from .errors import printable
 
 # a key of the pickled dictionary, with the length before it
@@ -45,6 +47,7 @@ def find_fault(path: str, with_optimizer: bool = False) -> Optional[str]:
             pickled = [n for n in file.namelist() if n.endswith('/data.pkl')]
             if not pickled:
                 return 'no checkpoint of PyTorch'
+            torch._C.PyTorchFileReader(path)  # refuses more than zipfile
             if with_optimizer and OPTIMIZER not in file.read(pickled[0]):
                 return 'without the state of an optimizer'
     except Exception as error:  # of broken archives zipfile raises anything

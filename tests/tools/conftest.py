@@ -159,9 +159,10 @@ def run_tool(start_tool):
 
 @pytest.fixture(scope='session')
 def demo(once, run_tool):
-    """A folder with small data of the demos, and checkpoints ``NAME.pth``.
+    """Make a folder with small data and checkpoints of three demos.
 
-    train.py has written that of the images; the others hold fresh weights.
+    train.py has written the checkpoint of the image demo. The checkpoints of
+    the other two demos hold the weights that a training starts from.
     """
     from demos import CONFIGS, build
 

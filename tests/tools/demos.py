@@ -1,4 +1,4 @@
-"""The networks of the demo configs as after a training."""
+"""Build the networks of the demo configs as if they were trained."""
 
 import re
 from importlib import import_module

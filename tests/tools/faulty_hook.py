@@ -14,6 +14,13 @@ from mmengine.registry import HOOKS
 
 WRITES = os.O_WRONLY | os.O_RDWR
 CHECKPOINTS = ('.pth', '.part', 'last_checkpoint')
+CUT = 10_000  # bytes of a file that a process dies in the midst of
+
+
+def limit_files(size):
+    """Let no file of this process grow beyond a number of bytes."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
 
 
 @HOOKS.register_module()
@@ -77,7 +84,7 @@ class FaultyHook(Hook):
             return
         if self.what == 'SIGXFSZ':  # sent when a file outgrows this
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, -1))
+            limit_files(CUT)
             return
         os.kill(os.getpid(), getattr(signal, self.what))
 
@@ -105,7 +112,7 @@ class FullDiskHook(Hook):
     def after_train_epoch(self, runner):
         if runner.epoch + 1 == self.epoch:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, -1))
+            limit_files(self.size)
 
 
 @HOOKS.register_module()

@@ -81,7 +81,7 @@ def fault(what, when, at=1, rank=0):
 
 
 def free_port():
-    """One that the system gives to nobody who does not ask for it."""
+    """Choose a free port below those that the system itself hands out."""
     while True:
         port = random.SystemRandom().randrange(10000, 30000)
         with socket.socket() as sock:
@@ -89,10 +89,10 @@ def free_port():
                 return port
 
 
-def outputs(process, status=0):
-    """What a started tool has written, which has to end with a status."""
+def outputs(process, status=0, seconds=300):
+    """Wait for a tool that has to end with a status; return its streams."""
     try:
-        process.wait(timeout=300)
+        process.wait(timeout=seconds)
     finally:
         process.kill()
     said = []
@@ -103,8 +103,8 @@ def outputs(process, status=0):
     return said
 
 
-def finish(process, status=0):
-    return outputs(process, status)[0]
+def finish(process, status=0, seconds=300):
+    return outputs(process, status, seconds)[0]
 
 
 def wait_for(happened, process=None, seconds=120):
@@ -118,7 +118,7 @@ def wait_for(happened, process=None, seconds=120):
 
 
 def processes_in(folder):
-    """Those that work in a folder: launchers, ranks and their workers."""
+    """List the launchers, ranks and workers whose folder this is."""
     found = []
     for link in Path('/proc').glob('[0-9]*/cwd'):
         try:

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/mask_rcnn_r18_fpn_cgnl_digitscenes.py'
-# with the boxes of a network that has hardly learned
+# The threshold keeps the boxes of a network that has hardly learned.
 SMALL = ['train_cfg.val_interval=1', 'model.test_cfg.rcnn.score_thr=0'] + [
     f'{loader}_dataloader.dataset.{option}'
     for loader in ('train', 'val', 'test')

@@ -105,7 +105,7 @@ def test_faults_keep_their_traceback(fault, caught):
     assert caught(fault) is None
 
 
-# a program whose site-packages are other ones
+# This program runs a tool with another folder in place of site-packages.
 ELSEWHERE = """
 import runpy, sys
 sys.path[sys.path.index({here!r})] = {there!r}
@@ -128,7 +128,7 @@ NO_HOSTS = 'mmaction', 'mmaction2', 'mmdet'
 def test_missing_packages(
     config, missing, name, command, warm_torch, run_tool, tmp_path
 ):
-    """The installed ones are there link by link, but for those."""
+    """Link every installed package to a new folder, but for the missing."""
     here = Path(importlib.util.find_spec('mmengine').origin).parents[1]
     there = tmp_path / 'site-packages'
     there.mkdir()

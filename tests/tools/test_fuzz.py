@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from fuzzing import in_files, mutations
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cgnl_mm.checkpoints import find_fault
@@ -39,7 +39,8 @@ class Payload:
 
 
 @in_files
-@given(content=st.just(CHECKPOINT) | mutations(CHECKPOINT))
+@example(content=CHECKPOINT)
+@given(content=mutations(CHECKPOINT))
 def test_fuzz_whole_checkpoints_are_whole(content):
     """What passes for whole loads, and holds the numbers that were saved."""
     with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@ Those of `plugins` alone are in tests/backbones/test_errors.py, those of a
 block's own settings in tests/blocks/test_errors.py.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -333,7 +334,7 @@ def test_faults_keep_their_traceback(
 
 @pytest.fixture
 def weights(write, once, run_tool, tmp_path):
-    """Of `tiny.py`, with two classes and no block."""
+    """Return a checkpoint of `tiny.py`: two classes and no block."""
     name = write('', 'two.py')
     options = '--cfg-options', 'train_cfg.max_epochs=1', '--work-dir'
     made = once(
@@ -435,7 +436,11 @@ def test_without_custom_imports(write, warm_torch, tmp_path):
     """
     write('custom_imports.update(imports=[])\nblock()')
     done = subprocess.run(
-        [warm_torch, '-c', BUILD], cwd=tmp_path, capture_output=True, text=True
+        [warm_torch, '-c', BUILD],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),  # cgnl_mm can be imported
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     (said,) = re.findall(

@@ -171,7 +171,7 @@ RECIPES = [
         'segm_mAP_75',
     ),
 ]  # fmt: skip
-# further ones of the same hosts and loops
+# These recipes have the hosts and the loops of the ones above.
 ALIKE = [
     ('r50_cgnl_imagenet', imagenet, IMAGE_START, IMAGES, 'accuracy/top5'),
     ('r50_cgnl_imagenet_scratch', imagenet, (), IMAGES, 'accuracy/top5'),

@@ -195,9 +195,11 @@ def test_progress_without_a_terminal_is_lines(reproduced):
     for count in range(1, 5):
         line = rf'^\[{count}/4\] \w+/seed_\d: accuracy/top1 [\d.]+ \(\d+ s\)$'
         assert len(re.findall(line, printed, re.MULTILINE)) == 1
-    assert re.search(
-        r'^0 of 4 done; .*seed_\d \(\d+%, .*\)$', printed, re.MULTILINE
-    )
+    lines = re.findall(r'^[0-3] of 4 done; .*', printed, re.MULTILINE)
+    assert re.search(r'seed_\d \(\d+%, .*\)$', lines[0])
+    for line in lines:
+        if not line.startswith('0'):
+            assert re.search(r', about \d+ (s|min) left\)$', line)
 
 
 def test_time_left_is_judged_by_what_was_done_here(load_tool):
@@ -404,21 +406,30 @@ def test_two_tools_share_a_grid(grid, start, tmp_path):
     assert [row['sessions'] for row in rows.values()] == ['1', '1']
 
 
-def test_report_of_a_grid_that_asks_for_something_else(copy, grid, reproduce):
+def test_report_of_a_grid_that_asks_for_something_else(
+    copy, grid, project, reproduce
+):
     """What the log has needs no training."""
+    shutil.copy(project / 'tiny.py', project / '=1+1.py')
 
     def change(raw):
+        raw['cells']['base']['config'] = '=1+1.py'
         raw['metrics'] = ['accuracy/top2']
         raw['scalars'] = ['loss']
 
     grid(change)
+    (log,) = copy.glob('base/seed_0/*/vis_data/scalars.json')
+    log.write_text(re.sub(r'"loss": [^,}]+', '"loss": -1.5', log.read_text()))
     reproduce('--report-only')
     for (cell, seed), row in rows_of(copy).items():
         logged = records_of(copy / cell / f'seed_{seed}')
         top2 = [r['accuracy/top2'] for r in logged if 'accuracy/top2' in r]
         assert float(row['accuracy/top2 last']) == top2[-1]
-        assert float(row['loss']) > 0
+        assert (float(row['loss']) > 0) == ((cell, seed) != ('base', 0))
+        # A spreadsheet would take this name for a formula.
+        assert row['config'] == ("'=1+1" if cell == 'base' else 'tiny')
         assert METRIC + ' last' not in row
+    assert rows_of(copy)['base', 0]['loss'] == '-1.5'
 
     grid(lambda raw: raw.update(metrics=['accuracy/top9']))
     printed = reproduce('--report-only', status=1)
@@ -629,19 +640,25 @@ def test_options_that_do_not_fit_are_one_line(
     assert line.startswith(f'error: {told}')
 
 
-@pytest.mark.parametrize('name, told', [
+WITHOUT_DATA = pytest.mark.parametrize('name, told', [
     ('cub', 'data/CUB_200_2011 does not exist'),
     ('minikinetics', 'data/minikinetics/train.txt does not exist'),
     ('ucf101', 'does not exist'),
 ])  # fmt: skip
+
+
+@WITHOUT_DATA
 def test_missing_data_starts_nothing(
     tmp_path, monkeypatch, message_of, name, told
 ):
-    """One answer, not one process a run."""
+    """The tool answers once; it does not start a process for each run."""
     raw = yaml.safe_load((GRIDS / f'{name}.yaml').read_text())
-    # one of up to 28 cells, all of which are read before anything is told
-    cell, what = next(iter(raw['cells'].items()))
-    raw['cells'] = {cell: dict(what, config=str(GRIDS / what['config']))}
+    # two of up to 28 cells, all of which are read before anything is told
+    raw['cells'] = {
+        cell: dict(what, config=str(GRIDS / what['config']))
+        for cell, what in list(raw['cells'].items())[:2]
+    }
+    cell, _ = raw['cells']
     path = tmp_path / f'{name}.yaml'
     path.write_text(yaml.safe_dump(raw))
     monkeypatch.chdir(tmp_path)
@@ -649,6 +666,19 @@ def test_missing_data_starts_nothing(
     assert line.startswith(f'error: nothing was started. Cell {cell}: ')
     assert told in line and f'tools/data/{name}.py' in line
     assert list(tmp_path.rglob('*')) == [path]
+
+
+@pytest.mark.nightly
+@WITHOUT_DATA
+def test_missing_data_starts_nothing_of_a_whole_grid(
+    tmp_path, run_tool, name, told
+):
+    path = GRIDS / f'{name}.yaml'
+    done = run_tool('reproduce.py', path, cwd=tmp_path, status=2)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('error: nothing was started. Cell ')
+    assert told in line and f'tools/data/{name}.py' in line
+    assert not list(tmp_path.rglob('*'))
 
 
 def test_mnist5k_needs_its_package_or_its_folder(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from faulty_hook import CUT
 from runs import fault, finish, processes_in, wait_for
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
@@ -156,18 +157,21 @@ def whole(once, project, train):
     return get
 
 
-# what happens to a run, when (see FaultyHook) and at which iteration
+# what a FaultyHook does to a run, when, and in which iteration or operation
 EPOCHS = (
     'SIGKILL iteration 15',
     'SIGTERM iteration 15',
     'SIGKILL validation 12',
     'SIGTERM validation 12',
 )
-# these loops save and evaluate off the end of an epoch, too
+# right before a checkpoint, whose evaluation is over, gets its name
+SAVING = 'SIGKILL operation 11'
+# the loops by iteration save and evaluate off the end of an epoch, too
 ITERATIONS = (*EPOCHS[:2], 'SIGKILL iteration 21', 'SIGTERM validation 16')
-# of each loop: what may happen, and how much of it is not left to the night
+# For each loop, the first tuple has all of its cases; the cases that are in
+# the second tuple, too, run in the fast tier.
 CASES = {
-    'epochs': (EPOCHS, EPOCHS),
+    'epochs': ((*EPOCHS, SAVING), EPOCHS),
     'epochs, new workers': (EPOCHS, EPOCHS[:1]),
     'epochs, no worker': (EPOCHS, EPOCHS[3:]),
     'epochs, float16': (EPOCHS, EPOCHS[1:2]),
@@ -208,7 +212,10 @@ def test_interrupted_run_ends_as_the_whole_one(
 def test_killed_at_each_operation_on_checkpoints(
     project, train, tmp_path, pytestconfig
 ):
-    """Whatever a save has done and not done yet; half of a file, too."""
+    """Kill a save before each of its operations, or in the midst of a file.
+
+    The run that goes on ends as if nothing had happened.
+    """
 
     def write(folder, what, at):
         write_config(
@@ -234,7 +241,8 @@ def test_killed_at_each_operation_on_checkpoints(
     }
     noted = names.index('open last_checkpoint') + 1
     if not pytestconfig.option.all:
-        # before there is anything to resume from, and in the last epoch
+        # the first save, before which there is nothing to resume from, and all
+        # operations of the last epoch
         second = names.index('open epoch_2.pth.part')
         operations = operations[:noted] + operations[second:]
     for at, name in operations:
@@ -242,10 +250,13 @@ def test_killed_at_each_operation_on_checkpoints(
         what = 'SIGXFSZ' if half else 'SIGKILL'
         folder = write(tmp_path / at, what, at)
         train(folder, 'run.py', status=-getattr(signal, what))
+        run = folder / 'work_dirs/run'
+        if half:
+            assert CUT in [path.stat().st_size for path in run.glob('*.p*')]
         said = train(folder, 'run.py', '--resume')
         try:
             assert ('resumed epoch' in said) == (int(at) > noted)
-            assert_same_run(whole / 'work_dirs/run', folder / 'work_dirs/run')
+            assert_same_run(whole / 'work_dirs/run', run)
         except AssertionError as error:
             raise AssertionError(f'killed before {at}, {name}') from error
 
@@ -461,7 +472,7 @@ def test_workers_end_with_their_process(waiting, tmp_path):
 
 
 def test_second_sigterm_ends_it_at_once(waiting, tmp_path):
-    """Within a time it is the same one, however often it comes."""
+    """Signals that come within ``ONCE`` seconds count as the first one."""
     process, _ = waiting()
     begin = time.monotonic()
     while process.poll() is None:
@@ -470,6 +481,7 @@ def test_second_sigterm_ends_it_at_once(waiting, tmp_path):
         time.sleep(0.5)
     assert time.monotonic() > begin + ONCE
     finish(process, -signal.SIGTERM)
+    wait_for_end(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_check_finds_what_training_would_skip(check, broken):
     check('tiny.py', status=0)
 
 
-# a sitecustomize, by which the decoders of some files fail
+# A sitecustomize with this text makes the decoders of some files fail.
 FAULTY_OPEN = """
 import builtins, errno, os, signal
 plain = builtins.open

@@ -17,8 +17,13 @@ label), unusable.txt (split, path, class, reason).
 """
 
 import argparse
+import faulthandler
+import multiprocessing
 import re
+import resource
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path, PurePosixPath
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -69,13 +74,6 @@ def read_devkit(folder: Path) -> 'tuple[list[str], dict[str, str]]':
         MissingDataError: If a file does not exist.
         SetupError: If one is malformed, or SciPy is missing.
     """
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise SetupError(
-            '--devkit is read with SciPy: run `pip install scipy`'
-        ) from None
-
     data = folder / 'data' if (folder / 'data').is_dir() else folder
     meta = data / 'meta.mat'
     if not meta.is_file():
@@ -84,16 +82,18 @@ def read_devkit(folder: Path) -> 'tuple[list[str], dict[str, str]]':
             'ILSVRC2012_devkit_t12'
         )
     try:
-        synsets = loadmat(meta, squeeze_me=True)['synsets']
-        wnids = {
-            str(int(row['ILSVRC2012_ID'])): str(row['WNID'])
-            for row in synsets
-            if not row['num_children']  # the others are above the classes
-        }
-    except Exception as error:  # whatever a broken file makes of SciPy
+        with ProcessPoolExecutor(
+            1,
+            multiprocessing.get_context('fork'),
+            # a whole kit takes half a second of CPU time
+            initializer=resource.setrlimit,
+            initargs=(resource.RLIMIT_CPU, (5, 5)),
+        ) as pool:
+            wnids = pool.submit(read_synsets, meta).result()
+    except BrokenProcessPool:
         raise SetupError(
-            f'{meta} cannot be read as that of ILSVRC2012: '
-            f'{type(error).__name__}: {error}'
+            f'{meta} is damaged, SciPy crashes on it or does not end: unpack '
+            'ILSVRC2012_devkit_t12 again'
         ) from None
     wrong = [wnid for wnid in wnids.values() if not WNID.fullmatch(wnid)]
     if wrong or not wnids:
@@ -105,6 +105,42 @@ def read_devkit(folder: Path) -> 'tuple[list[str], dict[str, str]]':
             raise SetupError(f'{place}: {line!r} is no class of meta.mat')
         labels[f'ILSVRC2012_val_{number:08d}.JPEG'] = wnids[line]
     return sorted(wnids.values()), labels
+
+
+def read_synsets(meta: Path) -> 'dict[str, str]':
+    """Read the classes of the development kit.
+
+    SciPy's reader, which is written in C, may crash on a damaged file, or fill
+    the memory. The caller therefore runs this function in a process of its own.
+
+    Args:
+        meta (Path): The kit's meta.mat.
+
+    Returns:
+        dict[str, str]: For each number its WNID.
+
+    Raises:
+        SetupError: If SciPy is missing, or refuses the file.
+    """
+    faulthandler.disable()  # the caller tells of a crash in one line
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise SetupError(
+            '--devkit is read with SciPy: run `pip install scipy`'
+        ) from None
+    try:
+        synsets = loadmat(meta, squeeze_me=True)['synsets']
+        return {
+            str(int(row['ILSVRC2012_ID'])): str(row['WNID'])
+            for row in synsets
+            if not row['num_children']  # the others are above the classes
+        }
+    except Exception as error:  # whatever a broken file makes of SciPy
+        raise SetupError(
+            f'{meta} cannot be read as that of ILSVRC2012: '
+            f'{type(error).__name__}: {error}'
+        ) from None
 
 
 def read_val_labels(
