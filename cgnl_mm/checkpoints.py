@@ -8,7 +8,7 @@ from typing import Optional
 
 import torch
 
-from .errors import printable
+from .errors import SetupError, printable
 
 # a key of the pickled dictionary, with the length before it
 OPTIMIZER = b'X\x09\x00\x00\x00optimizer'
@@ -53,6 +53,31 @@ def find_fault(path: str, with_optimizer: bool = False) -> Optional[str]:
     except Exception as error:  # of broken archives zipfile raises anything
         return printable(f'{type(error).__name__}: {error}')
     return None
+
+
+def require_file(path: str, option: str) -> None:
+    """Raise SetupError unless ``path``, given as ``option``, can be read.
+
+    Args:
+        path (str): A file; a URL (``https://...``, ``s3://...``) passes.
+        option (str): The user's name for the path.
+    """
+    if '://' not in path and not os.path.isfile(path):
+        raise SetupError(f'{option}: no file {path!r} in {os.getcwd()}')
+
+
+def require_whole(path: str, option: str = '') -> None:
+    """Raise SetupError if the local checkpoint ``path`` is damaged."""
+    fault = find_fault(path) if '://' not in path else None
+    if fault:
+        way_out = (
+            f'. `{option}` without a path takes the last whole checkpoint of '
+            'the work folder'
+        )
+        raise SetupError(
+            f'{option or "checkpoint"}: {path!r} cannot be read: {fault}'
+            + (way_out if option else '')
+        )
 
 
 def find_latest(folder: str) -> Optional[str]:

@@ -3,8 +3,16 @@
 import importlib
 import importlib.util
 import warnings
+from pathlib import Path
 
 from .errors import MissingHostError
+
+PACKAGE = Path(__file__).parent
+# The folder that holds configs/ and tools/: the checkout, or what an
+# installed wheel carries.
+HOME = PACKAGE.parent
+if not (HOME / 'setup.py').is_file():
+    HOME = PACKAGE / '.mim'
 
 # what to install (as tested), and the modules that fill each of its registries
 HOSTS = {

@@ -13,13 +13,13 @@ from importlib import import_module
 
 import torch
 from _bench_timing import autocast
-from _common import ROOT
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from cgnl_mm.hosts import HOME as ROOT
 from cgnl_mm.hosts import require_host
 
 # residual units that blocks follow: Wang et al.'s and the author's layouts

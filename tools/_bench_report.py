@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from _common import ROOT
 
+from cgnl_mm.hosts import HOME as ROOT
 from cgnl_mm.version import __version__
 
 # ratio columns: the form whose median divides

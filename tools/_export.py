@@ -4,8 +4,9 @@ import warnings
 from pathlib import Path
 
 import torch
-from _model import random_pixels
 from torch import Tensor, nn
+
+from cgnl_mm.deploy.model import random_pixels
 
 TRACED, CHECKED = 2, (1, 3)  # batch sizes
 

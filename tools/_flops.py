@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from _model import random_pixels
 from mmcv.cnn import ContextBlock, NonLocal1d, NonLocal2d, NonLocal3d
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
+from cgnl_mm.deploy.model import random_pixels
 from cgnl_mm.errors import SetupError
 
 OURS = (CGNL1d, CGNL2d, CGNL3d)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from _common import ROOT
-from _config_file import read_config_file
 
+from cgnl_mm.cli import read_config_file
 from cgnl_mm.errors import SetupError
+from cgnl_mm.hosts import HOME as ROOT
 
 NAME = re.compile(r'[A-Za-z0-9][\w.+-]*')
 # what a config may lack and a run may have

@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass, field
 from subprocess import Popen
 
-from _common import ROOT
 from _reproduce_run import Run, RunError, commit_of
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cgnl_mm.errors import SetupError
+from cgnl_mm.hosts import HOME as ROOT
 
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 POLL = 0.2  # seconds

@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 
 import _bench_timing as timing  # before torch is imported
-from _common import run
+
+from cgnl_mm.cli import run
 
 WHAT = ('block', 'networks', 'scaling')
 PASSES = ('forward', 'forward + backward')

@@ -16,7 +16,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from _common import ROOT, run
+from cgnl_mm.cli import run
+from cgnl_mm.hosts import HOME as ROOT
 
 BLOCK_SUFFIX = {None: '', 'CGNL2d': '_cgnl', 'NonLocal2d': '_nl'}
 DATASETS = {200: 'cub', 1000: 'imagenet'}
@@ -32,9 +33,9 @@ def read_checkpoint(path: str):
             safe loader refuses.
     """
     import torch
-    from _common import require_file
 
     import cgnl_mm  # noqa: F401  lets the loader read numpy's numbers
+    from cgnl_mm.cli import require_file
     from cgnl_mm.errors import SetupError
     from cgnl_mm.ops.versions import TORCH
 

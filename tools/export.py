@@ -25,14 +25,14 @@ import os
 import warnings
 from pathlib import Path
 
-from _common import run
+from cgnl_mm.cli import run
 
 TOLERANCE = 1e-4
 SUFFIXES = dict(onnx='.onnx', torch_export='.pt2', torchscript='.pt')
 
 
 def parse_args() -> argparse.Namespace:
-    from _model import add_model_options, add_shape_option
+    from cgnl_mm.cli import add_model_options, add_shape_option
 
     parser = argparse.ArgumentParser(
         description='Export a network, and check what was written'
@@ -118,11 +118,12 @@ def main() -> None:
         largest_difference,
         load,
     )
-    from _model import build_model, input_shape, random_pixels, read_config
 
+    from cgnl_mm.cli import load_config
+    from cgnl_mm.deploy.model import build_model, input_shape, random_pixels
     from cgnl_mm.errors import SetupError
 
-    cfg = read_config(args)
+    cfg = load_config(args.config, args.cfg_options)
     check_options(args, cfg.default_scope)
     shape = input_shape(cfg, args.shape)
     checkpoint = None if args.checkpoint == 'none' else args.checkpoint

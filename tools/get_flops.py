@@ -22,11 +22,11 @@ import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
 
-from _common import run
+from cgnl_mm.cli import run
 
 
 def parse_args() -> argparse.Namespace:
-    from _model import add_model_options, add_shape_option
+    from cgnl_mm.cli import add_model_options, add_shape_option
 
     parser = argparse.ArgumentParser(
         description='Parameters and FLOPs of a network and of its blocks'
@@ -105,11 +105,14 @@ def _table(header: tuple, rows: list[tuple]) -> list[str]:
 
 def main() -> None:
     args = parse_args()
-    from _model import build_model, input_shape, read_config
+    from cgnl_mm.cli import load_config
+    from cgnl_mm.deploy.model import build_model, input_shape
 
     # what hosts print must not end up in the JSON
     with redirect_stdout(sys.stderr):
-        cfg = read_config(args)  # says if mmcv is missing
+        cfg = load_config(
+            args.config, args.cfg_options
+        )  # says if mmcv is missing
         from _flops import measure
 
         shape = input_shape(cfg, args.shape)

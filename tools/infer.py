@@ -20,7 +20,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from _common import run
+from cgnl_mm.cli import run
 
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 VIDEOS = ('.avi', '.flv', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg')
@@ -28,7 +28,7 @@ VIDEOS += ('.webm', '.wmv')
 
 
 def parse_args() -> argparse.Namespace:
-    from _model import add_model_options
+    from cgnl_mm.cli import add_model_options
 
     parser = argparse.ArgumentParser(
         description='Predict for images or videos, with pictures'
@@ -111,11 +111,12 @@ def picture_names(names: list[Path]) -> list[Path]:
 def main() -> None:
     args = parse_args()
     from _infer_hosts import PREDICTORS, Unreadable, class_names
-    from _model import build_model, move_to_device, read_config
 
+    from cgnl_mm.cli import load_config
+    from cgnl_mm.deploy.model import build_model, move_to_device
     from cgnl_mm.errors import SetupError
 
-    cfg = read_config(args)
+    cfg = load_config(args.config, args.cfg_options)
     host = cfg.default_scope
     suffixes = VIDEOS if host == 'mmaction' else IMAGES
     pictures = args.out / 'pictures'

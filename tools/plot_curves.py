@@ -24,7 +24,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from _common import run
+from cgnl_mm.cli import run
 
 # shown first come, first served; what a host reports beside them stays out
 MAIN_METRICS = (

@@ -17,8 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _common import run
-from _config_file import read_config_file
+from cgnl_mm.cli import read_config_file, run
 
 
 def write_clips(folder: Path, args: argparse.Namespace) -> list[Path]:

@@ -30,7 +30,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from _common import ROOT, run
+from cgnl_mm.cli import run
+from cgnl_mm.hosts import HOME as ROOT
 
 PACKAGES = (
     'torch', 'torchvision', 'mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain',
@@ -219,8 +220,7 @@ def require_cells(runs: list, configs: dict) -> None:
 
     Each run would end with the same words, after it had started a process.
     """
-    from _missing_data import require_data
-
+    from cgnl_mm.cli import require_data
     from cgnl_mm.errors import MissingDataError
 
     for name, item in {item.cell.name: item for item in runs}.items():

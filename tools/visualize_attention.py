@@ -25,13 +25,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from _common import run
+from cgnl_mm.cli import run
 
 FPS = 4.0
 
 
 def parse_args() -> argparse.Namespace:
-    from _model import add_model_options
+    from cgnl_mm.cli import add_model_options
 
     parser = argparse.ArgumentParser(
         description='Show what the blocks of a network attend to'
@@ -140,15 +140,15 @@ def choose_blocks(model, name: str | None) -> dict:
 
 def main() -> None:
     args = parse_args()
-    from _model import build_model, move_to_device, read_config
-
+    from cgnl_mm.cli import load_config
+    from cgnl_mm.deploy.model import build_model, move_to_device
     from cgnl_mm.errors import SetupError
 
     if args.input is not None and not args.input.is_file():
         raise SetupError(f'no file {str(args.input)!r} in {Path.cwd()}')
-    cfg = read_config(args)
+    cfg = load_config(args.config, args.cfg_options)
     if args.dataset is not None:
-        from _missing_data import require_data
+        from cgnl_mm.cli import require_data
 
         require_data(cfg, ('test',))
     model = move_to_device(build_model(cfg, args.checkpoint), args.device)

@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from cgnl_mm.cli import require_data, setup_message
 from cgnl_mm.errors import MissingDataError, MissingHostError, SetupError
 
 TOOLS = Path(__file__).parents[2] / 'tools'
@@ -41,11 +42,11 @@ def test_new_keys_in_cfg_options_are_noted(
 
 
 @pytest.fixture
-def caught(load_tool):
+def caught():
     def run(function, *args):
         with pytest.raises(Exception) as error:
             function(*args)
-        return load_tool('_common').setup_message(error.value)
+        return setup_message(error.value)
 
     return run
 
@@ -122,7 +123,6 @@ NO_HOSTS = 'mmaction', 'mmaction2', 'mmdet'
         ('over.py', NO_HOSTS, 'mmaction', 'pip install mmaction2==1.2.0'),
         ('scope.py', NO_HOSTS, 'mmdet', 'pip install mmdet==3.3.0'),
         ('scope.py', ('mmcv', 'mmcv_lite'), 'mmcv', 'mmcv-lite==2.1.0'),
-        ('scope.py', ('mmengine',), 'mmengine', '.venv/bin/activate'),
     ],
 )
 def test_missing_packages(
@@ -188,9 +188,8 @@ def test_missing_data_set_names_its_script(
         assert f'python tools/data/{script}.py --help' in line
 
 
-def test_missing_data_inside_wrappers(tmp_path, load_tool):
+def test_missing_data_inside_wrappers(tmp_path):
     """Each loader alone, through RepeatDataset and ConcatDataset."""
-    require_data = load_tool('_missing_data').require_data
     whole = dict(
         type='mmdet.CocoDataset',
         data_root=str(tmp_path),
@@ -222,9 +221,8 @@ def test_missing_data_inside_wrappers(tmp_path, load_tool):
      'memory. Please try to raise your shared memory limit.', '/dev/shm'),
     ('Killed. ', 'memory ran out'),
 ])  # fmt: skip
-def test_dead_worker(load_tool, signal, said):
+def test_dead_worker(signal, said):
     """The words of PyTorch, for a container's small shared memory."""
-    setup_message = load_tool('_common').setup_message
     text = f'DataLoader worker (pid 12) is killed by signal: {signal}'
     assert said in setup_message(RuntimeError(text))
     error = RuntimeError('DataLoader worker (pid(s) 12) exited unexpectedly')
@@ -232,8 +230,7 @@ def test_dead_worker(load_tool, signal, said):
     assert said in setup_message(error)
 
 
-def test_reset_connection_of_a_download_is_not_of_a_process(load_tool):
-    setup_message = load_tool('_common').setup_message
+def test_reset_connection_of_a_download_is_not_of_a_process():
     text = 'Connection reset by peer'
     assert 'another process' in setup_message(RuntimeError(text))
     # without a traceback, as from another process

@@ -46,7 +46,7 @@ def networks_and_formats(number, chosen):
 def tool(monkeypatch):
     """The module that exports."""
     monkeypatch.syspath_prepend(str(TOOLS))
-    for name in ('_common', '_model', '_export', 'export'):
+    for name in ('_export', 'export'):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return import_module('_export')
 
@@ -76,7 +76,7 @@ def need(kind):
 
 
 def export(tool, network, kind, shape, tmp_path):
-    from _model import random_pixels
+    from cgnl_mm.deploy.model import random_pixels
 
     out = tmp_path / f'exported{FORMATS[kind]}'
     example = random_pixels(shape, tool.TRACED)

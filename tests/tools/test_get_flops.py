@@ -177,7 +177,7 @@ def test_command(run_tool, tmp_path):
 @pytest.mark.parametrize('name, options, message', [
     ('r18_digits', ('--shape', 8, 32, 32), '--shape takes H W'),
     ('i3d_r18_movingdigits', ('--shape', 32, 32), '--shape takes T H W'),
-    ('fcn_r50_cgnl_cityscapes', (), 'knows the networks of mmpretrain'),
+    ('fcn_r50_cgnl_cityscapes', (), 'takes networks of mmpretrain'),
     ('r18_digits', ('--cfg-options', 'model'), 'takes KEY=VALUE'),
 ])  # fmt: skip
 def test_wrong_use(message_of, name, options, message):
@@ -191,6 +191,8 @@ def test_wrong_use(message_of, name, options, message):
     ('i3d_r18_cgnl_movingdigits', (8, 64, 64)),
     ('mask_rcnn_r18_fpn_cgnl_digitscenes', (128, 128)),
 ])  # fmt: skip
-def test_shape_by_default_is_that_of_the_test_pipeline(load_tool, name, shape):
+def test_shape_by_default_is_that_of_the_test_pipeline(name, shape):
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
-    assert load_tool('_model').input_shape(cfg, None) == shape
+    assert (
+        import_module('cgnl_mm.deploy.model').input_shape(cfg, None) == shape
+    )

@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
+from cgnl_mm.cli.lint import find_mistakes, unread_keys
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
@@ -450,9 +451,8 @@ def test_without_custom_imports(write, warm_torch, tmp_path):
     assert f'`... {said} ... registry` | the config lacks `custom_' in table
 
 
-def test_types_of_our_own_configs_are_right(load_tool):
+def test_types_of_our_own_configs_are_right():
     """And of what they inherit from the hosts."""
-    find_mistakes = load_tool('_config_checks').find_mistakes
     files = sorted(CONFIGS.glob('*.py'))
     assert len(files) > 20
     for file in files:
@@ -461,9 +461,8 @@ def test_types_of_our_own_configs_are_right(load_tool):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize('host', ['mmpretrain', 'mmaction', 'mmdet'])
-def test_keys_of_the_hosts_own_configs_are_no_typos(host, load_tool):
+def test_keys_of_the_hosts_own_configs_are_no_typos(host):
     """Every top-level key of some thousand configs."""
-    unread_keys = load_tool('_config_checks').unread_keys
     folder = Path(import_module(host).__file__).parent / '.mim/configs'
     keys = {}
     for file in folder.rglob('*.py'):

@@ -1,6 +1,7 @@
 """The tool on checkpoints of the demos, one of them really trained."""
 
 import csv
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_the_picture_is_the_file(demo, monkeypatch, load_tool, tmp_path):
     """What was normalised, and swapped to RGB, comes back."""
     from argparse import Namespace
 
-    tools = load_tool('_model')
+    tools = import_module('cgnl_mm.deploy.model')
     cfg = tools.read_config(Namespace(config=str(CONFIG), cfg_options=None))
     model = tools.build_model(cfg, str(demo / CHECKPOINT))
     pixels = np.random.default_rng(0).integers(0, 256, (32, 24, 3), np.uint8)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from _common import setup_message
+from cgnl_mm.cli import setup_message
 
 try:
     from cgnl_mm.errors import (

@@ -18,10 +18,10 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from _common import add_config_options, merge_options, run
-from _config_file import read_config_file
+from cgnl_mm.cli import add_config_options, merge_options, run
+from cgnl_mm.cli import read_config_file
 from _decoders import DecoderPool
-from _missing_data import require_data
+from cgnl_mm.cli import require_data
 from _prepare import positive
 
 SPLITS = ('train', 'val', 'test')

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _common import run
+from cgnl_mm.cli import run
 from _prepare import (
     UNUSABLE,
     Report,

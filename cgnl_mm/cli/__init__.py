@@ -1,0 +1,27 @@
+"""What the tools share: options, configs, and errors in one line."""
+
+from ..checkpoints import require_file, require_whole
+from .config import (
+    add_config_options,
+    add_model_options,
+    add_shape_option,
+    load_config,
+    merge_options,
+    read_config_file,
+)
+from .data import require_data
+from .errors import run, setup_message
+
+__all__ = [
+    'add_config_options',
+    'add_model_options',
+    'add_shape_option',
+    'load_config',
+    'merge_options',
+    'read_config_file',
+    'require_data',
+    'require_file',
+    'require_whole',
+    'run',
+    'setup_message',
+]

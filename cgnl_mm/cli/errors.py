@@ -1,0 +1,119 @@
+"""Run a tool; what the user can put right ends it in one line."""
+
+import errno
+import re
+import sys
+from collections.abc import Callable
+
+from ..errors import SetupError
+
+WORKER_DIED = re.compile(
+    r'DataLoader worker \(.*?\) (is killed by signal: \w[\w ]*'
+    r'|exited unexpectedly)'
+)
+# the words of gloo and of NCCL
+PEER_LOST = re.compile(
+    r'Timed out waiting \d+ ?ms|Connection (closed|reset) by peer'
+    r'|ncclRemoteError|NCCL communicator was aborted'
+)
+
+# the words of cross_entropy
+LABEL = re.compile(r'Target (-?\d+) is out of bounds')
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a tool and end it in one line where the user can help.
+
+    A :class:`cgnl_mm.errors.SetupError` is printed without a traceback, and
+    the process exits with status 2, as after a wrong option. Every other
+    exception keeps its traceback.
+
+    Args:
+        main (Callable): The tool.
+    """
+    try:
+        main()
+    except Exception as error:
+        message = setup_message(error)
+        if message is None:
+            raise
+        print(f'error: {message}', file=sys.stderr)
+        sys.exit(2)
+
+
+def setup_message(error: BaseException) -> str | None:
+    """Find what the user has to put right behind an error.
+
+    MMEngine raises an ImportError of its own over that of a module that a
+    config names. The DataLoader pastes a worker's traceback into a new
+    exception of the same type. Both hide the message.
+
+    Args:
+        error (BaseException): The exception that ended the tool.
+
+    Returns:
+        str | None: The message; None if the error is a fault of the code.
+    """
+    while error is not None:
+        if isinstance(error, SetupError):
+            kind = f'{type(error).__module__}.{type(error).__qualname__}: '
+            return str(error).rpartition(kind)[2].strip()
+        message = _known_message(error)
+        if message is not None:
+            return message
+        # Another error under an ImportError is its cause; under any other
+        # error it is the one that was being handled.
+        wraps = isinstance(error, ImportError)
+        error = error.__cause__ or (error.__context__ if wraps else None)
+    return None
+
+
+def _known_message(error: BaseException) -> str | None:
+    """Explain an error that its type and text alone decide."""
+    text = str(error)
+    if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
+        return f'{error}. Make room and start again'
+    if text.startswith('Failed to import custom modules'):
+        return _missing_module(error)
+    if not isinstance(error, (IndexError, RuntimeError)):
+        return None
+    died = WORKER_DIED.match(text)
+    if died and 'Bus error' in f'{error} {error.__cause__}':
+        return (
+            'a process of the data loader died of a bus error: shared '
+            'memory ran out. Give /dev/shm more (`docker run --shm-size`, '
+            '64 MB there by default), or lower num_workers'
+        )
+    if died:
+        return (
+            f'a process of the data loader {died[1].strip()}. Either '
+            'memory ran out: lower num_workers or batch_size. Or a '
+            'decoder crashed on a broken file: `python '
+            'tools/data/check.py CONFIG` names it'
+        )
+    lost = PEER_LOST.search(text)
+    if lost:
+        return (
+            'another process of the training has ended, or does not '
+            f'answer ({lost[0]}); if it ended, its own output says why. '
+            'How long to wait, in seconds: env_cfg.dist_cfg.timeout'
+        )
+    label = LABEL.match(text)
+    if label:
+        return (
+            f'label {label[1]} is out of the range of num_classes: labels '
+            'go from 0 to num_classes - 1'
+        )
+    return None
+
+
+def _missing_module(error: BaseException) -> str | None:
+    """Name the module of custom_imports that is not found."""
+    while error is not None and not isinstance(error, ModuleNotFoundError):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    return (
+        f'custom_imports: {error}. The folder that holds it has to be in '
+        'PYTHONPATH, or its package installed'
+    )

@@ -1,0 +1,239 @@
+"""Training and testing of a config by MMEngine's Runner."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ..checkpoints import find_latest, require_file, require_whole
+from ..errors import SetupError
+from .config import add_config_options, load_config
+from .data import require_data
+from .weights import require_fit, watch
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def add_runner_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that the hosts' train.py and test.py have in common."""
+    parser.add_argument(
+        '--work-dir',
+        help="folder for logs and checkpoints; default: the config's, "
+        'or work_dirs/<name of the config>',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='automatic mixed precision'
+    )
+    parser.add_argument(
+        '--no-pin-memory',
+        action='store_true',
+        help='switch pin_memory of the data loaders off',
+    )
+    add_config_options(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    # torchrun sets the variable; older launchers pass the option
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS,
+    )
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train a config.
+
+    Args:
+        args (Namespace): The options of tools/train.py.
+
+    Raises:
+        SetupError: The config, an option, the data or a checkpoint does not
+            fit.
+    """
+    cfg = _load_run_config(args)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        _use_amp(cfg)
+    if args.auto_scale_lr:
+        _use_auto_scale_lr(cfg)
+    _set_resume(cfg, args.resume)
+    given = dict(
+        seed=args.seed,
+        diff_rank_seed=args.diff_rank_seed or None,
+        deterministic=args.deterministic or None,
+    )
+    given = {key: value for key, value in given.items() if value is not None}
+    if given:
+        cfg.randomness = {**(cfg.get('randomness') or {}), **given}
+    if args.no_persistent_workers:
+        for name in LOADERS:
+            if cfg.get(name) is not None:
+                cfg[name].persistent_workers = False
+    require_data(cfg, ('train', 'val'))
+    runner = _build_runner(cfg)
+    watch(
+        runner, bool(cfg.get('resume')), cfg.get('load_from') or cfg.work_dir
+    )
+    runner.train()
+
+
+def test(args: argparse.Namespace) -> None:
+    """Evaluate a checkpoint of a config.
+
+    Args:
+        args (Namespace): The options of tools/test.py.
+
+    Raises:
+        SetupError: The config, an option, the data or the checkpoint does
+            not fit.
+    """
+    cfg = _load_run_config(args)
+    for name in ('test_cfg', 'test_dataloader', 'test_evaluator'):
+        if cfg.get(name) is None:
+            raise SetupError(f'{args.config} has no {name}: nothing to test')
+    require_file(args.checkpoint, 'checkpoint')
+    require_whole(args.checkpoint)
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    if args.dump is not None:
+        _add_dump(cfg, args.dump)
+    require_data(cfg, ('test',))
+    runner = _build_runner(cfg)
+    require_fit(runner, args.checkpoint)
+    runner.test()
+
+
+def _load_run_config(args: argparse.Namespace) -> Config:
+    """Read the config and write the options of both tools into it."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    if cfg.get('default_scope') == 'mmdet':
+        from mmdet.utils import setup_cache_size_limit_of_dynamo
+
+        setup_cache_size_limit_of_dynamo()
+    # after the options: persistent workers depend on num_workers
+    _set_loader_defaults(cfg, pin_memory=not args.no_pin_memory)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = os.path.join('work_dirs', Path(cfg.filename).stem)
+    try:
+        os.makedirs(cfg.work_dir, exist_ok=True)
+    except OSError as error:
+        raise SetupError(
+            f'work_dir: no folder can be made at {cfg.work_dir!r}: '
+            f'{error.strerror}'
+        ) from error
+    return cfg
+
+
+def _set_loader_defaults(cfg: Config, pin_memory: bool) -> None:
+    """Complete the data loaders as mmpretrain's own tools do.
+
+    mmpretrain's models take collated batches, MMEngine's default for the
+    others is a list, and only mmpretrain's tools set the former.
+    """
+    for name in LOADERS:
+        loader = cfg.get(name)
+        if loader is None:
+            continue
+        if cfg.get('default_scope') == 'mmpretrain':
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+            loader.setdefault('pin_memory', torch.cuda.is_available())
+            # the DataLoader refuses True without workers
+            loader.setdefault(
+                'persistent_workers', loader.get('num_workers', 0) > 0
+            )
+        if not pin_memory:
+            loader.pin_memory = False
+
+
+def _use_amp(cfg: Config) -> None:
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    kind = getattr(kind, '__name__', kind)  # a class in a pure-Python config
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise SetupError(
+            f'--amp does not go with optim_wrapper.type={kind!r}: '
+            "'OptimWrapper' or 'AmpOptimWrapper' only"
+        )
+    if not torch.cuda.is_available():
+        raise SetupError(
+            "--amp needs a GPU, because MMEngine's AmpOptimWrapper does not "
+            'run on a CPU: leave it out'
+        )
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def _use_auto_scale_lr(cfg: Config) -> None:
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+        raise SetupError(
+            '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
+            "in the config: the batch size that its 'lr' is for"
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def _set_resume(cfg: Config, resume: str | None) -> None:
+    """Write ``--resume`` into the config: 'auto', a path, or None."""
+    if resume == 'auto':
+        # a job that is queued again with --resume must not lose the
+        # config's own load_from when it never got to a checkpoint
+        if find_latest(cfg.work_dir) is not None:
+            cfg.resume, cfg.load_from = True, None
+    elif resume is not None:
+        require_file(resume, '--resume')
+        require_whole(resume, '--resume')
+        cfg.resume, cfg.load_from = True, resume
+
+
+def _add_dump(cfg: Config, path: str) -> None:
+    """Add a metric that writes the predictions."""
+    if not path.endswith(('.pkl', '.pickle')):
+        raise SetupError(
+            f'--dump writes a .pkl, as the hosts do: got {path!r}'
+        )
+    # mmdet's own metric packs the masks
+    det = cfg.get('default_scope') == 'mmdet'
+    metric = dict(
+        type='DumpDetResults' if det else 'DumpResults', out_file_path=path
+    )
+    metrics = cfg.test_evaluator
+    if not isinstance(metrics, (list, tuple)):
+        metrics = [metrics]
+    cfg.test_evaluator = [*metrics, metric]
+
+
+def _build_runner(cfg: Config) -> Runner:
+    """Build the Runner, or the one that ``runner_type`` names.
+
+    FSDP runs in the process group of a launcher only; a single process takes
+    the same config without it.
+    """
+    if isinstance(cfg.get('load_from'), str):
+        require_file(cfg.load_from, 'load_from')
+    strategy = cfg.get('strategy') or {}
+    if cfg.launcher == 'none' and strategy.get('type') == 'FSDPStrategy':
+        print(
+            'note: one process has nothing to shard, so FSDPStrategy is left '
+            'out; tools/dist_train.sh starts several',
+            file=sys.stderr,
+        )
+        cfg.strategy = None
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)

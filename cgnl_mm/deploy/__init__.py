@@ -1,0 +1,1 @@
+"""Networks of a config in use: prediction and export."""
