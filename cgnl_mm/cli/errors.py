@@ -17,6 +17,8 @@ PEER_LOST = re.compile(
     r'|ncclRemoteError|NCCL communicator was aborted'
 )
 
+# the words of Optimizer.load_state_dict
+PARAMETER_GROUPS = re.compile('loaded state dict .*parameter group')
 # the words of cross_entropy
 LABEL = re.compile(r'Target (-?\d+) is out of bounds')
 
@@ -75,6 +77,12 @@ def _known_message(error: BaseException) -> str | None:
         return f'{error}. Make room and start again'
     if text.startswith('Failed to import custom modules'):
         return _missing_module(error)
+    if isinstance(error, ValueError) and PARAMETER_GROUPS.match(text):
+        return (
+            'the checkpoint cannot be resumed from with this optimizer: '
+            f'{text}. `optim_wrapper` (paramwise_cfg) or the frozen stages '
+            'are others than when it was written'
+        )
     if not isinstance(error, (IndexError, RuntimeError)):
         return None
     died = WORKER_DIED.match(text)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
+from cgnl_mm.deploy.model import input_shape
 
 pytestmark = pytest.mark.skipif(
     not hasattr(FlopCounterMode(display=False), 'mod_tracker'),
@@ -193,6 +194,4 @@ def test_wrong_use(message_of, name, options, message):
 ])  # fmt: skip
 def test_shape_by_default_is_that_of_the_test_pipeline(name, shape):
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
-    assert (
-        import_module('cgnl_mm.deploy.model').input_shape(cfg, None) == shape
-    )
+    assert input_shape(cfg, None) == shape
