@@ -154,10 +154,9 @@ def make_runs(grid, args, root: Path) -> tuple[list, dict]:
     Raises:
         SetupError: A config cannot be loaded or an option does not fit.
     """
-    from _reproduce_grid import resolve
-    from _reproduce_run import Run
-
     from cgnl_mm.errors import SetupError
+    from cgnl_mm.experiments.grid import resolve
+    from cgnl_mm.experiments.run import Run
 
     for option in args.train_args:
         name = option.split('=')[0]
@@ -190,7 +189,7 @@ def sort_runs(runs: list, args: argparse.Namespace) -> tuple[list, dict, dict]:
         tuple[list, dict, dict]: Runs; records by (cell, seed); reasons by
         name.
     """
-    from _reproduce_run import RunError
+    from cgnl_mm.experiments.run import RunError
 
     todo, records, refused = [], {}, {}
     for item in runs:
@@ -247,7 +246,7 @@ def costs_of(
 
     Without ``count`` only those that are there.
     """
-    from _reproduce_run import RunError, read_json, write_json
+    from cgnl_mm.experiments.run import RunError, read_json, write_json
 
     costs = {}
     shape = ['--shape', *map(str, grid.shape)] if grid.shape else []
@@ -284,9 +283,8 @@ def costs_of(
 
 def environment(devices: list, args: argparse.Namespace) -> dict:
     """Versions and hardware."""
-    from _reproduce_run import commit_of
-
     import cgnl_mm
+    from cgnl_mm.experiments.run import commit_of
 
     found = dict(cgnl_mm=cgnl_mm.__version__)
     commit = commit_of(ROOT)
@@ -338,12 +336,12 @@ def main() -> None:
     args = parse_args()
     import dataclasses
 
-    from _reproduce_grid import read_grid
-    from _reproduce_pool import Pool
-    from _reproduce_report import Results, plot
     from rich.console import Console
 
     from cgnl_mm.errors import SetupError
+    from cgnl_mm.experiments.grid import read_grid
+    from cgnl_mm.experiments.pool import Pool
+    from cgnl_mm.experiments.report import Results, plot
 
     if args.only is not None:
         try:

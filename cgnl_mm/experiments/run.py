@@ -16,10 +16,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from _reproduce_grid import Cell, Grid
-from plot_curves import Curves, read_curves
-
+from cgnl_mm.analysis.curves import Curves, read_curves
 from cgnl_mm.errors import SetupError
+from cgnl_mm.experiments.grid import Cell, Grid
 
 TOOLS = Path(__file__).parent
 FORMAT = 1  # of plan and record

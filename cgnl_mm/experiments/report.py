@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from _reproduce_grid import Cell, Grid
 from scipy import stats
 
 from cgnl_mm.errors import csv_field
+from cgnl_mm.experiments.grid import Cell, Grid
 
 CONFIDENCE = 0.95
 WHICH = ('last', 'best')  # epoch

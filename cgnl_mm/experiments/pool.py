@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass, field
 from subprocess import Popen
 
-from _reproduce_run import Run, RunError, commit_of
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cgnl_mm.errors import SetupError
+from cgnl_mm.experiments.run import Run, RunError, commit_of
 from cgnl_mm.hosts import HOME as ROOT
 
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL

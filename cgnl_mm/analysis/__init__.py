@@ -1,0 +1,1 @@
+"""Analyse trainings and networks: curves, operations."""

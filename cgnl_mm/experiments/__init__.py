@@ -1,0 +1,1 @@
+"""Train grids of configs with several seeds, and compare them fairly."""
