@@ -1,55 +1,46 @@
-"""Plot loss and validation curves of one or several runs, and sum them up.
+"""Read the curves that MMEngine's LoggerHook writes, draw and sum them up.
 
-    python tools/plot_curves.py work_dirs/i3d_r18_cgnl_movingdigits
-    python tools/plot_curves.py work_dirs/r18_digits work_dirs/r18_cgnl_digits
-    python tools/plot_curves.py work_dirs/r18_*_seed? --seeds \\
-        --scalar loss grad_norm
-    python tools/plot_curves.py RUN --scalar 'cgnl/*/gradient_share_*' --log
-
-With ``--seeds``, runs whose folders differ by their seed alone
-(``r18_digits_seed0``, ``r18_digits/seed_1``) become one curve: the mean, and
-a band of one standard deviation.
-
-Reads what MMEngine's LoggerHook writes, so any host's runs will do. A run
-that was resumed is one curve.
+Every host logs in this form. A run that was resumed is one curve.
 """
 
-import argparse
 import fnmatch
+import itertools
 import json
 import math
 import re
-import statistics
 import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cgnl_mm.cli import run
+import numpy as np
+from matplotlib.figure import Figure
 
-# shown first come, first served; what a host reports beside them stays out
+from ..errors import SetupError
+
+# Other metrics that a host reports beside these stay out of the figure.
 MAIN_METRICS = (
-    'accuracy/top1',
-    'acc/top1',
-    'coco/bbox_mAP',
-    'coco/segm_mAP',
-)
-COLUMNS = 4  # panels in a row
-LINEAR = 1e-6  # around zero, where a logarithmic axis has both signs
-LINE_STYLES = ('-', '--', ':', '-.')
+    'accuracy/top1', 'acc/top1', 'coco/bbox_mAP', 'coco/segm_mAP',
+)  # fmt: skip
 NO_METRICS = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory')
+COLUMNS = 4  # panels in a row
+LINEAR = 1e-6  # A logarithmic axis with both signs is linear around zero.
+LINE_STYLES = ('-', '--', ':', '-.')
 SEED = re.compile(r'[-_./]?seed[-_=]?\d+$')
+
+Points = list[tuple[int, float]]
 
 
 @dataclass
 class Curves:
-    """What was logged in one work folder.
+    """Hold what was logged in one work folder.
 
     Attributes:
         folder (Path): The work folder.
         train (list[dict]): Scalars by iteration ('step', 'loss', ...).
         val (list[dict]): Metrics by validation; 'step' is an epoch or, if
             not ``by_epoch``, an iteration.
-        by_epoch (bool): The unit of the steps in ``val``.
+        by_epoch (bool): Whether the steps in ``val`` are epochs.
     """
 
     folder: Path
@@ -58,59 +49,52 @@ class Curves:
     by_epoch: bool = True
 
     def reported(self) -> list[str]:
-        """Names of all metrics, in the order of the log."""
+        """Return the names of all metrics, in the order of the log."""
         names = dict.fromkeys(name for record in self.val for name in record)
         return [name for name in names if name not in NO_METRICS]
 
     def metrics(self) -> list[str]:
-        """Names of the main metrics, or of all if none of those is there."""
+        """Return the main metrics, or all metrics if no main one is there."""
         names = self.reported()
         return [name for name in MAIN_METRICS if name in names] or names
 
-    def points(self, metric: str) -> list[tuple[int, float]]:
-        """(step, value) of each validation that reports ``metric``."""
-        return _points(self.val, metric)
-
-    def logged(self, scalar: str) -> list[tuple[int, float]]:
-        """(iteration, value) of a scalar that training logs."""
-        return _points(self.train, scalar)
-
     def scalars(self) -> set[str]:
-        """Names of all that training logs."""
+        """Return the names of the scalars that the training logs."""
         names = {name for record in self.train for name in record}
         return names - {'step', 'epoch', 'iter'}
 
+    def points(self, metric: str) -> Points:
+        """Return (step, value) of each validation that reports a metric."""
+        return [(r['step'], r[metric]) for r in self.val if metric in r]
 
-def _points(records: list[dict], name: str) -> list[tuple[int, float]]:
-    return [
-        (record['step'], record[name]) for record in records if name in record
-    ]
+    def logged(self, scalar: str) -> Points:
+        """Return (iteration, value) of a scalar that the training logs."""
+        return [(r['step'], r[scalar]) for r in self.train if scalar in r]
+
+
+def best_point(points: Points) -> tuple[int, float]:
+    """Return the first (step, value) with the largest value; NaN is last."""
+    return max(points, key=lambda p: -math.inf if math.isnan(p[1]) else p[1])
 
 
 def read_curves(folder: Path) -> Curves:
-    """Read all sessions of a run, later ones replacing what they repeat.
+    """Read all sessions of a run; a later one replaces what it repeats.
 
     Args:
-        folder (Path): A work folder, or one session's folder in it.
+        folder (Path): A work folder, or the folder of one session.
 
     Returns:
-        Curves: In the order of the steps.
+        Curves: The records, in the order of the steps.
 
     Raises:
-        SetupError: No log is there.
+        SetupError: The folder holds no log.
     """
-    if (folder / 'vis_data').is_dir():
-        logs = [folder / 'vis_data' / 'scalars.json']
-    else:
-        # session folders are named by their start time
-        logs = sorted(folder.glob('*/vis_data/scalars.json'))
+    log = 'vis_data/scalars.json'
     curves = Curves(folder)
-    for log in logs:
-        if log.is_file():
-            _add_session(curves, _read_lines(log))
+    # A session's folder bears the time at which the session started.
+    for path in sorted(folder.glob(log)) or sorted(folder.glob(f'*/{log}')):
+        _add_session(curves, _read_lines(path))
     if not curves.train and not curves.val:
-        from cgnl_mm.errors import SetupError  # imports torch: only here
-
         raise SetupError(
             f'no logged curves in {str(folder)!r}: expected '
             '<work folder>/<time>/vis_data/scalars.json, which tools/train.py '
@@ -120,9 +104,9 @@ def read_curves(folder: Path) -> Curves:
 
 
 def _read_lines(log: Path) -> list[dict]:
-    """One record per line; a killed run may leave half a line."""
+    """Read one record a line; a killed run may have left half a line."""
     records = []
-    for line in log.read_text(encoding='utf-8').splitlines():
+    for line in log.read_text('utf-8', errors='replace').splitlines():
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:
@@ -131,323 +115,240 @@ def _read_lines(log: Path) -> list[dict]:
 
 
 def _add_session(curves: Curves, records: list[dict]) -> None:
-    """Append a session, dropping older records that it trains again."""
+    """Append a session, and drop the older records that it trains again."""
     train = [record for record in records if _is_of_training(record)]
-    val = [record for record in records if not _is_of_training(record)]
     if train:
         start = min(record['step'] for record in train)
-        curves.train = [
-            record for record in curves.train if record['step'] < start
-        ]
-        # those of the loop also tell the epoch
-        first = next((record for record in train if 'iter' in record), {})
-        curves.by_epoch = 'epoch' in first if first else curves.by_epoch
-        if curves.by_epoch:
-            start = first.get('epoch', start)
-        curves.val = [
-            record for record in curves.val if record['step'] < start
-        ]
+        # Only records of the training loop tell the epoch.
+        first = next((record for record in train if 'iter' in record), None)
+        if first:
+            curves.by_epoch = 'epoch' in first
+        end = first['epoch'] if first and curves.by_epoch else start
+        curves.train = [r for r in curves.train if r['step'] < start]
+        curves.val = [r for r in curves.val if r['step'] < end]
     curves.train += train
-    curves.val += val
+    curves.val += [r for r in records if not _is_of_training(r)]
 
 
 def _is_of_training(record: dict) -> bool:
-    """Whether the loop wrote it, or CGNLStatisticsHook did."""
+    # CGNLStatisticsHook logs a step without an iteration.
     return 'iter' in record or any(key.startswith('cgnl/') for key in record)
 
 
-def plot(
-    runs: list[Curves],
-    metrics: list[str] | None,
-    out: Path,
-    scalars: list[str] | None = None,
-    seeds: bool = False,
-    log: bool = False,
-) -> None:
-    """Draw training scalars and validation metrics side by side.
+def plot_curves(
+    folders: Sequence[Path], out: Path | None = None,
+    metrics: Sequence[str] = (), scalars: Sequence[str] = (),
+    seeds: bool = False, log: bool = False,
+) -> str:  # fmt: skip
+    """Draw the curves of runs to a file, and sum the runs up.
 
     Args:
-        runs (list[Curves]): One colour each.
-        metrics (list[str] | None): Names of metrics, one line style each.
-            None: each run's main ones.
-        out (Path): The PNG.
-        scalars (list[str] | None): What training logs, one panel each.
-            Defaults to the loss.
-        log (bool): Whether the axes of these are logarithmic, for what spans
-            decades. Defaults to False.
-        seeds (bool): Whether runs that differ by their seed alone are one
-            curve. Defaults to False.
-    """
-    import matplotlib
-
-    matplotlib.use('Agg')  # no display needed
-    import matplotlib.pyplot as plt
-
-    scalars = scalars or ['loss']
-    panels = len(scalars) + 1
-    columns = min(panels, COLUMNS)
-    rows = math.ceil(panels / columns)
-    fig, cells = plt.subplots(
-        rows,
-        columns,
-        figsize=(5.5 * columns, 4.2 * rows),
-        layout='constrained',
-        squeeze=False,
-    )
-    axes = list(cells.flat[:panels])
-    for empty in cells.flat[panels:]:
-        empty.axis('off')
-    *left, right = axes
-    shown = []
-    for index, (name, group) in enumerate(grouped(runs, seeds).items()):
-        color = f'C{index % 10}'
-        for panel, scalar in zip(left, scalars):
-            draw(
-                panel,
-                [curves.logged(scalar) for curves in group],
-                color=color,
-                label=name,
-                linewidth=1.2,
-            )
-        for metric in metrics or group[0].metrics():
-            lines = [curves.points(metric) for curves in group]
-            if not any(lines):
-                continue
-            if metric not in shown:
-                shown.append(metric)
-            draw(
-                right,
-                lines,
-                color=color,
-                linestyle=LINE_STYLES[shown.index(metric) % 4],
-                marker='o',
-                markersize=3.5,
-                label=f'{name}: {metric}',
-            )
-    for panel, scalar in zip(left, scalars):
-        panel.set(xlabel='iteration', ylabel=scalar, title='training')
-        if log:
-            panel.set_yscale('log')
-            # half of an axis that logarithms cannot show is no axis
-            if any(v <= 0 for run in runs for _, v in run.logged(scalar)):
-                panel.set_yscale('symlog', linthresh=LINEAR)
-    units = {'epoch' if curves.by_epoch else 'iteration' for curves in runs}
-    right.set(
-        xlabel=' or '.join(sorted(units)),
-        ylabel=', '.join(shown) or 'no validation was logged',
-        title='validation',
-    )
-    for panel in axes:
-        panel.grid(alpha=0.3)
-        if panel.get_lines():
-            panel.legend(fontsize=8)
-    right.xaxis.get_major_locator().set_params(integer=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(out, dpi=120)
-    plt.close(fig)
-
-
-def draw(axes, lines: list[list[tuple[int, float]]], **style) -> None:
-    """Draw one line, or the mean of several with a band.
-
-    Args:
-        axes (Axes): Where.
-        lines (list): (step, value) pairs of each run. A run without any does
-            not count.
-        **style: Of matplotlib's ``plot``.
-    """
-    steps, means, deviations = mean_and_deviation(lines)
-    if not steps:
-        return
-    axes.plot(steps, means, **style)
-    if any(deviations):
-        axes.fill_between(
-            steps,
-            [mean - std for mean, std in zip(means, deviations)],
-            [mean + std for mean, std in zip(means, deviations)],
-            color=style['color'],
-            alpha=0.2,
-            linewidth=0,
-        )
-
-
-def mean_and_deviation(
-    lines: list[list[tuple[int, float]]],
-) -> tuple[list[int], list[float], list[float]]:
-    """Mean and sample standard deviation at the steps that all runs have.
-
-    A run that was cut short ends the curve: a mean over fewer seeds from
-    there on would show a jump that no run made.
-
-    Args:
-        lines (list): (step, value) pairs of each run. A run without any does
-            not count.
+        folders (Sequence[Path]): The work folders.
+        out (Path | None): The picture. Defaults to ``curves.png`` in the
+            folder of a single run, else in the current folder.
+        metrics (Sequence[str]): Metrics of the validation, or patterns of
+            their names. Defaults to the main metrics of each run.
+        scalars (Sequence[str]): Scalars of the training, or patterns of
+            their names, one panel each. Defaults to the loss.
+        seeds (bool): Whether runs that differ by their seed alone become one
+            curve, the mean with a band of one standard deviation. Defaults
+            to False.
+        log (bool): Whether the training's axes are logarithmic. Defaults to
+            False.
 
     Returns:
-        tuple[list, list, list]: Steps, means, deviations (0 for one run).
-    """
-    values = [dict(line) for line in lines if line]
-    if not values:
-        return [], [], []
-    common = set(values[0]).intersection(*values[1:])
-    steps = sorted(common)
-    columns = [[run[step] for run in values] for step in steps]
-    means = [statistics.fmean(column) for column in columns]
-    if len(values) == 1:
-        return steps, means, [0.0] * len(steps)
-    return steps, means, [statistics.stdev(column) for column in columns]
-
-
-def grouped(runs: list[Curves], seeds: bool) -> dict[str, list[Curves]]:
-    """Runs by the name of their curve, in the order given.
-
-    Args:
-        runs (list[Curves]): The runs.
-        seeds (bool): Whether those that differ by their seed alone go
-            together.
-    """
-    if not seeds:
-        return {name: [curves] for name, curves in zip(_names(runs), runs)}
-    groups = {}
-    for curves in runs:
-        name = SEED.sub('', str(curves.folder))
-        groups.setdefault(name, []).append(curves)
-    short = [Path(name).name for name in groups]
-    if len(set(short)) < len(short):
-        short = list(groups)
-    return {
-        f'{name} ({len(group)} seeds)' if len(group) > 1 else name: group
-        for name, group in zip(short, groups.values())
-    }
-
-
-def _names(runs: list[Curves]) -> list[str]:
-    """The folders' names, with their parents' where those coincide."""
-    names = [curves.folder.name for curves in runs]
-    if len(set(names)) < len(names):
-        names = [str(curves.folder) for curves in runs]
-    return names
-
-
-def summary(curves: Curves, metrics: list[str] | None) -> str:
-    """Say how a run ended and where its files are.
-
-    Args:
-        curves (Curves): The run.
-        metrics (list[str] | None): As in :func:`plot`.
-
-    Returns:
-        str: One line per metric, then log and checkpoint.
-    """
-    unit = 'epoch' if curves.by_epoch else 'iteration'
-    lines = []
-    for metric in metrics or curves.metrics():
-        points = curves.points(metric)
-        if points:
-            at, last = points[-1]
-            best_at, best = max(points, key=lambda point: point[1])
-            lines.append(
-                f'validation {metric}: {last:.4g} after {unit} {at} '
-                f'(best: {best:.4g}, {unit} {best_at})'
-            )
-    if not lines:
-        lines.append('validation: none logged')
-    logs = sorted(curves.folder.glob('*/*.log'))
-    if not logs:
-        logs = sorted(curves.folder.glob('*.log'))
-    if logs:
-        lines.append(f'log:        {logs[-1]}')
-    last_checkpoint = curves.folder / 'last_checkpoint'
-    if last_checkpoint.is_file():
-        path = last_checkpoint.read_text(encoding='utf-8').strip()
-        lines.append(f'checkpoint: {path}')
-    return '\n'.join(lines)
-
-
-def matching(names: list[str], known: set[str], option: str) -> list[str]:
-    """Names that runs report, for names and patterns ('cgnl/*').
-
-    Args:
-        names (list[str]): As given.
-        known (set[str]): What the runs report.
-        option (str): Where they were given.
+        str: How each run ended, and where the files are.
 
     Raises:
-        SetupError: No run reports one of them.
+        SetupError: A folder holds no log, no run reports a name, or the
+            picture cannot be written.
     """
-    found = {}
+    runs = [read_curves(folder) for folder in folders]
+    reported = {name for run in runs for name in run.reported()}
+    metrics = match_names(metrics, reported, '--metric')
+    logged = {name for run in runs for name in run.scalars()}
+    scalars = match_names(scalars, logged, '--scalar') or ['loss']
+    if out is None:
+        out = (folders[0] if len(runs) == 1 else Path()) / 'curves.png'
+    figure = draw_runs(group_runs(runs, seeds), metrics, scalars, log)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, dpi=120)
+    except (OSError, ValueError) as error:
+        raise SetupError(f'--out {out} cannot be written: {error}') from error
+    lines = []
+    for name, (run,) in group_runs(runs).items():
+        lines += [f'[{name}]'] if len(runs) > 1 else []
+        lines += summarize(run, metrics)
+    return '\n'.join([*lines, f'curves:     {out}'])
+
+
+def match_names(
+    names: Sequence[str], known: Collection[str], option: str
+) -> list[str]:
+    """Return the known names that names and patterns ('cgnl/*') stand for.
+
+    Raises:
+        SetupError: A name stands for none; the message tells the option.
+    """
+    found = []
     for name in names:
-        # a name may hold brackets
+        # A name may hold brackets, which a pattern would interpret.
         hits = [name] if name in known else sorted(fnmatch.filter(known, name))
         if not hits:
-            from cgnl_mm.errors import SetupError
-
             raise SetupError(
                 f'{option} {name}: no run reports it. They report '
                 f'{", ".join(sorted(known)) or "nothing"}'
             )
-        found.update(dict.fromkeys(hits))
-    return list(found)
+        found += hits
+    return list(dict.fromkeys(found))
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Plot loss and validation curves, and sum the runs up'
-    )
-    parser.add_argument(
-        'runs', nargs='+', type=Path, metavar='RUN_DIR', help='work folders'
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        help="the PNG; default: curves.png in the run's folder, or here "
-        'for several runs',
-    )
-    parser.add_argument(
-        '--metric',
-        nargs='+',
-        metavar='NAME',
-        help='metrics to show, or patterns of their names; default: the '
-        "host's main ones",
-    )
-    parser.add_argument(
-        '--scalar',
-        nargs='+',
-        metavar='NAME',
-        help="what training logs, or patterns ('cgnl/*'), one panel each; "
-        'default: loss',
-    )
-    parser.add_argument(
-        '--log',
-        action='store_true',
-        help='logarithmic axes for what training logs',
-    )
-    parser.add_argument(
-        '--seeds',
-        action='store_true',
-        help='runs that differ by their seed alone are one curve',
-    )
-    return parser.parse_args()
+def group_runs(
+    runs: Sequence[Curves], seeds: bool = False
+) -> dict[str, list[Curves]]:
+    """Return the runs by the name of their curve, in the order given.
+
+    A name is that of the folder, with its parents where names coincide.
+
+    Args:
+        runs (Sequence[Curves]): The runs.
+        seeds (bool): Whether runs that differ by their seed alone form one
+            group. Defaults to False.
+    """
+    groups = {}
+    for run in runs:
+        name = str(run.folder)
+        name = SEED.sub('', name) if seeds else name
+        groups.setdefault(name, []).append(run)
+    names = [Path(name).name or name for name in groups]
+    if len(set(names)) < len(names):
+        names = list(groups)
+    return {
+        f'{name} ({len(group)} seeds)' if len(group) > 1 else name: group
+        for name, group in zip(names, groups.values())
+    }
 
 
-def main() -> None:
-    args = parse_args()
-    runs = [read_curves(folder) for folder in args.runs]
-    reported = {name for curves in runs for name in curves.reported()}
-    logged = {name for curves in runs for name in curves.scalars()}
-    args.metric = matching(args.metric or [], reported, '--metric') or None
-    args.scalar = matching(args.scalar or [], logged, '--scalar')
-    out = args.out
-    if out is None:
-        out = runs[0].folder if len(runs) == 1 else Path()
-        out = out / 'curves.png'
-    plot(runs, args.metric, out, args.scalar, args.seeds, args.log)
-    for name, curves in zip(_names(runs), runs):
-        if len(runs) > 1:
-            print(f'[{name}]')
-        print(summary(curves, args.metric))
-    print(f'curves:     {out}')
+def draw_runs(
+    groups: dict[str, list[Curves]], metrics: Sequence[str] = (),
+    scalars: Sequence[str] = ('loss',), log: bool = False,
+) -> Figure:  # fmt: skip
+    """Draw the training's scalars, one panel each, and the metrics beside.
+
+    Args:
+        groups (dict[str, list[Curves]]): What :func:`group_runs` returns;
+            each group gets a colour.
+        metrics (Sequence[str]): The metrics, one line style each. Defaults
+            to the main ones of each group.
+        scalars (Sequence[str]): The scalars. Defaults to the loss.
+        log (bool): Whether the scalars' axes are logarithmic. Defaults to
+            False.
+    """
+    panels = len(scalars) + 1
+    columns = min(panels, COLUMNS)
+    rows = math.ceil(panels / columns)
+    figure = Figure((5.5 * columns, 4.2 * rows), layout='constrained')
+    cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    *left, right = cells[:panels]
+    styles = {}  # by metric, in the order of their appearance
+    for index, (name, group) in enumerate(groups.items()):
+        look = dict(color=f'C{index % 10}')
+        for axes, scalar in zip(left, scalars):
+            lines = [run.logged(scalar) for run in group]
+            _draw(axes, lines, label=name, linewidth=1.2, **look)
+        look.update(marker='o', markersize=3.5)
+        for metric in metrics or group[0].metrics():
+            style = LINE_STYLES[len(styles) % len(LINE_STYLES)]
+            look['linestyle'] = styles.setdefault(metric, style)
+            lines = [run.points(metric) for run in group]
+            _draw(right, lines, label=f'{name}: {metric}', **look)
+    for axes, scalar in zip(left, scalars):
+        _finish(axes, 'training', 'iteration', scalar)
+        if log:
+            _set_log_scale(axes)
+    units = {_unit(run) for run in itertools.chain(*groups.values())}
+    metrics = ', '.join(styles) or 'no validation was logged'
+    _finish(right, 'validation', ' or '.join(sorted(units)), metrics)
+    right.xaxis.get_major_locator().set_params(integer=True)
+    for axes in cells[panels:]:
+        axes.axis('off')
+    return figure
 
 
-if __name__ == '__main__':
-    run(main)
+def _draw(axes, lines: list[Points], **look) -> None:
+    steps, means, deviations = mean_and_deviation(lines)
+    if steps:
+        axes.plot(steps, means, **look)
+    if np.any(deviations):
+        low, high = means - deviations, means + deviations
+        band = dict(color=look['color'], alpha=0.2, linewidth=0)
+        axes.fill_between(steps, low, high, **band)
+
+
+def _finish(axes, title: str, xlabel: str, ylabel: str) -> None:
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    if axes.get_lines():
+        axes.legend(fontsize=8)
+
+
+def _set_log_scale(axes) -> None:
+    axes.set_yscale('log')
+    # Half of an axis that logarithms cannot show would be missing.
+    if any(line.get_ydata().min() <= 0 for line in axes.get_lines()):
+        axes.set_yscale('symlog', linthresh=LINEAR)
+
+
+def mean_and_deviation(
+    lines: list[Points],
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Return steps, means and sample standard deviations of several curves.
+
+    The steps are those that all curves have. A run that was cut short ends
+    the mean: a mean over fewer seeds would show a jump that no run made.
+
+    Args:
+        lines (list): (step, value) pairs of each run. A run without any pair
+            does not count.
+
+    Returns:
+        tuple[list, ndarray, ndarray]: A deviation of one run is 0.
+    """
+    curves = [dict(line) for line in lines if line]
+    steps = sorted(set.intersection(*map(set, curves))) if curves else []
+    values = np.array([[curve[step] for step in steps] for curve in curves])
+    if len(curves) < 2:
+        return steps, values.sum(0), np.zeros(len(steps))
+    return steps, values.mean(0), values.std(0, ddof=1)
+
+
+def _unit(run: Curves) -> str:
+    return 'epoch' if run.by_epoch else 'iteration'
+
+
+def summarize(run: Curves, metrics: Sequence[str] = ()) -> list[str]:
+    """Return a line for each metric, for the log and for the checkpoint.
+
+    Args:
+        run (Curves): The run.
+        metrics (Sequence[str]): The metrics. Defaults to the main ones.
+    """
+    unit, lines = _unit(run), []
+    for metric in metrics or run.metrics():
+        points = run.points(metric)
+        if points:
+            step, last = points[-1]
+            best_step, best = best_point(points)
+            lines.append(
+                f'validation {metric}: {last:.4g} after {unit} {step} '
+                f'(best: {best:.4g}, {unit} {best_step})'
+            )
+    lines = lines or ['validation: none logged']
+    logs = sorted(run.folder.glob('*/*.log')) or run.folder.glob('*.log')
+    lines += [f'log:        {path}' for path in sorted(logs)[-1:]]
+    checkpoint = run.folder / 'last_checkpoint'
+    if checkpoint.is_file():
+        path = checkpoint.read_text(encoding='utf-8').strip()
+        lines.append(f'checkpoint: {path}')
+    return lines

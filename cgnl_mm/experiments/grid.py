@@ -1,35 +1,34 @@
-"""A grid: which configs to train, with which seeds, compared with what."""
+"""Read a grid: the configs to train, the seeds, and the comparisons."""
 
 import difflib
+import inspect
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import yaml
 
-from cgnl_mm.cli import read_config_file
-from cgnl_mm.errors import SetupError
-from cgnl_mm.hosts import HOME as ROOT
+from ..errors import SetupError
+from ..hosts import HOME
 
 NAME = re.compile(r'[A-Za-z0-9][\w.+-]*')
-# what a config may lack and a run may have
+# A run may have these keys although its config lacks them.
 NEW_KEYS = (
-    'auto_scale_lr',
-    'custom_hooks',
-    'find_unused_parameters',
-    'model_wrapper_cfg',
-    'randomness',
-)
+    'auto_scale_lr', 'custom_hooks', 'find_unused_parameters',
+    'model_wrapper_cfg', 'randomness',
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One line of the table: a config and what is changed in it.
+    """Describe one line of the table: a config and what is changed in it.
 
     Attributes:
-        name (str): Its name, part of a path.
+        name (str): The name, which is part of a path.
         config (Path): The config.
         options (dict): Dotted keys and values, as for ``--cfg-options``.
         baseline (str | None): The cell that it is compared with.
@@ -38,276 +37,240 @@ class Cell:
     """
 
     name: str
-    config: Path
-    options: dict
-    baseline: str | None
-    published: dict
+    config: str | Path
+    options: dict[str, Any] | None = None
+    baseline: str | None = None
+    published: dict[Any, list[float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid file; see ``configs/grids/README.md``.
+    """Describe a grid file; see ``configs/grids/README.md``.
 
     Attributes:
-        name (str): The file's name.
+        file (str): The path of the file.
         title (str): What is compared.
-        metrics (list[str]): As the host logs them, higher is better. The
-            differences are of the first.
-        seeds (list[int]): One run of each cell for each.
-        cells (dict[str, Cell]): By name, in order.
+        metrics (list[str]): Names that the host logs; higher is better. The
+            first metric is the one that cells are compared by.
+        cells (dict[str, Cell]): The cells by name, in order.
+        seeds (list[int]): Each cell is trained once with each seed.
         scale (float): Factor to what the host logs.
-        unit (str): Of the scaled metrics.
-        scalars (list[str]): Patterns of what training logs
+        unit (str): Unit of the scaled metrics.
+        scalars (list[str]): Patterns of the names of logged scalars
             ('cgnl/*/gradient_share_phi').
-        test (bool): Whether the numbers are those of tools/test.py instead
-            of the validation's.
-        shape (list[int]): Input to count FLOPs of, H W or T H W; empty: what
-            tools/get_flops.py takes from the config.
-        note (str): Printed under the table.
+        test (bool): Whether tools/test.py measures the metrics, in place of
+            the validation.
+        shape (list[int]): Input to count FLOPs of, H W or T H W; empty:
+            what tools/get_flops.py takes from the config.
+        note (str): Text below the table.
+        baseline (str | None): The baseline of cells that name none.
+        options (dict | None): Options of all cells.
+
+    Raises:
+        SetupError: A value does not fit.
     """
 
-    name: str
+    file: str
     title: str
-    metrics: list
-    seeds: list
-    cells: dict
+    metrics: list[str]
+    cells: dict[str, Any]
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
     scale: float = 1.0
     unit: str = ''
-    scalars: list = field(default_factory=list)
+    scalars: list[str] = field(default_factory=list)
     test: bool = False
-    shape: list = field(default_factory=list)
+    shape: list[int] = field(default_factory=list)
     note: str = ''
+    baseline: str | None = None
+    options: dict[str, Any] | None = None
 
+    @property
+    def name(self) -> str:
+        """Return the name of the file without its suffix."""
+        return Path(self.file).stem
 
-GRID_KEYS = (
-    'title', 'metrics', 'seeds', 'cells', 'scale', 'unit', 'scalars', 'test',
-    'note', 'baseline', 'options', 'shape',
-)  # fmt: skip
-CELL_KEYS = ('config', 'options', 'baseline', 'published')
+    def __post_init__(self) -> None:
+        seeds = self.seeds
+        if not self.metrics or not self.cells:
+            raise SetupError("'metrics' or 'cells' is empty")
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise SetupError(f'seeds {seeds}: name each once, from 0 on')
+        if self.scale <= 0 or min(self.shape, default=1) <= 0:
+            raise SetupError("'scale' and 'shape' must be positive")
+        for cell in self.cells.values():
+            if cell.baseline is not None and cell.baseline not in self.cells:
+                raise SetupError(
+                    f'cell {cell.name}: no cell is called {cell.baseline!r}, '
+                    f'its baseline; there are {", ".join(self.cells)}'
+                )
+            for source, row in cell.published.items():
+                if len(row) != len(self.metrics):
+                    raise SetupError(
+                        f"cell {cell.name}: 'published' of {source!r} must "
+                        'have a number (or null) for each of the '
+                        f'{len(self.metrics)} metrics, got {row!r}'
+                    )
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice; YAML keeps the last in silence."""
+    """Refuse a key that stands twice; YAML would keep the last in silence."""
 
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key) for key, _ in node.value]
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value if key.value != '<<']
         for key in keys:
             if keys.count(key) > 1:
                 raise SetupError(
-                    f'line {node.start_mark.line + 1}: {key!r} is there twice'
+                    f'line {node.start_mark.line + 1}: {key!r} is there '
+                    'twice; remove one'
                 )
-        return super().construct_mapping(node, deep)
+        return node
 
 
-def read_grid(path: str) -> Grid:
+def read_grid(path: str, seeds: list[int] | None = None) -> Grid:
     """Read and check a grid file; the configs are not loaded yet.
 
     Args:
         path (str): A YAML file.
+        seeds (list[int] | None): Seeds in place of the file's.
 
     Returns:
         Grid: The grid.
 
     Raises:
-        SetupError: What is wrong with it, and where.
+        SetupError: What is wrong with the file, and where.
     """
     file = Path(path)
     if not file.is_file():
-        known = {
-            p.stem: os.path.relpath(p)
-            for p in sorted((ROOT / 'configs/grids').glob('*.yaml'))
-        }
+        files = sorted((HOME / 'configs/grids').glob('*.yaml'))
+        known = {p.stem: os.path.relpath(p) for p in files}
         near = difflib.get_close_matches(file.stem, known, n=3)
         hint = ', '.join(known[name] for name in near or known)
         raise SetupError(f'no grid {path!r}. There is {hint}')
     try:
-        raw = yaml.load(file.read_text(encoding='utf-8'), _Loader)
-        return _grid(file, raw)
-    except (yaml.YAMLError, SetupError) as error:
-        raise SetupError(f'{path}: {error}') from error
+        # PyYAML finds out whether the bytes are UTF-8 or UTF-16.
+        raw = yaml.load(file.read_bytes(), _Loader)
+        _require_finite(raw)
+        return _make_grid(file, raw, seeds)
+    except RecursionError as error:
+        raise SetupError(
+            f'{path}: an alias (*name) stands inside of what it repeats'
+        ) from error
+    except (OSError, ValueError, yaml.YAMLError, SetupError) as error:
+        raise SetupError(f'{path}: {" ".join(str(error).split())}') from error
 
 
-def _require_finite(value, where: str) -> None:
+def _require_finite(value, where: str = '') -> None:
     """Refuse .nan and .inf, which a dumped config would hold as bare names."""
     if isinstance(value, float) and not math.isfinite(value):
         raise SetupError(
-            f'{where}: {value} is no setting; a config that needs it says '
+            f'{where}: {value} is not a setting; a config that needs it says '
             f"float('{value}') itself"
         )
-    children = ()
+    children = enumerate(value) if isinstance(value, list) else ()
     if isinstance(value, dict):
         children = value.items()
-    elif isinstance(value, list):
-        children = enumerate(value)
     for key, child in children:
-        _require_finite(child, f'{where}.{key}' if where else str(key))
+        _require_finite(child, f'{where}.{key}'.removeprefix('.'))
 
 
-def _grid(file: Path, raw) -> Grid:
-    _require_finite(raw, '')
-    _check_keys(raw, GRID_KEYS, 'the grid', ('title', 'metrics', 'cells'))
-    metrics = _strings(raw['metrics'], 'metrics')
-    if not metrics:
-        raise SetupError("'metrics' is empty: nothing to compare")
-    seeds = raw.get('seeds', [0, 1, 2, 3, 4])
-    if (
-        not isinstance(seeds, list)
-        or not seeds
-        or any(type(s) is not int or s < 0 for s in seeds)
-        or len(set(seeds)) < len(seeds)
-    ):
-        raise SetupError(
-            f"'seeds' must be different whole numbers, got {seeds!r}"
-        )
-    scale = raw.get('scale', 1)
-    if type(scale) not in (int, float) or scale <= 0:
-        raise SetupError(f"'scale' must be a positive number, got {scale!r}")
-    if type(raw.get('test', False)) is not bool:
-        raise SetupError(f"'test' must be true or false, got {raw['test']!r}")
-    shape = raw.get('shape', [])
-    if not isinstance(shape, list) or any(
-        type(n) is not int or n < 1 for n in shape
-    ):
-        raise SetupError(
-            f"'shape' must be a list of sizes in pixels, got {shape!r}"
-        )
-    if not isinstance(raw['cells'], dict) or not raw['cells']:
-        raise SetupError("'cells' must be a mapping of names to cells")
-    cells = {
-        name: _cell(file, name, cell, raw, len(metrics))
-        for name, cell in raw['cells'].items()
-    }
-    for cell in cells.values():
-        if cell.baseline is not None and cell.baseline not in cells:
-            raise SetupError(
-                f'cell {cell.name}: no cell is called {cell.baseline!r}, its '
-                f'baseline; there are {", ".join(cells)}'
-            )
-    return Grid(
-        name=file.stem,
-        title=str(raw['title']),
-        metrics=metrics,
-        seeds=seeds,
-        cells=cells,
-        scale=float(scale),
-        unit=str(raw.get('unit', '')),
-        scalars=_strings(raw.get('scalars', []), 'scalars'),
-        test=raw.get('test', False),
-        shape=shape,
-        note=str(raw.get('note', '')).strip(),
-    )
+def _make_grid(file: Path, raw, seeds: list[int] | None) -> Grid:
+    _check_keys(raw, Grid, 'the grid')
+    cells = {name: _make_cell(file, name, raw) for name in raw['cells']}
+    given = {} if seeds is None else dict(seeds=seeds)
+    return Grid(**{'file': str(file), **raw, 'cells': cells, **given})
 
 
-def _cell(file: Path, name, raw, grid: dict, num_metrics: int) -> Cell:
-    where = f'cell {name}'
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+def _make_cell(file: Path, name: str, grid: dict) -> Cell:
+    raw, where = grid['cells'][name], f'cell {name}'
+    if not NAME.fullmatch(name):
         raise SetupError(
             f'{where}: the name becomes that of a folder: letters, digits '
             'and ._+- only'
         )
-    _check_keys(raw, CELL_KEYS, where, ('config',))
-    config = file.parent / str(raw['config'])
+    _check_keys(raw, Cell, where)
+    config = file.parent / raw['config']
     if not config.is_file():
         raise SetupError(
             f'{where}: no config {config} (paths count from the grid file)'
         )
-    options = {}
-    for part in (grid.get('options'), raw.get('options')):
-        if not isinstance(part or {}, dict):
-            raise SetupError(
-                f"{where}: 'options' must be a mapping of dotted keys to "
-                f'values, got {part!r}'
-            )
-        options.update(part or {})
     baseline = raw.get('baseline', grid.get('baseline'))
-    published = raw.get('published', {})
-    if not isinstance(published, dict):
-        raise SetupError(
-            f"{where}: 'published' must map a source (paper, ...) to numbers"
-        )
-    for source, row in published.items():
-        if (
-            not isinstance(row, list)
-            or len(row) != num_metrics
-            or any(type(v) not in (int, float, type(None)) for v in row)
-        ):
-            raise SetupError(
-                f"{where}: 'published' of {source!r} must be a list with a "
-                f'number (or null) for each of the {num_metrics} metrics, '
-                f'got {row!r}'
-            )
-    return Cell(
-        name=name,
+    changed = dict(
         config=config,
-        options=options,
+        options={**(grid.get('options') or {}), **(raw.get('options') or {})},
         baseline=None if baseline == name else baseline,
-        published=published,
     )
+    return Cell(**{'name': name, **raw, **changed})
 
 
-def _check_keys(raw, allowed, where: str, required) -> None:
+def _check_keys(raw, kind: type, where: str) -> None:
+    """Compare a mapping of a file with the attributes of a class."""
     if not isinstance(raw, dict):
         raise SetupError(f'{where} must be a mapping, got {raw!r}')
-    for key in required:
-        if key not in raw:
+    # The first attribute is not a key of the mapping.
+    known = {f.name: f for f in fields(kind)[1:]}
+    for key, f in known.items():
+        required = f.default is MISSING and f.default_factory is MISSING
+        if required and key not in raw:
             raise SetupError(f'{where} has no {key!r}')
-    for key in raw:
-        if key not in allowed:
-            near = difflib.get_close_matches(str(key), allowed, n=1)
-            hint = f'; did you mean {near[0]!r}?' if near else ''
+    for key, value in raw.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f'; did you mean {near[0]!r}?' if near else '.'
             raise SetupError(
                 f'{where} has an unknown key {key!r}{hint} Allowed: '
-                f'{", ".join(allowed)}'
+                f'{", ".join(known)}'
             )
+        if not _fits(value, known[key].type):
+            kind = inspect.formatannotation(known[key].type)
+            raise SetupError(f'{where}: {key!r} must be {kind}, got {value!r}')
 
 
-def _strings(value, name: str) -> list:
-    if not isinstance(value, list) or any(
-        not isinstance(item, str) for item in value
-    ):
-        raise SetupError(f'{name!r} must be a list of names, got {value!r}')
-    return value
+def _fits(value, kind) -> bool:
+    """Tell whether a value of a file has a type, as ``list[int]``."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(_fits(value, member) for member in args)
+    if origin is list:
+        return type(value) is list and all(_fits(v, *args) for v in value)
+    if origin is dict:
+        items = value.items() if type(value) is dict else [(None, None)]
+        return all(_fits(k, args[0]) and _fits(v, args[1]) for k, v in items)
+    if kind is float:
+        return type(value) in (int, float)
+    return kind is Any or type(value) is kind
 
 
-def resolve(cell: Cell):
-    """Load the config of a cell, bases and all, and apply its options.
+def apply_options(cell: Cell, cfg) -> None:
+    """Change a loaded config as a cell says.
 
     Args:
         cell (Cell): The cell.
-
-    Returns:
-        Config: Complete: a later change of a base does not change it.
+        cfg (Config): The cell's config, which changes.
 
     Raises:
-        SetupError: An option whose parent the config does not have, or that
-            does not fit.
-        MissingHostError: mmcv or the config's host is not installed.
+        SetupError: The config has no place for an option, or the option does
+            not fit.
     """
-    cfg = read_config_file(cell.config)
     for key in cell.options:
-        _check_option(cfg, key, cell.name)
+        _require_place(cfg, key, cell.name)
     try:
         cfg.merge_from_dict(cell.options)
     except (KeyError, TypeError) as error:
         raise SetupError(f'cell {cell.name}: {error.args[0]}') from error
-    return cfg
 
 
-def _check_option(cfg, key: str, name: str) -> None:
-    """Refuse an option that would only add something nobody reads."""
+def _require_place(cfg, key: str, name: str) -> None:
+    """Refuse an option that would only add what nobody reads."""
     *parents, last = key.split('.')
-    if not parents:
-        if last not in cfg and last not in NEW_KEYS:
-            raise SetupError(f'cell {name}: the config has no {key!r}')
-        return
-    for index, part in enumerate(parents):
+    if not parents and last not in cfg and last not in NEW_KEYS:
+        raise SetupError(f'cell {name}: the config has no {key!r}')
+    for index, part in enumerate(parents, 1):
         if isinstance(cfg, (list, tuple)):
-            found = part.isdigit() and int(part) < len(cfg)
-            cfg = cfg[int(part)] if found else None
-        else:
-            cfg = cfg.get(part) if hasattr(cfg, 'get') else None
+            cfg = {str(place): value for place, value in enumerate(cfg)}
+        cfg = cfg.get(part) if hasattr(cfg, 'get') else None
         if cfg is None:
             raise SetupError(
                 f'cell {name}: option {key}: the config has no '
-                f'{".".join(parents[: index + 1])}'
+                f'{".".join(parents[:index])}'
             )

@@ -1,235 +1,246 @@
-"""Train the runs of a grid, one after another or on several devices."""
+"""Train the runs of a grid, several at a time."""
 
+import contextlib
 import os
 import signal
+import threading
 import time
-from dataclasses import dataclass, field
-from subprocess import Popen
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from queue import SimpleQueue
 
+import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
-from cgnl_mm.errors import SetupError
-from cgnl_mm.experiments.run import Run, RunError, commit_of
-from cgnl_mm.hosts import HOME as ROOT
+from ..errors import SetupError
+from .run import Run, RunError
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL
-POLL = 0.2  # seconds
+LOOK = 2.0  # seconds between two looks at the logs
 
 
-@dataclass
-class Active:
-    """A run whose processes are there."""
+def choose_devices(
+    gpus: list[str] | None, per_run: int, jobs: int | None
+) -> list[str | None]:
+    """Return CUDA_VISIBLE_DEVICES of each run at a time; None: as it is.
 
-    run: Run
-    devices: str | None
-    commands: object
-    process: Popen
-    started: float = field(default_factory=time.monotonic)
-    at_start: float = 0.0  # share of the training that was done before
-    peak_rss_mb: float = 0.0
+    Args:
+        gpus (list[str] | None): Numbers of GPUs.
+        per_run (int): GPUs of each run.
+        jobs (int | None): Runs at a time; None: one for each set of GPUs.
+
+    Raises:
+        SetupError: The numbers do not go together, or a GPU is not there. A
+            training that gets no GPU would run on the CPU without a word.
+    """
+    if per_run < 1 or (jobs is not None and jobs < 1):
+        raise SetupError('--jobs and --gpus-per-run count from 1')
+    if gpus is None:
+        return [None] * (jobs or 1)
+    number = torch.cuda.device_count()
+    missing = [n for n in gpus if n.isdigit() and int(n) >= number]
+    if missing:
+        raise SetupError(
+            f'--gpus {" ".join(missing)}: PyTorch sees {number} GPUs here, '
+            'which count from 0'
+        )
+    if len(gpus) % per_run:
+        raise SetupError(
+            f'--gpus names {len(gpus)}, which is not a multiple of '
+            f'--gpus-per-run {per_run}'
+        )
+    starts = range(0, len(gpus), per_run)
+    sets = [','.join(gpus[start : start + per_run]) for start in starts]
+    # More jobs than sets share the sets.
+    return [sets[index % len(sets)] for index in range(jobs or len(sets))]
 
 
 class Pool:
-    """Runs processes and says how far they are.
+    """Run the processes of trainings, and say how far they are.
 
     Args:
         devices (list[str | None]): One entry for each run at a time:
-            CUDA_VISIBLE_DEVICES, or None to leave it.
+            CUDA_VISIBLE_DEVICES, or None to leave the variable alone.
         environment (dict): Versions and hardware, for the records.
         console (Console): Where to say so.
-        every (float): Seconds between two lines about it where the console
-            is no terminal, and a bar would be nothing. Defaults to 60.
+        every (float): Seconds between two lines about the progress, where
+            the console is not a terminal and shows no bar. Defaults to 60.
+
+    Attributes:
+        finished (list[Run]): Runs that were trained.
+        failed (dict[str, str]): Reason by the name of a run.
+        elsewhere (list[Run]): Runs that another process trains.
+        active (dict[Run, float]): Runs that are being trained, with the share
+            of each that was done before.
     """
 
     def __init__(
-        self, devices: list, environment: dict, console, every: float = 60.0
-    ) -> None:
+        self, devices: list, environment: dict, console: Console,
+        every: float = 60.0,
+    ) -> None:  # fmt: skip
+        self.devices = SimpleQueue()
+        for device in devices:
+            self.devices.put(device)
+        self.executor = ThreadPoolExecutor(len(devices))
+        self.environment, self.console = environment, console
         self.every = every
-        self.free = list(devices)
-        self.environment = environment
-        self.console: Console = console
-        self.active: list[Active] = []
-        self.failed: dict[str, str] = {}  # reason by name of the run
-        self.finished: list[Run] = []
-        self.elsewhere: list[Run] = []  # trained by another process
+        self.total = 0
+        self.finished, self.failed, self.elsewhere = [], {}, []
+        self.active: dict[Run, float] = {}
+        self.processes = []
+        self.stopping = False
+        # No process starts once the pool is stopping.
+        self.starting = threading.Lock()
 
-    def train(self, runs: list[Run]) -> None:
-        """Train all; one that fails does not keep the others from it.
+    def train(self, runs: list[Run]) -> bool:
+        """Train all runs; a failed run does not keep the others from it.
 
         Args:
-            runs (list[Run]): In this order.
+            runs (list[Run]): The runs, in the order to start them.
 
-        Raises:
-            KeyboardInterrupt: After the processes were ended, on Ctrl-C,
-                SIGTERM or SIGHUP.
+        Returns:
+            bool: Whether a signal ended the trainings before their time.
         """
-        waiting, total = list(runs), len(runs)
-        self.total = total
-        begun = told = time.monotonic()
-        handlers = {
-            number: signal.signal(number, _interrupt)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        }
-        progress = Progress(
-            TextColumn('{task.description}'),
-            BarColumn(),
-            TextColumn('{task.percentage:>3.0f} %'),
-            TimeElapsedColumn(),
-            TextColumn('{task.fields[left]}'),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        task = progress.add_task('', total=total, left='')
-        looked = 0.0
+        self.total = len(runs)
+        handlers = {n: signal.signal(n, _interrupt) for n in SIGNALS}
         try:
-            with progress:
-                while waiting or self.active:
-                    while waiting and self.free:
-                        self._begin(waiting.pop(0))
-                    time.sleep(POLL)
-                    for active in list(self.active):
-                        self._poll(active)
-                    if time.monotonic() - looked > 2 or not self.active:
-                        looked = time.monotonic()
-                        done, text, left = self._status(begun, waiting)
-                        progress.update(
-                            task, completed=done, description=text, left=left
-                        )
-                        due = looked - told >= self.every and self.active
-                        if due and not self.console.is_terminal:
-                            told = looked
-                            self._say(
-                                f'{text} ({done / total:.0%}, '
-                                f'{_duration(looked - begun)}'
-                                f'{left and ", "}{left})'
-                            )
+            self._watch([self.executor.submit(self._train, r) for r in runs])
+        except KeyboardInterrupt:
+            self._stop()
         except BaseException:
             self._stop()
             raise
         finally:
+            self.executor.shutdown()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+        return self.stopping
 
-    def _begin(self, run: Run) -> None:
-        if not run.lock():
-            self.elsewhere.append(run)
-            self._say(f'{run.name}: another process is training it')
-            return
-        devices = self.free.pop(0)
+    def _train(self, run: Run) -> None:
+        device = self.devices.get()
         try:
-            # another process may have been here since the grid was read
-            if run.state() == 'finished':
-                run.unlock()
-                self.free.append(devices)
+            if not run.lock():
+                self._say(f'{run.name}: another process is training it')
                 self.elsewhere.append(run)
-                return
-            at_start = run.progress()
-            commands = run.commands()
-            command = next(commands)  # makes the folder
-            # now, as the tool may outlive a change of the code
-            run.note_commit(commit_of(ROOT))
-            process = run.start(command, devices)
-        except BaseException as error:
+            elif run.state() == 'finished':
+                # Another process has trained it since the grid was read.
+                self.elsewhere.append(run)
+            else:
+                self._train_locked(run, device)
+        except Exception as error:
+            known = isinstance(error, (OSError, SetupError))
+            if not self.stopping:
+                self.failed[run.name] = str(error) if known else repr(error)
+                self._say(f'FAILED {run.name}: {self.failed[run.name]}')
+        finally:
+            self.active.pop(run, None)
+            self.devices.put(device)
             run.unlock()
-            self.free.append(devices)
-            if not isinstance(error, (OSError, RunError, SetupError)):
-                raise
-            self._fail(run, str(error))
-            return
-        self.active.append(
-            Active(run, devices, commands, process, at_start=at_start)
+
+    def _train_locked(self, run: Run, device: str | None) -> None:
+        begun = time.monotonic()
+        self.active[run] = run.progress()
+        peaks = [self._execute(run, c, device) for c in run.commands()]
+        record = run.finish(max(peaks), self.environment)
+        self.finished.append(run)
+        name = run.grid.metrics[0]
+        value = record['metrics'][name]['last'] * run.grid.scale
+        self._say(
+            f'[{len(self.finished)}/{self.total}] {run.name}: {name} '
+            f'{value:.2f} ({time.monotonic() - begun:.0f} s)'
         )
 
-    def _poll(self, active: Active) -> None:
-        pid, status, usage = os.wait4(active.process.pid, os.WNOHANG)
-        if pid == 0:
-            return
-        code = os.waitstatus_to_exitcode(status)
-        active.process.returncode = code  # Popen was not asked
-        # of the largest process, in KiB
-        rss = usage.ru_maxrss / 1024
-        active.peak_rss_mb = max(active.peak_rss_mb, rss)
-        run = active.run
-        try:
-            if code:
-                how = f'signal {-code}' if code < 0 else f'status {code}'
-                raise RunError(f'ended with {how}: {_last_error(run)}')
-            command = next(active.commands, None)
-            if command is not None:
-                active.process = run.start(command, active.devices)
-                return
-            record = run.finish(active.peak_rss_mb, self.environment)
-        except (RunError, SetupError, OSError) as error:
-            self._fail(run, str(error))
-        except Exception as error:  # must not end the others
-            self._fail(run, f'its results cannot be read: {error!r}')
-        else:
-            self.finished.append(run)
-            name = run.grid.metrics[0]
-            value = record['metrics'][name]['last'] * run.grid.scale
-            seconds = time.monotonic() - active.started
-            self._say(
-                f'[{len(self.finished)}/{self.total}] {run.name}: {name} '
-                f'{value:.2f} ({seconds:.0f} s)'
-            )
-        self.active.remove(active)
-        self.free.append(active.devices)
-        run.unlock()
-
-    def _fail(self, run: Run, reason: str) -> None:
-        self.failed[run.name] = reason
-        self._say(f'FAILED {run.name}: {reason}')
+    def _execute(self, run: Run, command: list, device: str | None) -> float:
+        """Wait for a command; return its largest resident set in MiB."""
+        with self.starting:
+            if self.stopping:
+                raise RunError('interrupted')
+            process = run.start(command, device)
+            self.processes.append(process)
+        # Unlike Popen.wait, os.wait4 tells the memory.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = code = os.waitstatus_to_exitcode(status)
+        if code:
+            how = f'signal {-code}' if code < 0 else f'status {code}'
+            raise RunError(f'ended with {how}: {run.last_error()}')
+        return usage.ru_maxrss / 1024
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def _status(self, begun: float, waiting: list) -> tuple:
-        """Runs that are done, with parts of them; this in words; time left."""
-        # a trained run is not done: it may be tested yet
-        shares = {a.run.name: 0.99 * a.run.progress() for a in self.active}
-        total = self.total
-        done = total - len(waiting) - len(self.active) + sum(shares.values())
-        # a resumed run's first part was not done in this time
-        here = (
-            len(self.finished)
-            + sum(shares.values())
-            - sum(a.at_start for a in self.active)
-        )
+    def _watch(self, futures: list) -> None:
+        """Show the progress until all runs have ended."""
+        bar = self.console.is_terminal
+        columns = ('{task.description}', BarColumn(),
+                   '{task.percentage:>3.0f} %', TimeElapsedColumn(),
+                   '{task.fields[left]}')  # fmt: skip
+        begun = told = time.monotonic()
+        with Progress(
+            *columns, console=self.console, disable=not bar
+        ) as shown:
+            task = shown.add_task('', total=self.total, left='')
+            while futures:
+                ended, futures = wait(futures, LOOK, FIRST_COMPLETED)
+                for future in ended:
+                    future.result()
+                now = time.monotonic()
+                done, text, left = self.status(now - begun)
+                shown.update(task, completed=done, description=text, left=left)
+                if self.active and not bar and now - told >= self.every:
+                    told = now
+                    facts = [
+                        f'{done / self.total:.0%}',
+                        _duration(now - begun),
+                    ]
+                    facts += [left] if left else []
+                    self._say(f'{text} ({", ".join(facts)})')
+
+    def status(self, seconds: float) -> tuple[float, str, str]:
+        """Return how many runs are done, this in words, and the time left.
+
+        Args:
+            seconds (float): Time since the start.
+        """
+        active = dict(self.active)
+        # A trained run may have to be tested yet.
+        shares = {run.name: 0.99 * run.progress() for run in active}
+        here = len(self.finished) + sum(shares.values())
+        done = here + len(self.failed) + len(self.elsewhere)
+        # The first part of a resumed run was not done in this time.
+        here -= sum(active.values())
         left = ''
-        if here > 0 and done < total:
-            seconds = (time.monotonic() - begun) * (total - done) / here
+        if here > 0 and done < self.total:
+            seconds *= (self.total - done) / here
             left = f'about {_duration(seconds)} left'
-        names = ', '.join(shares)
-        return done, f'{len(self.finished)} of {total} done; {names}', left
+        text = f'{len(self.finished)} of {self.total} done; '
+        return done, text + ', '.join(shares), left
 
     def _stop(self) -> None:
         """End all processes, those of data loaders included."""
-        # a second Ctrl-C must not leave some of them behind
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for active in self.active:
-            _signal(active.process, signal.SIGTERM)
+        for number in SIGNALS:
+            # A second Ctrl-C must not leave some of them behind.
+            signal.signal(number, signal.SIG_IGN)
+        with self.starting:
+            self.stopping = True
+        self.executor.shutdown(wait=False, cancel_futures=True)
+        running = [p for p in self.processes if p.returncode is None]
+        _end(running, signal.SIGTERM)
         deadline = time.monotonic() + GRACE
-        for active in self.active:
-            while active.process.poll() is None:
-                if time.monotonic() > deadline:
-                    break
-                time.sleep(POLL)
-            # the group outlives its leader where a worker hangs
-            _signal(active.process, signal.SIGKILL)
-            active.process.wait()
-            active.run.unlock()
+        while self.active and time.monotonic() < deadline:
+            time.sleep(0.1)
+        # The group outlives its leader where a worker hangs.
+        _end(running, signal.SIGKILL)
 
 
 def _interrupt(number, frame) -> None:
     raise KeyboardInterrupt
 
 
-def _signal(process: Popen, number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
+def _end(processes: list, number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
 
 
 def _duration(seconds: float) -> str:
@@ -238,15 +249,3 @@ def _duration(seconds: float) -> str:
         return f'{seconds:.0f} s'
     hours, minutes = divmod(minutes, 60)
     return f'{hours} h {minutes:02} min' if hours else f'{minutes} min'
-
-
-def _last_error(run: Run) -> str:
-    """The line of the output that says most, and where the rest is."""
-    lines = [
-        line.strip()
-        for line in run.out.read_text(errors='replace').splitlines()
-        if line.strip()
-    ]
-    told = [line for line in lines[-40:] if 'rror' in line.partition(':')[0]]
-    line = (told or lines or ['no output'])[-1]
-    return f'{line[:300]} (see {run.out})'

@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 import pytest
 
+from cgnl_mm.cli import read_config_file
+from cgnl_mm.experiments.grid import apply_options, read_grid
 from cgnl_mm.fsdp import obstacle_on_cpu
 
 ROOT = Path(__file__).parents[2]
@@ -139,11 +141,8 @@ def test_commands_name_what_exists(page):
                     assert f"'{option}'" in sources, f'{block.where}: {option}'
 
 
-def test_grid_of_a_page_is_one(checkout, monkeypatch):
+def test_grid_of_a_page_is_one(checkout):
     """What the README of the grids shows is read as a grid file is."""
-    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
-    from _reproduce_grid import read_grid, resolve
-
     shown = [
         block
         for page in PAGES
@@ -155,10 +154,12 @@ def test_grid_of_a_page_is_one(checkout, monkeypatch):
     ]
     path = checkout / 'configs/grids/shown.yaml'
     path.write_text(shown[0].text, 'utf-8')  # its configs are seen from there
-    grid = read_grid(str(path))
+    grid = read_grid(path)
     assert len(grid.cells) == 2
     for cell in grid.cells.values():
-        assert resolve(cell).model.backbone.type == 'PluginResNet'
+        cfg = read_config_file(cell.config)
+        apply_options(cell, cfg)
+        assert cfg.model.backbone.type == 'PluginResNet'
 
 
 @pytest.fixture

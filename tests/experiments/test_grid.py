@@ -1,0 +1,191 @@
+"""Read grid files: the shipped ones, and those that do not fit."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from demos import build
+from mmengine.runner import set_random_seed
+
+from cgnl_mm.cli import read_config_file
+from cgnl_mm.errors import SetupError
+from cgnl_mm.experiments.grid import Cell, apply_options, read_grid
+from cgnl_mm.experiments.run import differences, make_plan
+
+ROOT = Path(__file__).parents[2]
+GRIDS = ROOT / 'configs/grids'
+ALL = sorted(GRIDS.glob('*.yaml'))
+GRID = """
+title: Miniature
+metrics: [accuracy/top1]
+unit: '%'
+seeds: [0, 1]
+baseline: base
+shape: [32, 32]
+options: &all
+  optim_wrapper.optimizer.lr: 0.05
+  pipeline: [{type: RandomCrop, padding: 4}]
+cells:
+  base:
+    config: tiny.py
+    published: {paper: [84.05]}
+  cgnl:
+    config: tiny.py
+    options: {<<: *all, optim_wrapper.optimizer.lr: 0.1}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write the grid with one line replaced, in an encoding."""
+
+    def write(old='', new='', encoding='utf-8'):
+        assert old in GRID
+        (tmp_path / 'tiny.py').touch()
+        path = tmp_path / 'mini.yaml'
+        path.write_bytes(GRID.replace(old, new, 1).encode(encoding))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_merge_keys_and_encodings_of_yaml(write, encoding):
+    path = write('Miniature', 'Größe', encoding)
+    grid = read_grid(path, [7])
+    assert (grid.name, grid.title, grid.seeds) == ('mini', 'Größe', [7])
+    lr = 'optim_wrapper.optimizer.lr'
+    base, cgnl = grid.cells.values()
+    assert cgnl.options == {**base.options, lr: 0.1}
+    assert base.options[lr] == 0.05 and 'pipeline' in base.options
+    assert (base.baseline, cgnl.baseline) == (None, 'base')
+
+
+@pytest.mark.parametrize('old, new, told', [
+    ('metrics: [accuracy/top1]', 'metrics: []', "'metrics' or 'cells' is em"),
+    ('seeds: [0, 1]', 'seeds: [0, 0]', 'name each once'),
+    ('seeds: [0, 1]', 'seeds: [0, true]', "'seeds' must be list"),
+    ('seeds: [0, 1]', 'seed: [0, 1]', "did you mean 'seeds'"),
+    ('baseline: base', 'baseline: bas', "no cell is called 'bas'"),
+    ('baseline: base', 'baseline: [base]', "'baseline' must be str . None"),
+    ('unit:', 'scale: 0\nunit:', "'scale' and 'shape' must be positive"),
+    ('[32, 32]', '[32, x]', "'shape' must be list"),
+    ('  cgnl:\n', '  base:\n', "line 1.: 'base' is there twice"),
+    ('  cgnl:\n', '  a/b:\n', 'becomes that of a folder'),
+    ('  cgnl:\n', '  1:\n', "'cells' must be dict"),
+    ('config: tiny.py', 'config: tin.py', 'no config .*tin.py'),
+    ('config: tiny.py', 'options: {}', "has no 'config'"),
+    ('[84.05]', '[84.05, 96]', 'each of the 1 metrics'),
+    ('title: Miniature\n', '', "has no 'title'"),
+    ('title: Miniature', 'title: [', 'while parsing'),
+    ('Miniature', '2020-13-45', 'month must be in'),
+    (GRID, '- a', 'the grid must be a mapping'),
+    ('lr: 0.05', 'lr: .nan', 'options.optim_wrapper.optimizer.lr: nan is no'),
+    ('padding: 4', 'padding: -.inf', 'pipeline.0.padding: -inf is no'),
+    ('[84.05]', '[.nan]', 'cells.base.published.paper.0: nan is no'),
+    ('padding: 4', 'padding: *all', 'an alias .* inside of what it repeats'),
+    ('optim_wrapper.optimizer.lr', '5', "'options' must be dict"),
+])  # fmt: skip
+def test_faults_of_a_grid_are_named(write, old, new, told):
+    with pytest.raises(SetupError, match=f'^.*mini.yaml: .*{told}') as error:
+        read_grid(write(old, new))
+    assert '\n' not in str(error.value)
+
+
+def test_encoding_of_a_grid_is_told(write):
+    with pytest.raises(SetupError, match='mini.yaml: .*invalid'):
+        read_grid(write('Miniature', 'Größe', 'latin-1'))
+
+
+def test_unknown_grid_is_answered_by_one_that_is_there():
+    with pytest.raises(SetupError, match=r'There is .*coco\.yaml$'):
+        read_grid('configs/grids/coc.yaml')
+
+
+@pytest.mark.parametrize('key, told', [
+    ('trian_cfg', "has no 'trian_cfg'"),
+    ('train_config.max_epochs', 'has no train_config'),
+    ('model.backbone.plugins.3.cfg.mode', 'has no model.backbone.plugins.3'),
+])  # fmt: skip
+def test_option_without_a_place_is_named(key, told):
+    path = ROOT / 'configs/r18_cgnl_digits.py'
+    with pytest.raises(SetupError, match=told):
+        apply_options(Cell('x', path, {key: 1}), read_config_file(path))
+
+
+def config_of(cell):
+    cfg = read_config_file(cell.config)
+    apply_options(cell, cfg)
+    return cfg
+
+
+def test_every_published_row_is_in_its_grid():
+    """The numbers of configs/README.md, which has a check of its own."""
+    text = (ROOT / 'configs/README.md').read_text()
+    row = re.compile(r'^\| \[`(\w+)`\]\(\w+\.py\) \|(.*)\|$', re.MULTILINE)
+    wanted = {}
+    for name, cells in row.findall(text):
+        *published, _ = cells.split('|')[1:]
+        numbers = re.findall(r'\d+\.\d+', ' '.join(published))
+        if numbers and not re.search('digits$|kinetics400', name):
+            wanted[name] = sorted(map(float, numbers))
+    found = {}
+    for path in ALL:
+        for cell in read_grid(path).cells.values():
+            numbers = [n for row in cell.published.values() for n in row]
+            if numbers:
+                found[cell.config.stem] = sorted(filter(None, numbers))
+    assert found == wanted
+
+
+@pytest.mark.parametrize('name', [
+    'digits', 'movingdigits', 'norms',
+    # the blocks of 'digits' on other images; the norms in a 3D network
+    pytest.param('mnist5k', marks=pytest.mark.nightly),
+    pytest.param('norms_movingdigits', marks=pytest.mark.nightly),
+])  # fmt: skip
+def test_cells_differ_by_what_they_say_and_share_their_start(name):
+    grid = read_grid(GRIDS / f'{name}.yaml')
+    states, plans = {}, {}
+    for cell in grid.cells.values():
+        cfg = config_of(cell)
+        plans[cell.name] = make_plan(cfg, [])
+        set_random_seed(3)
+        model = build(cfg)
+        model.init_weights()
+        states[cell.name] = model.state_dict()
+    base = states.pop('base')
+    for cell, state in states.items():
+        extra = state.keys() - base.keys()
+        assert extra and all('layer3.' in key for key in extra), cell
+        for key, value in base.items():
+            assert torch.equal(state[key], value), (cell, key)
+        (changed,) = differences(plans['base'], plans[cell])
+        assert changed.startswith('model.backbone.plugins: "(absent)"')
+    # No two blocks are the same one.
+    blocks = [
+        json.dumps(plan['config']['model']['backbone'].get('plugins'))
+        for plan in plans.values()
+    ]
+    assert len(set(blocks)) == len(blocks)
+
+
+@pytest.mark.parametrize('path', ALL, ids=lambda p: p.stem)
+def test_shipped_grid_fits_its_configs_and_says_how_to_run_it(path):
+    """One cell of each baseline: the others have the same recipe."""
+    grid = read_grid(path)
+    command = f'# python tools/reproduce.py configs/grids/{path.name}'
+    assert path.read_text().startswith(command)
+    assert len(grid.seeds) >= 5
+    assert f'({path.name})' in (GRIDS / 'README.md').read_text()
+    for cell in {cell.baseline: cell for cell in grid.cells.values()}.values():
+        cfg = config_of(cell)
+        assert cfg.custom_hooks[0].type == 'CGNLStatisticsHook'
+        if grid.test:  # the best checkpoint is tested
+            assert cfg.default_hooks.checkpoint.save_best == 'auto'
+        # What the grid changes of the data is meant for the test, too.
+        train, test = cfg.train_dataloader, cfg.test_dataloader
+        for key in ('size', 'per_class', 'stand', 'num_train', 'data_root'):
+            assert train.dataset.get(key) == test.dataset.get(key)

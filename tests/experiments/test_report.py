@@ -1,0 +1,130 @@
+"""Check the statistics of a report, the time left, the name of the code."""
+
+import math
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from cgnl_mm.experiments.environment import commit_of
+from cgnl_mm.experiments.grid import read_grid
+from cgnl_mm.experiments.pool import Pool
+from cgnl_mm.experiments.report import Results, holm, paired_difference
+
+ROOT = Path(__file__).parents[2]
+
+
+def results_of(name):
+    """Return the results that a committed csv file holds."""
+    frame = pd.read_csv(ROOT / f'docs/results/{name}.csv')
+    return Results(read_grid(ROOT / f'configs/grids/{name}.yaml'), frame)
+
+
+def test_difference_is_that_of_scipys_paired_test():
+    ours, theirs = np.random.default_rng(0).normal(80, 1, (2, 5))
+    found = paired_difference(pd.Series(ours), pd.Series(theirs))
+    test = stats.ttest_rel(ours, theirs)
+    low, high = test.confidence_interval(0.95)
+    expected = (ours - theirs).mean(), low, high, test.pvalue, 5
+    assert found == pytest.approx(expected)
+
+
+def test_difference_pairs_by_seed():
+    def difference(ours, theirs):
+        return paired_difference(pd.Series(ours), pd.Series(theirs))
+
+    found = difference({0: 1.0, 2: 5.0, 3: 9.0}, {3: 8.0, 2: 2.0, 7: 100.0})
+    assert (found.mean, found.seeds) == (2.0, 2)
+    alone = difference({1: 3.0}, {1: 1.0})
+    assert alone.mean == 2 and math.isnan(alone.low) and math.isnan(alone.p)
+    assert difference({0: 1.0}, {1: 1.0}) is None
+    same = difference({0: 1.0, 1: 2.0}, {0: 0.0, 1: 1.0})
+    assert same.mean == 1 and math.isnan(same.low) and math.isnan(same.p)
+    assert difference({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0}).p == 1
+    lost = difference({0: 1.0, 1: math.nan}, {0: 1.0, 1: 2.0})
+    assert math.isnan(lost.mean) and math.isnan(lost.p)
+
+
+def test_holm_by_hand():
+    found = holm(dict(a=0.01, b=0.04, c=math.nan, d=0.03, e=0.5))
+    assert math.isnan(found.pop('c'))
+    # 4 x 0.01, 3 x 0.03, then at least that, then 0.5
+    assert found == pytest.approx(dict(a=0.04, b=0.09, d=0.09, e=0.5))
+
+
+def test_committed_csv_gives_the_lines_of_the_page():
+    """The page shows the lines in two tables, under shorter headings."""
+    page = (ROOT / 'docs/results.md').read_text('utf-8')
+    page = page.replace('\xa0', ' ')
+    for name in ('digits', 'movingdigits', 'mnist5k', 'norms'):
+        results = results_of(name)
+        for cell in results.grid.cells.values():
+            line = list(results.line(cell).values())
+            scalars = len(results.grid.scalars)
+            # The page leaves the scalars of a cell without a block empty.
+            first = [line[0], *line[2:7]]
+            first += [x.strip('-') for x in line[7 : 7 + scalars]]
+            shown = f'| {" | ".join(first)} |'
+            second = f'| {" | ".join([line[0], *line[7 + scalars :]])} |'
+            assert shown in page and second in page
+
+
+def test_figure_names_what_the_cells_are_compared_with():
+    for name, label in (
+        ('digits', 'base'), ('norms', "each cell's own baseline")
+    ):  # fmt: skip
+        left, right = results_of(name).draw().axes
+        assert right.get_xlabel() == f'difference to {label} (%)'
+        assert left.get_ylim()[0] == len(left.get_yticks()) - 0.5
+
+
+def test_busy_neighbour_and_diverged_seed():
+    results = results_of('digits')
+    runs = results.runs['base']
+    runs.train_seconds = [13.0, 160.0, 15.0, 14.0, 16.0]
+    runs.loc[0, 'accuracy/top1 last'] = math.nan
+    line = results.line(results.grid.cells['base'])
+    assert line['training (s)'] == '15'
+    assert line['accuracy/top1 (%), last'] == 'nan ± nan'
+
+
+def test_time_left_is_judged_by_what_was_done_here():
+    """Two of four wait, one is done, one went on from its first quarter."""
+    pool = Pool([None], {}, None)
+    pool.total, pool.finished = 4, ['base/seed_0']
+
+    class Active(SimpleNamespace):
+        __hash__ = object.__hash__
+
+    run = Active(name='cgnl/seed_0', progress=lambda: 0.5)
+    pool.active = {run: 0.25}
+    done, text, left = pool.status(1245)
+    # a trained run may have to be tested yet
+    assert done == pytest.approx(1 + 0.99 * 0.5)
+    assert text == '1 of 4 done; cgnl/seed_0'
+    assert left == 'about 42 min left'  # 1245 s x 2.505 / 1.245
+
+
+def test_commit_of_a_checkout(tmp_path):
+    def git(*options):
+        return subprocess.run(
+            ['git', '-c', 'user.name=a', '-c', 'user.email=a@b', *options],
+            cwd=tmp_path, check=True, capture_output=True, text=True,
+        ).stdout.strip()  # fmt: skip
+
+    git('init')
+    assert commit_of(tmp_path) == ''  # no commit yet
+    (tmp_path / 'a').touch()
+    git('add', 'a')
+    git('commit', '-m', 'a')
+    short = git('rev-parse', '--short', 'HEAD')
+    assert commit_of(tmp_path) == short
+    (tmp_path / 'a').write_text('changed')
+    assert commit_of(tmp_path) == f'{short}+'
+    # installed in a folder of somebody else's checkout
+    (tmp_path / 'site-packages').mkdir()
+    assert commit_of(tmp_path / 'site-packages') == ''
