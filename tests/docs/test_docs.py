@@ -125,7 +125,9 @@ def test_no_block_escapes(page):
 def test_commands_name_what_exists(page):
     """Those that are not run, too: scripts, configs, options."""
     sources = '\n'.join(
-        path.read_text('utf-8') for path in (ROOT / 'tools').rglob('*.py')
+        path.read_text('utf-8')
+        for folder in ('tools', 'cgnl_mm/cli')
+        for path in (ROOT / folder).rglob('*.py')
     )
     for block in blocks(page):
         if block.language != 'bash':
