@@ -11,7 +11,6 @@ import io
 import os
 import shlex
 import stat
-import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -19,20 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from cgnl_mm.cli import setup_message
-
-try:
-    from cgnl_mm.errors import (
-        MissingDataError,
-        SetupError,
-        csv_field,
-        printable,
-    )
-except ModuleNotFoundError as error:  # before the scripts can catch it
-    if setup_message(error) is None:
-        raise
-    print(f'error: {setup_message(error)}', file=sys.stderr)
-    sys.exit(2)
+from ...errors import MissingDataError, SetupError, csv_field, printable
 
 # broken EXIF data and the like, a line for each file
 warnings.filterwarnings('ignore', module='PIL')

@@ -266,8 +266,6 @@ def test_broken_archives_end_it_and_leave_no_half_file(
     with pytest.raises(SetupError, match='val2017.zip is broken'):
         check('--unzip', archives[2])
     archives[1].write_bytes(content)
-    unwritable(
-        lambda: check('--unzip', archives[1]), data
-    )
+    unwritable(lambda: check('--unzip', archives[1]), data)
     with pytest.raises(SetupError, match='no.zip does not exist'):
         check('--unzip', 'no.zip')

@@ -248,9 +248,7 @@ def test_output_that_cannot_be_written_leaves_the_old_one(
 ):
     check('--write-author-lists', 'lists')
     change('train_test_split.txt', b'9 0', b'9 1')(source)
-    unwritable(
-        lambda: check('--write-author-lists', 'lists'), Path('lists')
-    )
+    unwritable(lambda: check('--write-author-lists', 'lists'), Path('lists'))
 
 
 def test_options_that_belong_together(check, capsys):

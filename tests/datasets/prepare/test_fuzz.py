@@ -209,9 +209,7 @@ def test_fuzz_unzip(data, scripts):
     names = data.draw(
         st.lists(
             st.one_of(
-                st.sampled_from(
-                    [text.decode('latin-1') for text in HOSTILE]
-                ),
+                st.sampled_from([text.decode('latin-1') for text in HOSTILE]),
                 st.sampled_from(('val2017/a.jpg', 'val2017', 'b/../../c')),
             ),
             max_size=4,

@@ -17,7 +17,7 @@ def needs(tmp_path, write_jpeg):
 
 
 def test_processes_that_were_killed_while_idle_are_replaced(scripts, needs):
-    with scripts('_decoders').DecoderPool(2) as pool:
+    with scripts('decoders').DecoderPool(2) as pool:
         assert list(pool.reasons(needs)) == [(path, None) for path in needs]
         killed = set(pool.pool._processes)
         for process in killed:

@@ -137,9 +137,7 @@ def test_faults_are_counted_and_listed(source, prepare, truncate, write_jpeg):
     (data / 'train' / WNIDS[1] / 'notes.txt').write_text('no image')
     (data / 'val' / val_name(1)).unlink()
     (data / 'val' / WNIDS[2]).mkdir()
-    (data / 'val' / val_name(2)).rename(
-        data / 'val' / WNIDS[2] / val_name(2)
-    )
+    (data / 'val' / val_name(2)).rename(data / 'val' / WNIDS[2] / val_name(2))
     write_jpeg(data / 'val' / val_name(9))
     out = prepare('--devkit', 'devkit', '--decode')
     lines = (data / 'meta/unusable.txt').read_text().splitlines()

@@ -266,9 +266,7 @@ def test_without_csv_labels_must_be_clear(source, prepare):
         prepare(csv=False)
 
 
-def test_faults_of_the_data_are_counted_and_listed(
-    source, prepare, truncate
-):
+def test_faults_of_the_data_are_counted_and_listed(source, prepare, truncate):
     videos = source / 'kinetics400'
     clip_path(videos, *CLIPS[0]).write_bytes(b'')
     moved = clip_path(videos, *CLIPS[1])
@@ -301,9 +299,7 @@ def into(place):
 
     def change(source):
         folder = os.fsencode(source / 'kinetics400/videos_train')
-        os.rename(
-            os.path.join(folder, b'zumba'), os.path.join(folder, place)
-        )
+        os.rename(os.path.join(folder, b'zumba'), os.path.join(folder, place))
 
     return change
 
@@ -336,9 +332,7 @@ def test_unusable_clips_are_listed_and_do_not_end_it(
     assert samples()[0] == rest
 
 
-def test_a_blank_at_the_start_of_a_path_is_lost_by_the_reader(
-    source, prepare
-):
+def test_a_blank_at_the_start_of_a_path_is_lost_by_the_reader(source, prepare):
     """So no list may have it."""
     videos = source / 'kinetics400'
     (videos / 'videos_val').rename(videos / ' videos_val')

@@ -3,25 +3,21 @@
 import importlib
 import os
 import resource
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cgnl_mm.errors import SetupError
 
-TOOLS = Path(__file__).parents[3] / 'tools'
-
 
 @pytest.fixture(scope='session')
 def scripts():
-    """A function that imports a script of tools/data by its name."""
-    paths = [str(TOOLS), str(TOOLS / 'data')]
-    sys.path[:0] = paths
-    yield importlib.import_module
-    for path in paths:
-        sys.path.remove(path)
+    """A function that imports a module of prepare by its name."""
+
+    def load(name):
+        return importlib.import_module(f'cgnl_mm.datasets.prepare.{name}')
+
+    return load
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from cgnl_mm.errors import SetupError
 
 @pytest.fixture
 def prepare(scripts):
-    return scripts('_prepare')
+    return scripts('lists')
 
 
 @pytest.fixture
@@ -63,9 +63,7 @@ def test_a_folder_that_cannot_be_made_is_told(prepare, args):
         prepare.write_all(Path('/proc/lists/here'), {'a.txt': ''}, args)
 
 
-def test_an_interrupted_run_leaves_no_temporary_files(
-    prepare, args, tmp_path
-):
+def test_an_interrupted_run_leaves_no_temporary_files(prepare, args, tmp_path):
     """The second text cannot be encoded: an error in the middle."""
     (tmp_path / 'a.txt').write_text('old')
     with pytest.raises(UnicodeEncodeError):
@@ -80,8 +78,7 @@ def test_unusable_files_are_no_formulas(prepare):
     assert not report.add(name, '-2+3', '@SUM(1): x')
     report.add('a.jpg', '-2', 'missing')  # a number
     assert prepare.unusable_list([report]) == (
-        f"'-1+1\t'{name}\t'-2+3\t'@SUM(1): x\n"
-        "'-1+1\ta.jpg\t-2\tmissing\n"
+        f"'-1+1\t'{name}\t'-2+3\t'@SUM(1): x\n'-1+1\ta.jpg\t-2\tmissing\n"
     )
 
 
