@@ -1,5 +1,44 @@
-from cgnl_mm.cli import run
-from cgnl_mm.datasets.prepare.check import main
+"""Look for files that a config's data sets cannot read, before it trains.
+
+    python tools/data/check.py configs/i3d_r50_cgnl_minikinetics.py
+    python tools/data/check.py CONFIG --splits train --out broken.txt
+
+Every file is decoded whole, every frame of a folder, in several processes: a
+file that crashes its decoder is named as well. Ends with status 1 if one is
+missing or broken, and lists them in --out: PATH<tab>REASON. A ' precedes a
+field that begins with = + - or @, which a spreadsheet would take for a
+formula. Remote files (s3://, http://) are counted, not checked. Training goes
+on past the files with `custom_hooks=[dict(type='UnreadableDataHook')]`.
+"""
+
+import sys
+from pathlib import Path
+
+from cgnl_mm.cli import add_model_options, load_config, require_data, run
+from cgnl_mm.datasets.prepare.check import SPLITS, check_data
+from cgnl_mm.datasets.prepare.files import add_workers, make_parser
+
+
+def main(argv=None):
+    parser = make_parser(__doc__)
+    add_model_options(parser)
+    parser.add_argument(
+        '--splits',
+        nargs='+',
+        choices=SPLITS,
+        default=SPLITS,
+        help='default: all',
+    )
+    parser.add_argument(
+        '--out', type=Path, metavar='FILE', help='list of the broken files'
+    )
+    add_workers(parser, 'processes that decode')
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    args = parser.parse_args(argv)
+    cfg = load_config(args.config, args.cfg_options)
+    require_data(cfg, args.splits)
+    sys.exit(check_data(cfg, args))
+
 
 if __name__ == '__main__':
     run(main)

@@ -1,5 +1,37 @@
+r"""Write the annotation files of UCF101 from its official splits.
+
+From the split files (classInd.txt, trainlist01.txt, ..., testlist03.txt) and
+the clips, in class folders or all in one folder; the clips stay where they
+are:
+
+    python tools/data/ucf101.py --splits ucfTrainTestlist \
+        --videos data/ucf101/videos --out data/ucf101
+
+Written, as mmaction2 names them: ucf101_{train,val}_split_{1,2,3}_videos.txt
+(path, blank, label from 0), and classes.txt (name of each label, in the order
+of classInd.txt), unusable.txt (split, path, class, reason).
+"""
+
+from pathlib import Path
+
 from cgnl_mm.cli import run
-from cgnl_mm.datasets.prepare.ucf101 import main
+from cgnl_mm.datasets.prepare.files import add_options, add_path, make_parser
+from cgnl_mm.datasets.prepare.ucf101 import OUT, VIDEOS, prepare_ucf101
+
+
+def main(argv=None):
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        '--splits',
+        type=Path,
+        required=True,
+        help='folder of classInd.txt, trainlist0N.txt and testlist0N.txt',
+    )
+    add_path(parser, '--videos', VIDEOS, 'folder of the clips')
+    add_path(parser, '--out', OUT, 'folder to write to')
+    add_options(parser, decode=False, what='the first frame of each clip')
+    prepare_ucf101(parser.parse_args(argv))
+
 
 if __name__ == '__main__':
     run(main)

@@ -1,75 +1,99 @@
-"""Check COCO 2017 as mmdet reads it; unpack its archives if asked.
+"""Check COCO 2017 as mmdet reads it; unpack its archives."""
 
-    python tools/data/coco.py --root data/coco
-
-checks annotations/instances_{train,val}2017.json (they parse, ids are unique
-and known, the classes are mmdet's in mmdet's order) and that each image is in
-train2017/ or val2017/. Nothing is written but with --out, which gets the list
-of unusable images (split, path, class, reason), or with
-
-    python tools/data/coco.py --root data/coco --unzip train2017.zip \\
-        val2017.zip annotations_trainval2017.zip
-
-which unpacks what is not there yet.
-"""
-
-import argparse
 import json
+import math
 import os
-import shutil
 import tempfile
 import zipfile
 import zlib
+from argparse import Namespace
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+from rich.progress import track
+
 from ...errors import MissingDataError, SetupError
-from .lists import (
-    UNUSABLE,
-    Report,
-    add_options,
-    decode_image,
-    find_faults,
-    make_parser,
-    print_links,
-    print_reports,
-    read_text,
-    relative_path,
-    unusable_list,
-    write_all,
-)
+from ...hosts import require_host, require_mmcv
+from . import files, lists
 
 OFFICIAL = dict(train2017=118_287, val2017=5_000)
-# where the configs look
+# The configs read this folder.
 ROOT = Path('data/coco')
-# what mmdet needs of each entry; a number where it computes with it
+# mmdet needs these fields of each entry, and computes with the numbers.
 FIELDS = dict(
-    images=dict(id=int, file_name=str, height=int, width=int),
+    images=dict(id=(int,), file_name=(str,), height=(int,), width=(int,)),
+    categories=dict(id=(int,), name=(str,)),
     annotations=dict(
-        id=int,
-        image_id=int,
-        category_id=int,
-        bbox=list,
+        id=(int,),
+        image_id=(int,),
+        category_id=(int,),
+        bbox=(list,),
         area=(int, float),
     ),
-    categories=dict(id=int, name=str),
 )
+# The errors of a broken archive: RuntimeError if it is encrypted.
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError)
 
 
-def mmdet_classes() -> 'tuple[str, ...]':
-    """Names of the 80 classes, in the order of their labels.
+def prepare_coco(args: Namespace) -> None:
+    """Unpack archives, check the annotations and images, print the counts.
+
+    Args:
+        args (Namespace): The options of tools/data/coco.py.
 
     Raises:
+        MissingDataError: If a file or folder does not exist.
         MissingHostError: If mmdet is not installed.
+        SetupError: If an archive or an annotation has a fault, or a file
+            cannot be written.
     """
-    import cgnl_mm  # noqa: F401  repairs mmdet before it is imported
-    from cgnl_mm.hosts import require_host, require_mmcv
-
     require_mmcv()
     require_host('mmdet')
-    from mmdet.datasets import CocoDataset
+    from mmdet.datasets import CocoDataset  # a host
 
-    return CocoDataset.METAINFO['classes']
+    for archive in args.unzip:
+        unpack(archive, args)
+    if args.unzip and args.dry_run:
+        print('dry run: nothing unpacked')
+        return
+    classes = CocoDataset.METAINFO['classes']
+    reports = [look_at(split, classes, args) for split in OFFICIAL]
+    files.print_reports(reports, OFFICIAL.values(), args.per_class)
+    unusable = files.unusable_list(reports)
+    if unusable:
+        print(
+            'warning: mmdet reads every image of its annotations; remove '
+            'those above and --unzip again'
+        )
+    if args.out:
+        contents = {files.UNUSABLE: unusable}
+        lists.write_lists(args.out, contents, args.dry_run)
+    if not args.dry_run:
+        lists.print_links({ROOT: args.root})
+
+
+def look_at(
+    split: str, classes: tuple[str, ...], args: Namespace
+) -> files.Report:
+    """Check the annotations of a split, and look at its images."""
+    path = args.root / f'annotations/instances_{split}.json'
+    content, folder = read_annotations(path), args.root / split
+    names = {item['id']: item['name'] for item in content['categories']}
+    warn_of_order(path, [*names.values()], classes)
+    if not folder.is_dir():
+        raise MissingDataError(
+            f'no folder {folder}: it is in {split}.zip, which --unzip unpacks'
+        )
+    images = [item['file_name'] for item in content['images']]
+    paths = [folder / name for name in images]
+    faults = files.find_faults(paths, split, args, files.decode_image)
+    rows = [(name, None, why, name) for name, why in zip(images, faults)]
+    report = files.Report(split, classes, rows, counted=' instances')
+    report.per_class = Counter(
+        names[item['category_id']] for item in content['annotations']
+    )
+    return report
 
 
 def read_annotations(path: Path) -> dict:
@@ -83,8 +107,8 @@ def read_annotations(path: Path) -> dict:
 
     Raises:
         MissingDataError: If the file does not exist.
-        SetupError: If it is no json, or an entry is malformed, repeated or
-            refers to nothing; the entry is named.
+        SetupError: If it is not a whole json file, or has a mistake; the
+            first entry with one is named.
     """
     if not path.is_file():
         raise MissingDataError(
@@ -92,78 +116,83 @@ def read_annotations(path: Path) -> dict:
             'which --unzip unpacks'
         )
     try:
-        content = json.loads(read_text(path), parse_constant=refuse_constant)
+        content = json.loads(
+            lists.read_text(path), parse_float=finite, parse_constant=finite
+        )
     except (ValueError, RecursionError) as error:
         raise SetupError(
-            f'{path} is no whole json file: {error}. Unpack it again'
+            f'{path} is not a whole json file: {error}. Unpack it again'
         ) from None
-    if not isinstance(content, dict):
-        raise SetupError(f'{path}: no images, annotations and categories')
-    ids = {
-        kind: check_entries(content.get(kind), fields, f'{path}: {kind}')
-        for kind, fields in FIELDS.items()
-    }
-    for number, item in enumerate(content['annotations']):
-        place = f'{path}: annotations[{number}]'
-        for key, kind in (
-            ('image_id', 'images'),
-            ('category_id', 'categories'),
-        ):
-            if item[key] not in ids[kind]:
-                raise SetupError(f'{place}: {key} {item[key]} is unknown')
-        box = item['bbox']
-        if len(box) != 4 or not all(type(n) in (int, float) for n in box):
-            raise SetupError(f'{place}: bbox {box} is not x, y, width, height')
-    seen = set()
+    for mistake in find_mistakes(content):
+        raise SetupError(f'{path}: {mistake}')
     for number, item in enumerate(content['images']):
-        name = relative_path(item['file_name'], f'{path}: images[{number}]')
-        if name in seen:
-            raise SetupError(f'{path}: images[{number}]: {name} again')
-        seen.add(name)
+        lists.relative_path(item['file_name'], f'{path}: images[{number}]')
     return content
 
 
-def refuse_constant(name: str) -> None:
-    """Raise ValueError: NaN and Infinity would spoil a training."""
-    raise ValueError(f'{name} is no json')
+def finite(text: str) -> float:
+    """Parse a number; NaN and infinity would spoil a training."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f'{text} is not a finite number')
+    return number
 
 
-def check_entries(entries, fields: dict, place: str) -> 'set[int]':
-    """Check the fields of a list of entries; return their ids.
+def find_mistakes(content) -> Iterator[str]:
+    """Yield what mmdet could not use in the content of an annotation file."""
+    known = {}
+    for kind, fields in FIELDS.items():
+        entries = content.get(kind) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not entries:
+            yield f'{kind} is missing or empty'
+            return
+        seen = dict(id=set(), file_name=set())
+        for number, item in enumerate(entries):
+            for key, types in fields.items():
+                value = item.get(key) if isinstance(item, dict) else None
+                mistake = find_mistake(key, value, types, seen, known)
+                if mistake:
+                    yield f'{kind}[{number}]: {mistake}'
+                elif key in seen:
+                    seen[key].add(value)
+        known[dict(images='image_id').get(kind, 'category_id')] = seen['id']
 
-    Raises:
-        SetupError: If an entry lacks a field or its id is not the first of
-            its kind; it is named.
+
+def find_mistake(
+    key: str, value, types: tuple, seen: dict[str, set], known: dict[str, set]
+) -> str:
+    """Say what is wrong with one field; return '' if nothing is.
+
+    Args:
+        key (str): Name of the field.
+        value: Its value.
+        types (tuple): The types that it may have.
+        seen (dict[str, set]): The earlier values of fields without
+            repetition.
+        known (dict[str, set]): The values that a field may have.
     """
-    if not isinstance(entries, list) or not entries:
-        raise SetupError(f'{place} is missing or empty')
-    ids = set()
-    for number, item in enumerate(entries):
-        for key, kind in fields.items():
-            value = item.get(key) if isinstance(item, dict) else None
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise SetupError(
-                    f'{place}[{number}]: {key} is {shorten(value)}'
-                )
-        if item['id'] in ids:
-            raise SetupError(f'{place}[{number}]: id {item["id"]} again')
-        ids.add(item['id'])
-    return ids
+    if type(value) not in types:
+        return f'{key} is {value!r:.60}'
+    if key in seen and value in seen[key]:
+        return f'{key} {value!r} again'
+    if key in known and value not in known[key]:
+        return f'{key} {value} is unknown'
+    if (
+        key == 'bbox'
+        and [type(n) in (int, float) for n in value] != [True] * 4
+    ):
+        return f'bbox {value} is not x, y, width, height'
+    return ''
 
 
-def shorten(value) -> str:
-    """Return the beginning of a value's representation."""
-    return repr(value)[:60]
-
-
-def check_classes(content: dict, path: Path, classes) -> None:
+def warn_of_order(
+    path: Path, names: list[str], classes: tuple[str, ...]
+) -> None:
     """Warn where mmdet would give other labels than everybody else's.
 
-    Its labels are the ranks of the known names in the order of the file.
+    mmdet labels the known names by their order in the file.
     """
-    names = [item['name'] for item in content['categories']]
-    known = tuple(name for name in names if name in classes)
-    if known == tuple(classes):
+    if [name for name in names if name in classes] == list(classes):
         return
     missing = [name for name in classes if name not in names]
     what = f'without {", ".join(missing)}' if missing else 'in another order'
@@ -173,134 +202,48 @@ def check_classes(content: dict, path: Path, classes) -> None:
     )
 
 
-def unzip(archive: Path, root: Path, args: argparse.Namespace) -> None:
-    """Unpack an archive below ``root``, without what is there already.
+def unpack(archive: Path, args: Namespace) -> None:
+    """Unpack an archive below the root, without what is there already.
 
-    Each file is written beside its place and renamed when it is whole (the
-    archive's checksum is right). Nothing leaves the folder.
+    Each file is written beside its place and renamed when it is whole: its
+    checksum is right. Nothing leaves the folder.
 
     Args:
         archive (Path): A zip file.
-        root (Path): Folder to unpack to.
-        args (Namespace): With :func:`add_options`.
+        args (Namespace): The options.
 
     Raises:
         MissingDataError: If the archive does not exist.
         SetupError: If it is broken, has a path that leaves the folder, or
             the folder cannot be written.
     """
-    from rich.progress import track
-
     if not archive.is_file():
         raise MissingDataError(f'--unzip: {archive} does not exist')
     try:
         with zipfile.ZipFile(archive) as file:
-            wanted = []
-            for info in file.infolist():
-                relative_path(info.filename, str(archive))
-                place = root / info.filename
-                if info.is_dir() or (
-                    place.is_file() and place.stat().st_size == info.file_size
-                ):
-                    continue
-                wanted.append(info)
-            print(f'{archive}: {len(wanted)} files to unpack to {root}')
+            wanted = [
+                info
+                for info in file.infolist()
+                if not is_there(args.root, info, archive)
+            ]
+            print(f'{archive}: {len(wanted)} files to unpack to {args.root}')
             if args.dry_run or not wanted:
                 return
-            root.mkdir(parents=True, exist_ok=True)
-            needed = sum(info.file_size for info in wanted)
-            free = shutil.disk_usage(root).free
-            if needed > free:
-                raise SetupError(
-                    f'{root} has {free / 1e9:.1f} GB free, {archive} needs '
-                    f'{needed / 1e9:.1f} GB'
-                )
-            with tempfile.TemporaryDirectory(dir=root, prefix='.') as partial:
+            args.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory('', '.', args.root) as partial:
                 for info in track(wanted, archive.name, disable=args.quiet):
-                    whole = Path(partial, 'whole')
-                    with file.open(info) as source, whole.open('wb') as sink:
-                        shutil.copyfileobj(source, sink)
-                    place = root / info.filename
+                    place = args.root / info.filename
                     place.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(whole, place)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        RuntimeError,  # encrypted, or packed by an unknown method
-    ) as error:
-        raise SetupError(f'{archive} is broken: {error}') from None
-    except OSError as error:
+                    os.replace(file.extract(info, partial), place)
+    except BROKEN as error:
         raise SetupError(
-            f'{archive} cannot be unpacked to {root}: {error.strerror}'
+            f'{archive} cannot be unpacked to {args.root}: {error}'
         ) from None
 
 
-def main(argv: 'list[str] | None' = None) -> None:
-    args = parse_args(argv)
-    classes = mmdet_classes()
-    for archive in args.unzip:
-        unzip(archive, args.root, args)
-    if args.unzip and args.dry_run:
-        print('dry run: nothing unpacked')
-        return
-
-    reports = []
-    for split in OFFICIAL:
-        path = args.root / f'annotations/instances_{split}.json'
-        content = read_annotations(path)
-        check_classes(content, path, classes)
-        folder = args.root / split
-        if not folder.is_dir():
-            raise MissingDataError(
-                f'no folder {folder}: it is in {split}.zip, which --unzip '
-                'unpacks'
-            )
-        names = [item['file_name'] for item in content['images']]
-        files = [folder / name for name in names]
-        report = Report(split, classes, counted=' instances')
-        faults = find_faults(files, split, args, decode_image)
-        for name, reason in zip(names, faults):
-            report.add(name, None, reason)
-        labels = {item['id']: item['name'] for item in content['categories']}
-        report.per_class = Counter(
-            labels[item['category_id']] for item in content['annotations']
-        )
-        reports.append(report)
-    print_reports(reports, args, OFFICIAL)
-    if any(report.unusable for report in reports):
-        print(
-            'warning: mmdet reads every image of its annotations; remove '
-            'those above and --unzip again'
-        )
-    if args.out:
-        write_all(args.out, {UNUSABLE: unusable_list(reports)}, args)
-    if not args.dry_run:
-        print_links({ROOT: args.root})
-
-
-def parse_args(argv: 'list[str] | None' = None) -> argparse.Namespace:
-    parser = make_parser(__doc__)
-    parser.add_argument(
-        '--root',
-        type=Path,
-        default=ROOT,
-        help='folder of annotations/, train2017/ and val2017/ (default: '
-        '%(default)s)',
+def is_there(root: Path, info: zipfile.ZipInfo, archive: Path) -> bool:
+    """Say whether a file of an archive, or a file of its size, is there."""
+    place = root / lists.relative_path(info.filename, str(archive))
+    return info.is_dir() or (
+        place.is_file() and place.stat().st_size == info.file_size
     )
-    parser.add_argument(
-        '--unzip',
-        type=Path,
-        nargs='+',
-        default=[],
-        metavar='ZIP',
-        help='archives to unpack to the root first',
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        help=f'folder for {UNUSABLE}; default: unusable images are only '
-        'printed',
-    )
-    add_options(parser, decode=False, what='each image')
-    return parser.parse_args(argv)

@@ -1,73 +1,135 @@
-"""Write the annotation files of ImageNet-1k for mmpretrain.
+"""Write the annotation files of ImageNet-1k for mmpretrain."""
 
-From the unpacked archives: train/WNID/*.JPEG, and val/ with class folders or,
-as in the official archive, flat. Nothing is moved: mmpretrain's ``ImageNet``
-reads meta/train.txt and meta/val.txt of its data_root where they exist.
-
-    python tools/data/imagenet.py --root data/imagenet \\
-        --devkit ILSVRC2012_devkit_t12
-
-Labels are ranks of the sorted WNIDs, as in torchvision and mmpretrain. Those
-of a flat val/ come from the development kit (--devkit), from a text file
-with lines ``NAME WNID`` or ``NAME LABEL`` (--val-labels), or from the
-meta/val.txt that is there already.
-
-Written: train.txt and val.txt (path, blank, label), classes.txt (WNID of each
-label), unusable.txt (split, path, class, reason).
-"""
-
-import argparse
-import faulthandler
-import multiprocessing
 import re
-import resource
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from argparse import Namespace
 from pathlib import Path, PurePosixPath
 
 from ...errors import MissingDataError, SetupError
-from .lists import (
-    UNUSABLE,
-    Report,
-    add_options,
-    decode_image,
-    find_faults,
-    listing_fault,
-    make_parser,
-    print_links,
-    print_reports,
-    read_lines,
-    read_text,
-    relative_path,
-    unusable_list,
-    walk,
-    write_all,
-)
+from . import files, lists
+from .apart import call_apart
 
-NUM_CLASSES = 1000
+CLASSES = 1000
 OFFICIAL = dict(train=1_281_167, val=50_000)
-WNID = re.compile(r'n[0-9]{8}')
-# what mmpretrain takes for an image
+WNID = re.compile('n[0-9]{8}')
+VAL_LABEL = re.compile('n[0-9]{8}|[0-9]{1,9}')
+# mmpretrain takes files with these suffixes for images.
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
-# where the configs look
+# The configs read this folder.
 ROOT = Path('data/imagenet')
 TRUTH = 'ILSVRC2012_validation_ground_truth.txt'
+# WNID of each image, by its name without folders.
+Labels = dict[str, str]
 
 
-def read_devkit(folder: Path) -> 'tuple[list[str], dict[str, str]]':
+def prepare_imagenet(args: Namespace) -> None:
+    """Write the annotation files, and print what they hold.
+
+    Args:
+        args (Namespace): The options of tools/data/imagenet.py.
+
+    Raises:
+        MissingDataError: If a file or folder does not exist.
+        SetupError: If the labels have a fault, no image is usable, or the
+            lists cannot be written.
+    """
+    root, out = args.root, args.out or args.root / 'meta'
+    paths = {
+        split: files.find_files(root / split, SUFFIXES, '--root')
+        for split in OFFICIAL
+    }
+    if args.devkit:
+        classes, labels = read_devkit(args.devkit)
+    else:
+        classes = sorted({class_of(path) for path in paths['train']} - {None})
+        labels = {}
+        if args.val_labels:
+            labels = read_val_labels(args.val_labels, classes, '--val-labels')
+        elif not all(map(class_of, paths['val'])):
+            labels = read_earlier_labels(root, out, classes)
+    reports = [
+        look_at('train', paths['train'], classes, {}, args),
+        look_at('val', paths['val'], classes, labels, args),
+    ]
+    files.print_reports(reports, OFFICIAL.values(), args.per_class)
+    print(f'{len(classes)} classes')
+    if len(classes) != CLASSES:
+        print(
+            f'warning: ImageNet-1k has {CLASSES} classes; with '
+            f'{len(classes)} the labels are not those of mmpretrain'
+        )
+    if not all(report.usable for report in reports):
+        raise SetupError(f'no usable image in train/ or val/ of {root}')
+    contents = files.make_lists(reports)
+    refuse_foreign(out, contents)
+    if lists.write_lists(out, contents, args.dry_run):
+        links = {ROOT / split: root / split for split in OFFICIAL}
+        is_inside = out.resolve() == (root / 'meta').resolve()
+        lists.print_links(
+            {ROOT: root} if is_inside else {**links, ROOT / 'meta': out}
+        )
+
+
+def look_at(
+    split: str,
+    paths: list[str],
+    classes: list[str],
+    labels: Labels,
+    args: Namespace,
+) -> files.Report:
+    """Look at the images of a split.
+
+    Args:
+        split (str): 'train' or 'val'.
+        paths (list[str]): Paths below the folder of the split.
+        classes (list[str]): WNID of each label.
+        labels (Labels): WNIDs of images, whatever their folder.
+        args (Namespace): The options.
+
+    Returns:
+        Report: What the split holds.
+    """
+    rows, known, missing = [], {*classes}, {**labels}
+    places = [args.root / split / path for path in paths]
+    faults = files.find_faults(places, split, args, files.decode_image)
+    for path, reason in zip(paths, faults):
+        folder, listed = class_of(path), labels.get(PurePosixPath(path).name)
+        missing.pop(PurePosixPath(path).name, None)
+        wnid = folder or listed
+        if reason:
+            pass
+        elif wnid is None:
+            reason = 'no label' if split == 'val' else 'in no class folder'
+        elif wnid not in known:
+            reason = 'in the folder of another class'
+        elif listed not in (None, wnid):
+            reason = f'contradictory label: {listed} in the list'
+        reason = reason or lists.listing_fault(path)
+        rows.append((path, wnid, reason, path))
+    for name, wnid in sorted(missing.items()):
+        rows.append((name, wnid, 'missing', name))
+    return files.Report(split, classes, rows)
+
+
+def class_of(path: str) -> 'str | None':
+    """Return the WNID of the class folder of a path; None if flat."""
+    first, _, rest = path.partition('/')
+    return first if rest and WNID.fullmatch(first) else None
+
+
+def read_devkit(folder: Path) -> tuple[list[str], Labels]:
     """Read the development kit, ILSVRC2012_devkit_t12.
 
     Args:
-        folder (Path): With data/meta.mat and the ground truth beside it; or
-            that data folder itself.
+        folder (Path): Folder of data/meta.mat and the ground truth, or that
+            data folder itself.
 
     Returns:
-        tuple[list[str], dict[str, str]]: The sorted WNIDs, and for each name
-        of a validation image its WNID.
+        tuple[list[str], Labels]: The sorted WNIDs, and the labels of the
+        validation images.
 
     Raises:
         MissingDataError: If a file does not exist.
-        SetupError: If one is malformed, or SciPy is missing.
+        SetupError: If one is malformed.
     """
     data = folder / 'data' if (folder / 'data').is_dir() else folder
     meta = data / 'meta.mat'
@@ -76,306 +138,116 @@ def read_devkit(folder: Path) -> 'tuple[list[str], dict[str, str]]':
             f'{meta} does not exist: --devkit takes the unpacked '
             'ILSVRC2012_devkit_t12'
         )
-    try:
-        with ProcessPoolExecutor(
-            1,
-            multiprocessing.get_context('fork'),
-            # a whole kit takes half a second of CPU time
-            initializer=resource.setrlimit,
-            initargs=(resource.RLIMIT_CPU, (5, 5)),
-        ) as pool:
-            wnids = pool.submit(read_synsets, meta).result()
-    except BrokenProcessPool:
+    # SciPy's reader, which is written in C, crashes on some damaged files or
+    # never ends. A whole kit takes half a second.
+    wnids = call_apart(read_synsets, meta, {}, 'fork', seconds=5)
+    if not wnids or not all(map(WNID.fullmatch, wnids.values())):
         raise SetupError(
-            f'{meta} is damaged, SciPy crashes on it or does not end: unpack '
-            'ILSVRC2012_devkit_t12 again'
-        ) from None
-    wrong = [wnid for wnid in wnids.values() if not WNID.fullmatch(wnid)]
-    if wrong or not wnids:
-        raise SetupError(f'{meta}: {wrong or "nothing"} is no WNID')
+            f'{meta} is damaged: unpack ILSVRC2012_devkit_t12 again'
+        )
     labels = {}
-    rows = list(read_lines(data / TRUTH, '--devkit', strict=True))
+    rows = list(lists.read_lines(data / TRUTH, '--devkit', strict=True))
     for number, (place, line) in enumerate(rows, 1):
         if line not in wnids:
-            raise SetupError(f'{place}: {line!r} is no class of meta.mat')
+            raise SetupError(f'{place}: {line!r} is not a class of meta.mat')
         labels[f'ILSVRC2012_val_{number:08d}.JPEG'] = wnids[line]
     return sorted(wnids.values()), labels
 
 
-def read_synsets(meta: Path) -> 'dict[str, str]':
-    """Read the classes of the development kit.
-
-    SciPy's reader, which is written in C, may crash on a damaged file, or fill
-    the memory. The caller therefore runs this function in a process of its own.
-
-    Args:
-        meta (Path): The kit's meta.mat.
-
-    Returns:
-        dict[str, str]: For each number its WNID.
+def read_synsets(meta: Path) -> dict[str, str]:
+    """Read the WNID of each class number from the kit's meta.mat.
 
     Raises:
-        SetupError: If SciPy is missing, or refuses the file.
+        SetupError: If SciPy refuses the file.
     """
-    faulthandler.disable()  # the caller tells of a crash in one line
+    from scipy.io import loadmat  # a host's dependency
+
     try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise SetupError(
-            '--devkit is read with SciPy: run `pip install scipy`'
-        ) from None
-    try:
-        synsets = loadmat(meta, squeeze_me=True)['synsets']
         return {
             str(int(row['ILSVRC2012_ID'])): str(row['WNID'])
-            for row in synsets
+            for row in loadmat(meta, squeeze_me=True)['synsets']
             if not row['num_children']  # the others are above the classes
         }
-    except Exception as error:  # whatever a broken file makes of SciPy
+    except Exception as error:  # SciPy raises what it likes
         raise SetupError(
             f'{meta} cannot be read as that of ILSVRC2012: '
             f'{type(error).__name__}: {error}'
         ) from None
 
 
-def read_val_labels(
-    path: Path, classes: 'list[str]', origin: str
-) -> 'dict[str, str]':
+def read_val_labels(path: Path, classes: list[str], origin: str) -> Labels:
     """Read lines ``NAME WNID`` or ``NAME LABEL``.
 
     Args:
         path (Path): The file.
         classes (list[str]): WNID of each label.
-        origin (str): Which option names it.
-
-    Returns:
-        dict[str, str]: For each name, without folders, its WNID.
+        origin (str): Option that names the file.
 
     Raises:
         MissingDataError: If the file does not exist.
         SetupError: If a line is malformed, its path leaves the folder, or it
             contradicts another one; it is named.
     """
-    labels, known = {}, {*classes, *map(str, range(len(classes)))}
-    for place, line in read_lines(path, origin):
-        name, _, label = line.rpartition(' ')
+    known = {str(label): wnid for label, wnid in enumerate(classes)}
+    known.update((wnid, wnid) for wnid in classes)
+    labels = {}
+    for place, name, label in lists.read_labels(path, origin, VAL_LABEL):
         if label not in known:
             raise SetupError(
                 f'{place}: {label!r} is neither one of the {len(classes)} '
                 'WNIDs nor a label from 0'
             )
-        name = PurePosixPath(relative_path(name.strip(), place)).name
-        wnid = label if WNID.fullmatch(label) else classes[int(label)]
-        if labels.setdefault(name, wnid) != wnid:
-            raise SetupError(
-                f'{place}: {name} is {wnid} here and {labels[name]} further up'
-            )
+        name = PurePosixPath(name).name
+        lists.add_once(labels, name, known[label], place)
     return labels
 
 
-def find_images(folder: Path) -> 'list[str]':
-    """Find the images below ``folder``.
-
-    Returns:
-        list[str]: Paths relative to it; sorted, a folder's files before those
-        of the folders in it.
-
-    Raises:
-        MissingDataError: If the folder does not exist.
-    """
-    return [
-        PurePosixPath(place, name).as_posix()
-        for place, names in walk(folder, '--root')
-        for name in names
-        if name.lower().endswith(SUFFIXES)
-    ]
-
-
-def class_of(path: str) -> 'str | None':
-    """WNID of the class folder that ``path`` begins with; None if flat."""
-    first, _, rest = path.partition('/')
-    return first if rest and WNID.fullmatch(first) else None
-
-
-def main(argv: 'list[str] | None' = None) -> None:
-    args = parse_args(argv)
-    out = args.out or args.root / 'meta'
-    files = {split: find_images(args.root / split) for split in OFFICIAL}
-    in_folders = {wnid for path in files['train'] if (wnid := class_of(path))}
-    if args.devkit:
-        classes, labels = read_devkit(args.devkit)
-    else:
-        classes = sorted(in_folders)
-        labels = read_labels_without_devkit(args, files['val'], classes, out)
-
-    contents = {'classes.txt': ''.join(f'{name}\n' for name in classes)}
-    index = {name: number for number, name in enumerate(classes)}
-    reports = []
-    for split, paths in files.items():
-        report = Report(split, classes)
-        faults = find_faults(
-            [args.root / split / path for path in paths],
-            split,
-            args,
-            decode_image,
-        )
-        lines = []
-        for path, reason in zip(paths, faults):
-            wnid, reason = label_of(path, split, labels, index, reason)
-            if report.add(path, wnid, reason):
-                lines.append(f'{path} {index[wnid]}\n')
-        if split == 'val':
-            present = {PurePosixPath(path).name for path in paths}
-            for name in sorted(labels.keys() - present):
-                report.add(name, labels[name], 'missing')
-        contents[f'{split}.txt'] = ''.join(lines)
-        reports.append(report)
-    contents[UNUSABLE] = unusable_list(reports)
-    print_reports(reports, args, OFFICIAL)
-    print(f'{len(classes)} classes')
-    if len(classes) != NUM_CLASSES:
-        print(
-            f'warning: ImageNet-1k has {NUM_CLASSES} classes; with '
-            f'{len(classes)} the labels are not those of mmpretrain'
-        )
-    if not all(report.found for report in reports):
-        raise SetupError(f'no usable image in train/ or val/ of {args.root}')
-    refuse_foreign(out, contents)
-    if write_all(out, contents, args):
-        if out.resolve() == (args.root / 'meta').resolve():
-            print_links({ROOT: args.root})
-        else:
-            splits = {ROOT / name: args.root / name for name in OFFICIAL}
-            print_links({**splits, ROOT / 'meta': out})
-
-
-def label_of(
-    path: str,
-    split: str,
-    labels: 'dict[str, str]',
-    index: 'dict[str, int]',
-    reason: str,
-) -> 'tuple[str | None, str]':
-    """Find the class of an image.
+def read_earlier_labels(root: Path, out: Path, classes: list[str]) -> Labels:
+    """Read the labels of validation images that an earlier run has written.
 
     Args:
-        path (str): Below the folder of the split.
-        split (str): 'train' or 'val'.
-        labels (dict[str, str]): WNIDs of validation images.
-        index (dict[str, int]): Label of each WNID.
-        reason (str): Why the file is unusable, or ''.
-
-    Returns:
-        tuple[str | None, str]: Its WNID, and why it is unusable, or ''.
-    """
-    folder = class_of(path)
-    listed = labels.get(PurePosixPath(path).name) if split == 'val' else None
-    wnid = folder or listed
-    if not reason and wnid is None:
-        reason = 'no label' if split == 'val' else 'in no class folder'
-    elif not reason and wnid not in index:
-        reason = 'in the folder of another class'
-    elif not reason and folder and listed and folder != listed:
-        reason = f'contradictory label: {listed} in the list'
-    return wnid, reason or listing_fault(path, '\t')
-
-
-def read_labels_without_devkit(
-    args: argparse.Namespace,
-    val: 'list[str]',
-    classes: 'list[str]',
-    out: Path,
-) -> 'dict[str, str]':
-    """Read the labels of validation images that no folder tells.
-
-    Args:
-        args (Namespace): The options.
-        val (list[str]): Paths below val/.
+        root (Path): Folder of train/ and val/.
+        out (Path): Folder of the lists.
         classes (list[str]): WNID of each label.
-        out (Path): Folder of the annotation files.
-
-    Returns:
-        dict[str, str]: For each name its WNID; empty if folders tell all.
 
     Raises:
-        MissingDataError: If there is no source of labels.
-        SetupError: If the source is malformed, or of other classes.
+        MissingDataError: If there is no list.
+        SetupError: If the list is malformed, or of other classes.
     """
-    if args.val_labels:
-        return read_val_labels(args.val_labels, classes, '--val-labels')
-    if all(map(class_of, val)):
-        return {}
-    before = out / 'val.txt'
+    before, record = out / 'val.txt', out / 'classes.txt'
     if not before.is_file():
         raise MissingDataError(
-            f'{args.root / "val"} has no class folders, so its labels are '
+            f'{root / "val"} has no class folders, so its labels are '
             'needed: name the unpacked ILSVRC2012_devkit_t12 with --devkit, '
             'or a file with lines "NAME WNID" with --val-labels'
         )
-    record = out / 'classes.txt'
-    if record.is_file() and record.read_text().split() != classes:
+    if record.is_file() and lists.read_text(record).split() != classes:
         raise SetupError(
             f'{before} is for the classes of {record}, and the folders of '
-            f'{args.root / "train"} are others: name the labels with --devkit'
+            f'{root / "train"} are others: name the labels with --devkit'
         )
-    # it lacks the images that were unusable then
-    return {
-        **unusable_labels(out / UNUSABLE),
-        **read_val_labels(before, classes, str(before)),
-    }
+    labels = read_val_labels(before, classes, str(before))
+    if (out / files.UNUSABLE).is_file():
+        for line in lists.read_text(out / files.UNUSABLE).splitlines():
+            split, name, wnid, _ = line.split('\t')
+            if split == 'val' and wnid in classes:
+                labels.setdefault(PurePosixPath(name).name, wnid)
+    return labels
 
 
-def unusable_labels(path: Path) -> 'dict[str, str]':
-    """Return the WNIDs of validation images in our list of unusable ones."""
-    if not path.is_file():
-        return {}
-    rows = (line.split('\t') for line in read_text(path).splitlines())
-    return {
-        PurePosixPath(name).name: wnid
-        for split, name, wnid, _ in rows
-        if split == 'val' and WNID.fullmatch(wnid)
-    }
-
-
-def refuse_foreign(out: Path, contents: 'dict[str, str]') -> None:
+def refuse_foreign(out: Path, contents: dict[str, str]) -> None:
     """Keep lists that somebody else made, such as those of a subset.
 
     Raises:
         SetupError: If there is one with other lines than ours.
     """
-    if (out / 'classes.txt').is_file():  # so they are of this script
+    if (out / 'classes.txt').is_file():  # which this script writes
         return
     for name in ('train.txt', 'val.txt'):
-        path = out / name
-        if path.is_file() and set(read_text(path).splitlines()) != set(
-            contents[name].splitlines()
-        ):
+        path, ours = out / name, set(contents[name].splitlines())
+        if path.is_file() and set(lists.read_text(path).splitlines()) != ours:
             raise SetupError(
                 f'{path} was not written by this script and has other lines: '
                 'move it away, or choose another --out; of val.txt, '
                 '--val-labels takes the labels'
             )
-
-
-def parse_args(argv: 'list[str] | None' = None) -> argparse.Namespace:
-    parser = make_parser(__doc__)
-    parser.add_argument(
-        '--root',
-        type=Path,
-        default=ROOT,
-        help='folder of train/ and val/ (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--devkit', type=Path, help='the unpacked ILSVRC2012_devkit_t12'
-    )
-    parser.add_argument(
-        '--val-labels', type=Path, help='lines "NAME WNID" or "NAME LABEL"'
-    )
-    parser.add_argument(
-        '--out', type=Path, help='folder to write to (default: ROOT/meta)'
-    )
-    add_options(parser, decode=False, what='each image (hours)')
-    args = parser.parse_args(argv)
-    if args.devkit and args.val_labels:
-        parser.error('--devkit or --val-labels, not both')
-    return args

@@ -1,72 +1,109 @@
-"""Write the annotation files of UCF101 from its official splits.
+"""Write the annotation files of UCF101 from its official splits."""
 
-From the split files (classInd.txt, trainlist01.txt, ..., testlist03.txt) and
-the clips, in class folders or all in one folder; the clips stay where they
-are:
-
-    python tools/data/ucf101.py --splits ucfTrainTestlist \\
-        --videos data/ucf101/videos --out data/ucf101
-
-Written, as mmaction2 names them: ucf101_{train,val}_split_{1,2,3}_videos.txt
-(path, blank, label from 0), and classes.txt (name of each label, in the order
-of classInd.txt), unusable.txt (split, path, class, reason).
-"""
-
-import argparse
+from argparse import Namespace
 from pathlib import Path, PurePosixPath
 
 from ...errors import SetupError
-from .lists import (
-    UNUSABLE,
-    Report,
-    add_options,
-    decode_clip,
-    find_faults,
-    listing_fault,
-    make_parser,
-    print_links,
-    print_reports,
-    read_lines,
-    relative_path,
-    unusable_list,
-    walk,
-    write_all,
-)
+from . import files, lists
 
-NUM_CLASSES = 101
-# number of clips for training and test, splits 1 to 3
-OFFICIAL = ((9537, 3783), (9586, 3734), (9624, 3696))
+CLASSES = 101
+# Number of clips for training and test in the splits 1 to 3.
+OFFICIAL = (9537, 3783, 9586, 3734, 9624, 3696)
 PARTS = dict(train='trainlist', val='testlist')
-# where the configs look
+# The configs read these folders.
 VIDEOS, OUT = Path('data/ucf101/videos'), Path('data/ucf101')
 
 
-def read_classes(path: Path) -> 'list[str]':
-    """Read classInd.txt, lines ``INDEX NAME`` from 1.
+def prepare_ucf101(args: Namespace) -> None:
+    """Write the annotation files, and print what they hold.
 
-    Returns:
-        list[str]: The names in order.
+    Args:
+        args (Namespace): The options of tools/data/ucf101.py.
+
+    Raises:
+        MissingDataError: If a file or folder does not exist.
+        SetupError: If a split file has a fault, no clip is usable, or the
+            lists cannot be written.
+    """
+    classes = read_classes(args.splits / 'classInd.txt')
+    rows = {
+        (part, split): read_list(args.splits / f'{stem}0{split}.txt', classes)
+        for split in (1, 2, 3)
+        for part, stem in PARTS.items()
+    }
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    found = files.find_files(args.videos, ('.avi',), '--videos')
+    places = locate(names, found)
+    paths = [args.videos / places[name] for name in names]
+    faults = files.find_faults(paths, 'clips', args, files.decode_clip)
+    reasons = {
+        name: reason or lists.listing_fault(places[name], ' ')
+        for name, reason in zip(names, faults)
+    }
+    reports = []
+    for (part, split), row in rows.items():
+        tested = dict.fromkeys(
+            rows['val', split] if part == 'train' else (),
+            'also in the test list',
+        )
+        found_rows = [
+            (
+                name,
+                PurePosixPath(name).parts[0],
+                tested.get(name) or reasons[name],
+                places[name],
+            )
+            for name in dict.fromkeys(row)
+        ]
+        title = f'{part} {split}'
+        reports.append(files.Report(title, classes, found_rows, 'clips'))
+    files.print_reports(reports, OFFICIAL, args.per_class)
+    repeated = sum(len(row) - len(set(row)) for row in rows.values())
+    print(
+        f'{len(classes)} classes, {repeated} repeated lines, '
+        f'{len({*found} - {*places.values()})} .avi files in no list'
+    )
+    if len(classes) != CLASSES:
+        print(
+            f'warning: UCF101 has {CLASSES} classes, classInd.txt '
+            f'{len(classes)}'
+        )
+    for report in reports:
+        if not report.usable:
+            raise SetupError(
+                f'{report.split}: no usable clip below {args.videos}'
+            )
+    contents = files.make_lists(reports, 'ucf101_{}_split_{}_videos.txt')
+    if lists.write_lists(args.out, contents, args.dry_run):
+        is_inside = args.out.resolve() / 'videos' == args.videos.resolve()
+        links = {OUT: args.out}
+        lists.print_links(
+            links if is_inside else {**links, VIDEOS: args.videos}
+        )
+
+
+def read_classes(path: Path) -> list[str]:
+    """Read the names of classInd.txt, lines ``INDEX NAME`` from 1.
 
     Raises:
         MissingDataError: If the file does not exist.
         SetupError: If a line is malformed or out of order; it is named.
     """
     names = []
-    for place, line in read_lines(path, '--splits takes the folder with it'):
+    origin = '--splits takes the folder with it'
+    for place, line in lists.read_lines(path, origin):
         number, _, name = line.partition(' ')
         if number != str(len(names) + 1) or not name.isprintable():
             raise SetupError(
                 f'{place}: {line!r} is not "{len(names) + 1} NAME"'
             )
         if not name or '/' in name or name in names:
-            raise SetupError(f'{place}: {name!r} is no new class')
+            raise SetupError(f'{place}: {name!r} is not a new class')
         names.append(name)
-    if not names:
-        raise SetupError(f'{path} is empty')
     return names
 
 
-def read_list(path: Path, classes: 'list[str]') -> 'tuple[dict, int]':
+def read_list(path: Path, classes: list[str]) -> list[str]:
     """Read one split file, lines ``CLASS/NAME.avi`` and maybe the label.
 
     Args:
@@ -74,139 +111,42 @@ def read_list(path: Path, classes: 'list[str]') -> 'tuple[dict, int]':
         classes (list[str]): Name of each label.
 
     Returns:
-        tuple[dict[str, str], int]: For each path its class, in order, and the
-        number of repetitions.
+        list[str]: The paths.
 
     Raises:
         MissingDataError: If the file does not exist.
         SetupError: If a line is malformed, its path leaves the folder, or its
             label is not that of its class; it is named.
     """
-    clips, repeated = {}, 0
-    origin = '--splits takes the folder of the split files'
+    names = []
     known = {name: str(index) for index, name in enumerate(classes, 1)}
-    for place, line in read_lines(path, origin):
+    origin = '--splits takes the folder of the split files'
+    for place, line in lists.read_lines(path, origin):
         name, _, label = line.partition(' ')
-        relative_path(name, place)
-        parts = PurePosixPath(name).parts
-        if len(parts) != 2 or parts[0] not in known:
+        folder, *rest = PurePosixPath(lists.relative_path(name, place)).parts
+        if len(rest) != 1 or folder not in known:
             raise SetupError(
                 f'{place}: {name!r} is not CLASS/NAME.avi with a class of '
                 'classInd.txt'
             )
-        if label and label.strip() != known[parts[0]]:
+        if label and label.strip() != known[folder]:
             raise SetupError(
-                f'{place}: label {label!r}, but {parts[0]} is number '
-                f'{known[parts[0]]} in classInd.txt'
+                f'{place}: label {label!r}, but {folder} is number '
+                f'{known[folder]} in classInd.txt'
             )
-        repeated += name in clips
-        clips[name] = parts[0]
-    return clips, repeated
+        names.append(name)
+    return names
 
 
-def find_files(root: Path) -> 'dict[str, list[str]]':
-    """Find the .avi files below ``root``.
+def locate(names: list[str], found: list[str]) -> dict[str, str]:
+    """Find the place of each clip of the lists; its own name if nowhere.
 
-    Returns:
-        dict[str, list[str]]: For each file name its paths relative to
-        ``root``, sorted.
-
-    Raises:
-        MissingDataError: If the folder does not exist.
+    The path of the list comes first, then any file of its name: a folder of
+    clips may be flat.
     """
-    files = {}
-    for folder, names in walk(root, '--videos'):
-        for name in names:
-            if name.lower().endswith('.avi'):
-                path = PurePosixPath(folder, name).as_posix()
-                files.setdefault(name, []).append(path)
-    return files
-
-
-def locate(name: str, files: 'dict[str, list[str]]') -> str:
-    """Return where a clip of a list is; ``name`` itself if it is nowhere.
-
-    Its own path comes first, then any file of its name (flat folders).
-    """
-    found = files.get(PurePosixPath(name).name, ())
-    return name if name in found or not found else found[0]
-
-
-def main(argv: 'list[str] | None' = None) -> None:
-    args = parse_args(argv)
-    classes = read_classes(args.splits / 'classInd.txt')
-    lists, repeated = {}, 0
-    for split in (1, 2, 3):
-        for part, stem in PARTS.items():
-            path = args.splits / f'{stem}{split:02d}.txt'
-            lists[part, split], again = read_list(path, classes)
-            repeated += again
-    files = find_files(args.videos)
-    names = list(dict.fromkeys(n for clips in lists.values() for n in clips))
-    places = {name: locate(name, files) for name in names}
-    paths = [args.videos / place for place in places.values()]
-    faults = dict(zip(names, find_faults(paths, 'clips', args, decode_clip)))
-
-    index = {name: number for number, name in enumerate(classes)}
-    contents = {'classes.txt': '\n'.join(classes) + '\n'}
-    reports, official = [], {}
-    for (part, split), clips in lists.items():
-        report = Report(f'{part} {split}', classes, 'clips')
-        official[report.split] = OFFICIAL[split - 1][part == 'val']
-        lines = []
-        for name, label in clips.items():
-            place = places[name]
-            reason = faults[name] or listing_fault(place, ' ')
-            if part == 'train' and name in lists['val', split]:
-                reason = 'also in the test list'
-            if report.add(name, label, reason):
-                lines.append(f'{place} {index[label]}\n')
-        contents[f'ucf101_{part}_split_{split}_videos.txt'] = ''.join(lines)
-        reports.append(report)
-    contents[UNUSABLE] = unusable_list(reports)
-    print_reports(reports, args, official)
-    used = set(places.values())
-    others = sum(p not in used for found in files.values() for p in found)
-    print(
-        f'{len(classes)} classes, {repeated} repeated lines, {others} .avi '
-        'files in no list'
-    )
-    if len(classes) != NUM_CLASSES:
-        print(
-            f'warning: UCF101 has {NUM_CLASSES} classes, classInd.txt '
-            f'{len(classes)}'
-        )
-    for report in reports:
-        if not report.found:
-            raise SetupError(
-                f'{report.split}: no usable clip below {args.videos}'
-            )
-    if write_all(args.out, contents, args):
-        if args.out.resolve() / 'videos' == args.videos.resolve():
-            print_links({OUT: args.out})
-        else:
-            print_links({OUT: args.out, VIDEOS: args.videos})
-
-
-def parse_args(argv: 'list[str] | None' = None) -> argparse.Namespace:
-    parser = make_parser(__doc__)
-    parser.add_argument(
-        '--splits',
-        type=Path,
-        required=True,
-        help='folder of classInd.txt, trainlist0N.txt and testlist0N.txt',
-    )
-    parser.add_argument(
-        '--videos',
-        type=Path,
-        default=VIDEOS,
-        help='folder of the clips (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=OUT,
-        help='folder to write to (default: %(default)s)',
-    )
-    add_options(parser, decode=False, what='the first frame of each clip')
-    return parser.parse_args(argv)
+    known = {PurePosixPath(path).name: path for path in reversed(found)}
+    known.update((path, path) for path in found)
+    return {
+        name: known.get(name) or known.get(PurePosixPath(name).name, name)
+        for name in names
+    }

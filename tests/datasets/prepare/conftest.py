@@ -1,33 +1,27 @@
 """The scripts as modules: they run in the process of the tests."""
 
-import importlib
 import os
 import resource
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cgnl_mm.errors import SetupError
 
-
-@pytest.fixture(scope='session')
-def scripts():
-    """A function that imports a module of prepare by its name."""
-
-    def load(name):
-        return importlib.import_module(f'cgnl_mm.datasets.prepare.{name}')
-
-    return load
+SCRIPTS = Path(__file__).parents[3] / 'tools/data'
 
 
 @pytest.fixture
-def run_script(scripts, tmp_path, monkeypatch, capsys):
-    """Run a script in ``tmp_path``; returns what it prints."""
+def run_script(tmp_path, monkeypatch, capsys):
+    """Run a script of tools/data in ``tmp_path``; return what it prints."""
     monkeypatch.chdir(tmp_path)
 
     def run(name, *options):
+        script = runpy.run_path(str(SCRIPTS / f'{name}.py'))
         capsys.readouterr()
-        scripts(name).main([*map(str, options), '--quiet'])
+        script['main']([*map(str, options), '--quiet'])
         return capsys.readouterr().out
 
     return run
