@@ -55,7 +55,7 @@ def check_data(cfg, args: Namespace) -> int:
                 [samples[path] for path in new], args.workers
             )
             bar = progress.track(found, len(new), description=split)
-            reasons.update(zip(new, bar))
+            reasons.update(zip(new, list(bar)))
             broken = [(path, reasons[path]) for path in local if reasons[path]]
             remote = len(samples) - len(local)
             summaries.append(summarize(split, len(samples), broken, remote))

@@ -1,7 +1,6 @@
 """CUB-200-2011: the official tree, and lists as the author's code has."""
 
 import re
-from pathlib import Path
 
 import pytest
 from mmpretrain.datasets import CUB
@@ -221,11 +220,3 @@ def test_faults_of_lists_end_it_with_the_line(source, check, line, message):
             '--images', 'data/CUB_200_2011/images', '--out', 'new',
         )  # fmt: skip
     assert not (source / 'new').exists()
-
-
-def test_output_that_cannot_be_written_leaves_the_old_one(
-    source, check, unwritable
-):
-    check('--write-author-lists', 'lists')
-    change('train_test_split.txt', b'9 0', b'9 1')(source)
-    unwritable(lambda: check('--write-author-lists', 'lists'), Path('lists'))

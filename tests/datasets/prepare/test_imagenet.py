@@ -246,12 +246,3 @@ def test_lists_of_somebody_else_are_kept(source, prepare):
     with pytest.raises(SetupError, match='train.txt was not written by this'):
         prepare('--devkit', 'devkit')
     assert (meta / 'train.txt').read_text() == lines[0]
-
-
-def test_output_that_cannot_be_written_leaves_the_old_one(
-    source, prepare, unwritable
-):
-    prepare('--devkit', 'devkit')
-    (source / 'data/imagenet/train' / TRAIN[0]).unlink()
-    # the process that reads the kit needs semaphores, which are files, too
-    unwritable(prepare, source / 'data/imagenet')

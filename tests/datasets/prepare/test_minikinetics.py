@@ -419,17 +419,6 @@ def test_dry_run_writes_nothing(source, prepare):
     assert not (source / 'out').exists()
 
 
-def test_says_what_to_link_unless_the_configs_find_it(source, prepare):
-    videos, lists = source / 'kinetics400', source / 'out'
-    out = prepare()
-    assert f'ln -sfT {videos} data/kinetics400' in out
-    assert f'ln -sfT {lists} data/minikinetics' in out
-    (source / 'data').mkdir()
-    (source / 'data/kinetics400').symlink_to(videos)
-    (source / 'data/minikinetics').symlink_to(lists)
-    assert 'ln -s' not in prepare()
-
-
 CONFIG = ROOT / 'configs/i3d_r50_cgnl_minikinetics.py'
 
 

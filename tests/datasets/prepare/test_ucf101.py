@@ -201,14 +201,6 @@ def test_faults_of_the_lists_end_it_and_write_nothing(
     assert not list((source / 'data').rglob('*.txt'))
 
 
-def test_output_that_cannot_be_written_leaves_the_old_one(
-    source, prepare, unwritable
-):
-    prepare()
-    next((source / 'data').rglob('*.avi')).unlink()
-    unwritable(prepare, source / 'data')
-
-
 def test_a_clip_is_first_looked_for_where_the_list_says():
     names, found = ['B/v.avi', 'C/v.avi', 'C/w.avi'], ['A/v.avi', 'B/v.avi']
     places = ['B/v.avi', 'A/v.avi', 'C/w.avi']
