@@ -9,7 +9,7 @@ from importlib import import_module
 from mmengine.registry import init_default_scope
 from rich.progress import MofNCompleteColumn, Progress
 
-from ...errors import SetupError
+from ...errors import SetupError, printable
 from ..decode import KEYS, check_sample, is_remote, path_of
 from ..unreadable import backend_of, leaves
 from .apart import call_apart, start_pool
@@ -61,7 +61,8 @@ def check_data(cfg, args: Namespace) -> int:
             summaries.append(summarize(split, len(samples), broken, remote))
     print('\n'.join(summaries))
     broken = [(path, reason) for path, reason in reasons.items() if reason]
-    print(as_table(broken[:SHOWN]).replace('\t', ': '), end='')
+    for path, reason in broken[:SHOWN]:
+        print(f'{printable(path)}: {printable(reason)}')
     if len(broken) > SHOWN:
         print(f'... and {len(broken) - SHOWN} more')
     if args.out:
