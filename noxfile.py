@@ -49,7 +49,7 @@ SETS = {
 # without most of the whole trainings, which take the hosts' code the same way
 CORE = [
     '--ignore=tests/docs', '--ignore=tests/test_wheel.py',
-    '--ignore=tests/tools/data', *(
+    '--ignore=tests/datasets/prepare', *(
         f'--ignore=tests/tools/test_{name}.py'
         for name in (
             'benchmark', 'demo_detection', 'export', 'infer', 'launchers',

@@ -5,18 +5,12 @@
 
 import json
 from pathlib import Path
-from typing import List, Tuple
 
 import numpy as np
 
 from ..errors import SetupError
 from .digits import CLASSES, enlarge, write_png
-from .generate import (
-    check_numbers,
-    load_split,
-    run_from_shell,
-    write_once,
-)
+from .generate import check_least, load_split, run_from_shell, write_splits
 
 MIN_VISIBLE = 0.5  # share of each digit that the later ones leave
 STROKE = 64  # grey value from which a pixel belongs to the digit
@@ -50,27 +44,18 @@ def prepare_digit_scenes(
         ValueError: If an option is out of range.
         SetupError: If ``root`` holds something else.
     """
-    check_numbers(num_train, num_test)
-    if size < 64:
-        raise ValueError(f'size must be at least 64, got {size}')
-    if max_digits < 2:
-        raise ValueError(f'max_digits must be at least 2, got {max_digits}')
-    options = dict(
-        dataset='digitscenes',
-        num_train=num_train,
-        num_test=num_test,
+    check_least(64, size=size)
+    check_least(2, max_digits=max_digits)
+    write_splits(
+        root,
+        'digitscenes',
+        _write_split,
+        num_train,
+        num_test,
+        seed,
         size=size,
         max_digits=max_digits,
-        seed=seed,
     )
-
-    def build(folder: Path) -> None:
-        splits = (('train', num_train), ('test', num_test))
-        for index, (split, number) in enumerate(splits):
-            rng = np.random.default_rng([seed, index])
-            _write_split(folder, split, number, size, max_digits, rng)
-
-    write_once(root, options, build)
 
 
 def compose(
@@ -79,7 +64,7 @@ def compose(
     size: int,
     max_digits: int,
     rng: np.random.Generator,
-) -> Tuple[np.ndarray, List[Tuple[int, np.ndarray]]]:
+) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     """Compose one scene.
 
     Args:
@@ -95,8 +80,8 @@ def compose(
     """
     ground = rng.uniform(0, 90, 3)
     scene = ground + rng.normal(0, 12, (size, size, 3))
-    placed: List[Tuple[int, np.ndarray]] = []
-    areas: List[int] = []
+    placed: list[tuple[int, np.ndarray]] = []
+    areas: list[int] = []
     for _ in range(int(rng.integers(2, max_digits + 1))):
         index = int(rng.integers(len(images)))
         side = int(rng.integers(24, 41))
@@ -122,12 +107,7 @@ def compose(
 
 
 def _write_split(
-    folder: Path,
-    split: str,
-    number: int,
-    size: int,
-    max_digits: int,
-    rng: np.random.Generator,
+    folder: Path, split: str, number: int, rng: np.random.Generator, **options
 ) -> None:
     """Write the scenes and the COCO json of one split."""
     try:
@@ -140,9 +120,10 @@ def _write_split(
 
     (folder / split).mkdir()
     images, labels = load_split(split)
+    size = options['size']
     scenes, annotations = [], []
     for index in range(number):
-        image, placed = compose(images, labels, size, max_digits, rng)
+        image, placed = compose(images, labels, rng=rng, **options)
         name = f'{index:05d}.png'
         write_png(folder / split / name, image)
         scenes.append(

@@ -3,11 +3,12 @@
 ``python -m cgnl_mm.datasets.digits ROOT`` writes them by hand.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from .generate import load_split, run_from_shell, write_once
+from .generate import check_least, load_split, run_from_shell, write_once
 
 CLASSES = tuple('0123456789')
 
@@ -27,19 +28,31 @@ def prepare_digits(root: str, size: int = 32) -> None:
         ValueError: If the size is too small.
         SetupError: If ``root`` holds something else.
     """
-    if size < 8:
-        raise ValueError(f'size must be at least 8, got {size}')
+    check_least(8, size=size)
+    options = dict(dataset='digits', size=size)
+    write_once(
+        root, options, lambda folder: write_images(folder, load_split, size)
+    )
 
-    def build(folder: Path) -> None:
-        for split in ('train', 'test'):
-            for label in CLASSES:
-                (folder / split / label).mkdir(parents=True)
-            images, labels = load_split(split)
-            for index, (image, label) in enumerate(zip(images, labels)):
-                name = f'{split}/{label}/{index:04d}.png'
-                write_png(folder / name, enlarge(image, size))
 
-    write_once(root, dict(dataset='digits', size=size), build)
+def write_images(
+    folder: Path,
+    load: Callable[[str], tuple[np.ndarray, np.ndarray]],
+    size: int,
+) -> None:
+    """Write the images of both splits into a folder for each class.
+
+    Args:
+        folder (Path): Folder to write.
+        load (Callable): Returns images and labels of a split by its name.
+        size (int): Height and width in pixels.
+    """
+    for split in ('train', 'test'):
+        for label in CLASSES:
+            (folder / split / label).mkdir(parents=True)
+        for index, (image, label) in enumerate(zip(*load(split))):
+            path = folder / split / str(label) / f'{index:04d}.png'
+            write_png(path, enlarge(image, size))
 
 
 def enlarge(image: np.ndarray, size: int) -> np.ndarray:

@@ -132,11 +132,50 @@ def check_split(split: str) -> None:
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
 
 
-def check_numbers(num_train: int, num_test: int) -> None:
-    """Raise ValueError if a split would be empty."""
-    for name, number in (('num_train', num_train), ('num_test', num_test)):
-        if number < 1:
-            raise ValueError(f'{name} must be at least 1, got {number}')
+def check_least(least: float, **options: float) -> None:
+    """Raise ValueError if an option is smaller than its least value."""
+    for name, value in options.items():
+        if value < least:
+            raise ValueError(f'{name} must be at least {least}, got {value}')
+
+
+def write_splits(
+    root: str,
+    dataset: str,
+    write_split: Callable[..., None],
+    num_train: int,
+    num_test: int,
+    seed: int,
+    **options,
+) -> None:
+    """Write a data set of a training and a test split, once.
+
+    Args:
+        root (str): Folder of the data set.
+        dataset (str): Its name.
+        write_split (Callable): Writes the samples of one split, called with
+            the folder, the split's name, the number of samples, a random
+            generator and the options.
+        num_train (int): Number of training samples.
+        num_test (int): Number of test samples.
+        seed (int): Seed of all that is random.
+        **options: What the data depend on besides.
+
+    Raises:
+        ValueError: If a split would be empty.
+        SetupError: If ``root`` holds something else.
+    """
+    check_least(1, num_train=num_train, num_test=num_test)
+    numbers = dict(num_train=num_train, num_test=num_test)
+
+    def build(folder: Path) -> None:
+        splits = (('train', num_train), ('test', num_test))
+        for index, (split, number) in enumerate(splits):
+            rng = np.random.default_rng([seed, index])
+            write_split(folder, split, number, rng, **options)
+
+    wanted = dict(options, dataset=dataset, seed=seed, **numbers)
+    write_once(root, wanted, build)
 
 
 def run_from_shell(prepare: Callable) -> None:

@@ -1,7 +1,6 @@
 """Mini-Kinetics-200 of mmaction2's Kinetics-400 files."""
 
 import os.path as osp
-from typing import Callable, List, Union
 
 from mmaction.datasets import VideoDataset
 from mmaction.registry import DATASETS
@@ -35,7 +34,7 @@ class MiniKinetics(VideoDataset):
 
     def __init__(
         self,
-        pipeline: List[Union[dict, Callable]],
+        pipeline: list,
         split: str = 'train',
         data_root: str = 'data/minikinetics',
         video_root: str = 'data/kinetics400',

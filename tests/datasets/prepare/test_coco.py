@@ -142,13 +142,11 @@ def entry(kind, number, **values):
 
 
 @pytest.mark.parametrize('fault, message', [
-    (cut, 'instances_val2017.json is no whole json file'),
+    (cut, 'instances_val2017.json is not a whole json file'),
     (lambda s: (s / json_path('val2017')).write_text('[' * 100_000),
-     'instances_val2017.json is no whole json file'),
+     'instances_val2017.json is not a whole json file'),
     (lambda s: (s / json_path('val2017')).write_bytes(b'{"\xe9": 1}'),
      'instances_val2017.json, line 1: not UTF-8'),
-    (lambda s: (s / json_path('val2017')).write_text('[]'),
-     'no images, annotations and categories'),
     (lambda s: (s / json_path('val2017')).unlink(),
      'does not exist: it is in annotations_trainval2017.zip'),
     (edit(lambda content: content.pop('images')),
@@ -158,13 +156,11 @@ def entry(kind, number, **values):
     (entry('images', 1, id=7), 'images[1]: id 7 again'),
     (entry('images', 1, id=True), 'images[1]: id is True'),
     (entry('images', 1, file_name='000000000007.jpg'),
-     'images[1]: 000000000007.jpg again'),
+     "images[1]: file_name '000000000007.jpg' again"),
     (entry('images', 1, file_name='../../passwd'),
-     "images[1]: '../../passwd' is no path below"),
-    (entry('images', 1, file_name='/etc/passwd'),
-     "images[1]: '/etc/passwd' is no path below"),
-    (entry('images', 1, file_name='caf\u00e9\n.jpg'),
-     "images[1]: 'caf\u00e9\\n.jpg' is no path below"),
+     "images[1]: '../../passwd' is not a path below"),
+    (lambda s: (s / json_path('val2017')).write_text('{"images": 1e999}'),
+     '1e999 is not a finite number'),
     (entry('annotations', 2, id=1), 'annotations[2]: id 1 again'),
     (entry('annotations', 2, image_id=99),
      'annotations[2]: image_id 99 is unknown'),
@@ -173,7 +169,7 @@ def entry(kind, number, **values):
     (entry('annotations', 2, bbox=[1, 2, 3]),
      'annotations[2]: bbox [1, 2, 3] is not x, y, width, height'),
     (entry('annotations', 2, area='605'), "annotations[2]: area is '605'"),
-    (entry('annotations', 2, area=float('nan')), 'NaN is no json'),
+    (entry('annotations', 2, area=float('nan')), 'NaN is not a finite number'),
     (lambda s: (s / 'data/coco/val2017').rename(s / 'elsewhere'),
      'no folder data/coco/val2017: it is in val2017.zip'),
 ])  # fmt: skip
@@ -240,7 +236,7 @@ def test_archives_that_leave_the_folder_are_refused_whole(
 ):
     with zipfile.ZipFile(archives[1], 'a') as file:
         file.writestr(name, b'evil')
-    with pytest.raises(SetupError, match=re.escape(f'{name!r} is no path')):
+    with pytest.raises(SetupError, match=re.escape(f'{name!r} is not a path')):
         check('--unzip', *archives[1:])
     assert not (source / 'data/coco').exists()
     assert not list(source.rglob('evil*'))
@@ -254,7 +250,7 @@ def test_broken_archives_end_it_and_leave_no_half_file(
     archives[1].write_bytes(
         content[:middle] + bytes(100) + content[middle + 100 :]
     )
-    with pytest.raises(SetupError, match='train2017.zip is broken'):
+    with pytest.raises(SetupError, match='train2017.zip cannot be unpacked'):
         check('--unzip', *archives)
     data = source / 'data/coco'
     written = [p for p in data.rglob('*') if p.is_file()]
@@ -263,11 +259,9 @@ def test_broken_archives_end_it_and_leave_no_half_file(
         assert path.read_bytes() == original.read_bytes()
     assert len(written) in range(2, 6)
     truncate(archives[2])
-    with pytest.raises(SetupError, match='val2017.zip is broken'):
+    with pytest.raises(SetupError, match='val2017.zip cannot be unpacked'):
         check('--unzip', archives[2])
     archives[1].write_bytes(content)
-    unwritable(
-        lambda: check('--unzip', archives[1]), data
-    )
+    unwritable(lambda: check('--unzip', archives[1]), data)
     with pytest.raises(SetupError, match='no.zip does not exist'):
         check('--unzip', 'no.zip')

@@ -137,9 +137,7 @@ def test_faults_are_counted_and_listed(source, prepare, truncate, write_jpeg):
     (data / 'train' / WNIDS[1] / 'notes.txt').write_text('no image')
     (data / 'val' / val_name(1)).unlink()
     (data / 'val' / WNIDS[2]).mkdir()
-    (data / 'val' / val_name(2)).rename(
-        data / 'val' / WNIDS[2] / val_name(2)
-    )
+    (data / 'val' / val_name(2)).rename(data / 'val' / WNIDS[2] / val_name(2))
     write_jpeg(data / 'val' / val_name(9))
     out = prepare('--devkit', 'devkit', '--decode')
     lines = (data / 'meta/unusable.txt').read_text().splitlines()
@@ -171,8 +169,8 @@ TRUTH = 'ILSVRC2012_validation_ground_truth.txt'
 
 
 @pytest.mark.parametrize('edit, message', [
-    (kit(TRUTH, b'1\n2\nx\n'), f"{TRUTH}, line 3: 'x' is no class of"),
-    (kit(TRUTH, b'1\n4\n'), f"{TRUTH}, line 2: '4' is no class of"),
+    (kit(TRUTH, b'1\n2\nx\n'), f"{TRUTH}, line 3: 'x' is not a class of"),
+    (kit(TRUTH, b'1\n4\n'), f"{TRUTH}, line 2: '4' is not a class of"),
     # a line left out would shift all that follow
     (kit(TRUTH, b'1\n\n2\n'), f'{TRUTH}, line 2: remove the blank line'),
     (kit('meta.mat', b'MATLAB 5.0'), 'meta.mat cannot be read as that'),
@@ -195,10 +193,9 @@ def test_faults_of_the_kit_end_it_and_write_nothing(
 @pytest.mark.parametrize('line, message', [
     ('a.JPEG n00000001', "line 2: 'n00000001' is neither one of the 3"),
     ('a.JPEG 3', "line 2: '3' is neither"),
-    ('a.JPEG', "line 2: 'a.JPEG' is neither"),
-    ('../a.JPEG 1', "line 2: '../a.JPEG' is no path below"),
-    ('/a.JPEG 1', "line 2: '/a.JPEG' is no path below"),
-    (f'{val_name(1)} 1', f'{val_name(1)} is n01443537 here and n0211978'),
+    ('a.JPEG', "line 2: no label at the end: 'a.JPEG'"),
+    ('../a.JPEG 1', "line 2: '../a.JPEG' is not a path below"),
+    (f'{val_name(1)} 1', f"line 2: '{WNIDS[1]}' for '{val_name(1)}', "),
 ])  # fmt: skip
 def test_faults_of_labels_end_it_with_the_line(source, prepare, line, message):
     (source / 'val.txt').write_text(f'{val_name(1)} 2\n{line}\n')
@@ -249,17 +246,3 @@ def test_lists_of_somebody_else_are_kept(source, prepare):
     with pytest.raises(SetupError, match='train.txt was not written by this'):
         prepare('--devkit', 'devkit')
     assert (meta / 'train.txt').read_text() == lines[0]
-
-
-def test_output_that_cannot_be_written_leaves_the_old_one(
-    source, prepare, unwritable
-):
-    prepare('--devkit', 'devkit')
-    (source / 'data/imagenet/train' / TRAIN[0]).unlink()
-    # the process that reads the kit needs semaphores, which are files, too
-    unwritable(prepare, source / 'data/imagenet')
-
-
-def test_dry_run_writes_nothing(source, prepare):
-    assert 'train: 6 of 6' in prepare('--devkit', 'devkit', '--dry-run')
-    assert not (source / 'data/imagenet/meta').exists()

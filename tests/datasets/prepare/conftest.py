@@ -1,9 +1,8 @@
 """The scripts as modules: they run in the process of the tests."""
 
-import importlib
 import os
 import resource
-import sys
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +10,18 @@ import pytest
 
 from cgnl_mm.errors import SetupError
 
-TOOLS = Path(__file__).parents[3] / 'tools'
-
-
-@pytest.fixture(scope='session')
-def scripts():
-    """A function that imports a script of tools/data by its name."""
-    paths = [str(TOOLS), str(TOOLS / 'data')]
-    sys.path[:0] = paths
-    yield importlib.import_module
-    for path in paths:
-        sys.path.remove(path)
+SCRIPTS = Path(__file__).parents[3] / 'tools/data'
 
 
 @pytest.fixture
-def run_script(scripts, tmp_path, monkeypatch, capsys):
-    """Run a script in ``tmp_path``; returns what it prints."""
+def run_script(tmp_path, monkeypatch, capsys):
+    """Run a script of tools/data in ``tmp_path``; return what it prints."""
     monkeypatch.chdir(tmp_path)
 
     def run(name, *options):
+        script = runpy.run_path(str(SCRIPTS / f'{name}.py'))
         capsys.readouterr()
-        scripts(name).main([*map(str, options), '--quiet'])
+        script['main']([*map(str, options), '--quiet'])
         return capsys.readouterr().out
 
     return run

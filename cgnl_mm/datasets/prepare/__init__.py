@@ -1,0 +1,1 @@
+"""Prepare the data sets that users download; look for broken files."""

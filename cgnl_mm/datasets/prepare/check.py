@@ -1,0 +1,152 @@
+"""Decode the files of a config's data sets before it trains."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from importlib import import_module
+
+from mmengine.registry import init_default_scope
+from rich.progress import MofNCompleteColumn, Progress
+
+from ...errors import SetupError, printable
+from ..decode import KEYS, check_sample, is_remote, path_of
+from ..unreadable import backend_of, leaves
+from .apart import call_apart, start_pool
+from .files import count_kinds
+from .lists import as_table
+
+SPLITS = ('train', 'val', 'test')
+CRASH = 'crash: the decoder ended its process, or memory ran out'
+# Keys of a sample that say which files of a folder of frames are needed.
+OF_FRAMES = ('filename_tmpl', 'modality', 'start_index', 'total_frames')
+SHOWN = 20  # broken files that are printed; --out lists all of them
+PART = 256  # files that the processes get at a time
+
+
+def check_data(cfg, args: Namespace) -> int:
+    """Decode each file of a config's data sets, and print what is broken.
+
+    Args:
+        cfg (Config): The config.
+        args (Namespace): The options of tools/data/check.py.
+
+    Returns:
+        int: The exit status: 1 if a file is broken, else 0.
+
+    Raises:
+        SetupError: If the config names no host, the processes lack file
+            descriptors or memory, or the list cannot be written.
+    """
+    if cfg.get('default_scope') is None:
+        raise SetupError(f'{args.config} names no host: no default_scope')
+    init_default_scope(cfg.default_scope)
+    reasons, summaries = {}, []
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, disable=args.quiet) as progress:
+        for split in args.splits:
+            if cfg.get(f'{split}_dataloader') is None:
+                continue
+            samples = list_samples(cfg, split)
+            local = [path for path in samples if not is_remote(path)]
+            # Test and validation are often one.
+            new = [path for path in local if path not in reasons]
+            found = check_samples(
+                [samples[path] for path in new], args.workers
+            )
+            bar = progress.track(found, len(new), description=split)
+            reasons.update(zip(new, list(bar)))
+            broken = [(path, reasons[path]) for path in local if reasons[path]]
+            remote = len(samples) - len(local)
+            summaries.append(summarize(split, len(samples), broken, remote))
+    print('\n'.join(summaries))
+    broken = [(path, reason) for path, reason in reasons.items() if reason]
+    for path, reason in broken[:SHOWN]:
+        print(f'{printable(path)}: {printable(reason)}')
+    if len(broken) > SHOWN:
+        print(f'... and {len(broken) - SHOWN} more')
+    if args.out:
+        try:
+            args.out.write_text(as_table(broken), encoding='utf-8')
+        except OSError as error:
+            raise SetupError(f'--out {args.out}: {error.strerror}') from None
+    return int(bool(broken))
+
+
+def list_samples(cfg, split: str) -> dict[str, tuple]:
+    """List the samples of a split in their order, each file once.
+
+    A folder of frames counts as one file.
+
+    Returns:
+        dict[str, tuple]: Sample and image backend, by path.
+    """
+    registry = import_module(f'{cfg.default_scope}.registry').DATASETS
+    samples = {}
+    for data_set in leaves(registry.build(cfg[f'{split}_dataloader'].dataset)):
+        data_set.full_init()
+        backend = backend_of(data_set.pipeline.transforms)
+        for index in range(len(data_set)):
+            info = data_set.get_data_info(index)
+            # Several clips may share a folder: then all of it is needed.
+            keys = KEYS if 'offset' in info else (*KEYS, *OF_FRAMES)
+            if path_of(info):
+                sample = {key: info[key] for key in keys if key in info}
+                samples[path_of(info)] = sample, backend
+    return samples
+
+
+def summarize(
+    split: str, total: int, broken: list[tuple[str, str]], remote: int
+) -> str:
+    """Return the counts of a split in one line."""
+    kinds = ', '.join(
+        f'{number} {kind}'
+        for kind, number in count_kinds(broken).most_common()
+    )
+    return (
+        f'{split}: {total} files, {len(broken)} broken'
+        + (f' ({kinds})' if kinds else '')
+        + (f', {remote} remote: not checked' if remote else '')
+    )
+
+
+def check_samples(samples: list[tuple], workers: int) -> Iterator:
+    """Decode samples in processes.
+
+    A crash takes the other files under way with it. The rest of a part is
+    then decoded one by one, each file in a process of its own.
+
+    Args:
+        samples (list[tuple]): Samples and image backends.
+        workers (int): Number of processes.
+
+    Yields:
+        str | None: The reason why a sample cannot be read.
+
+    Raises:
+        SetupError: If the processes lack file descriptors or memory.
+    """
+    pool = start_pool(workers, __name__)
+    try:
+        for start in range(0, len(samples), PART):
+            part, done = samples[start : start + PART], 0
+            try:
+                for reason in pool.map(_check, part):
+                    yield reason
+                    done += 1
+            except BrokenProcessPool:
+                pool = start_pool(workers, __name__)
+                alone = partial(call_apart, _check, crashed=CRASH)
+                yield from map(alone, part[done:])
+    except OSError as error:
+        raise SetupError(
+            f'{error.strerror or error}. Fewer --workers, or a higher limit '
+            '(`ulimit -n`), may help'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _check(sample: tuple) -> 'str | None':
+    return check_sample(*sample)
