@@ -1,6 +1,6 @@
 """What inserted blocks attend to: maps, statistics, pictures.
 
-:mod:`~cgnl_mm.visualization.drawing` and
+:mod:`~cgnl_mm.visualization.draw` and
 :mod:`~cgnl_mm.visualization.animation` need matplotlib and PyAV; import them
 by name.
 """

@@ -8,7 +8,7 @@ from _visualize_input import Seen, follow, look
 from cgnl_mm.errors import SetupError
 from cgnl_mm.visualization import attention_map, is_cgnl
 from cgnl_mm.visualization.animation import write_gif, write_mp4
-from cgnl_mm.visualization.drawing import (
+from cgnl_mm.visualization.draw import (
     Attention,
     draw_filmstrip,
     draw_panels,

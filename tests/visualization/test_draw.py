@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from cgnl_mm.visualization.drawing import (
+from cgnl_mm.visualization.draw import (
     POSITIVE,
     SHADE,
     SIGNED,

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from cgnl_mm.errors import SetupError
 from cgnl_mm.visualization import BlockInputs, group_factors, is_cgnl
-from cgnl_mm.visualization.drawing import draw_factors
+from cgnl_mm.visualization.draw import draw_factors
 
 
 def draw_groups(model, cfg, blocks, limit: int, out: Path) -> None:
