@@ -1,329 +1,273 @@
-"""One image or video through a host's own inference, for tools/infer.py."""
+"""Predictions for images and videos of a user's own, with pictures."""
 
-import copy
-import warnings
-from importlib import import_module
+import json
+import sys
+from collections import Counter
 from pathlib import Path
+from textwrap import shorten
 
+import mmcv
 import numpy as np
 import torch
-from mmengine.dataset import Compose
-from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from mmengine.dataset import pseudo_collate
+from mmengine.structures import InstanceData
+from torch import nn
 
+from ..errors import SetupError, UnreadableFileError, printable
+from ..hosts import host_of
+from ..visualization.draw import drawable
+from ..visualization.inputs import frames_of, load_sample
+
+IMAGES = ('.avif', '.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff')
+IMAGES += ('.webp',)
+VIDEOS = ('.avi', '.flv', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg')
+VIDEOS += ('.mpg', '.webm', '.wmv')
 TOP = 5  # classes in a record and in a picture
 FRAMES = 8  # frames in the picture of a video
-# of the picture of detections, in pixels
-READABLE = 640  # small images are enlarged to about that
-BAND, FONT = 24, 13
+SIDE = 6.4  # inches, the longer side of a picture of detections
 
 
-class Unreadable(Exception):
-    """A file that is no image or video, or a broken one."""
+def infer(
+    model: nn.Module,
+    cfg,
+    path: Path,
+    out: Path,
+    score_thr: float = 0.3,
+    pictures: bool = True,
+) -> None:
+    """Predict for a file, or for all files of a folder and its subfolders.
 
-
-def class_names(cfg, checkpoint: str) -> tuple[str, ...] | None:
-    """Names of the classes: the checkpoint's, else those of the data set.
-
-    Args:
-        cfg (Config): The config.
-        checkpoint (str): Path or URL.
-
-    Returns:
-        tuple[str, ...] | None: None if neither knows.
-    """
-    loaded = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', 'silent')
-    meta = loaded.get('meta', {}).get('dataset_meta') or {}
-    if not meta.get('classes'):
-        dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-        registry = import_module(f'{cfg.default_scope}.registry').DATASETS
-        kind = registry.get(dataset.get('type', ''))
-        meta = {
-            **getattr(kind, 'METAINFO', {}),
-            **(dataset.get('metainfo') or {}),
-        }
-    classes = meta.get('classes')
-    # in a config, it may be the path of a list
-    return tuple(classes) if isinstance(classes, (list, tuple)) else None
-
-
-class _Predictor:
-    """Predicts for one file at a time.
+    ``out/predictions.json`` is a whole list after each file, so that an
+    interrupted run loses nothing.
 
     Args:
-        model (Module): In evaluation mode.
+        model (Module): What :func:`cgnl_mm.deploy.model.build_model` built.
         cfg (Config): Its config.
-        classes (tuple[str, ...] | None): Names of its classes.
+        path (Path): An image, a video, or a folder of them.
+        out (Path): Folder for the predictions and, below ``pictures``, for a
+            picture of each.
         score_thr (float): Lowest score of a detection that counts.
-    """
-
-    def __init__(self, model, cfg, classes, score_thr: float) -> None:
-        self.model = model
-        self.cfg = cfg
-        self.classes = classes
-        self.score_thr = score_thr
-        model.cfg = cfg  # where the hosts look for it
-        init_default_scope(cfg.default_scope)  # for their pipelines
-        self.prepare()
-
-    def prepare(self) -> None:
-        """What is done once."""
-
-    def __call__(self, file: Path, picture: Path | None) -> dict:
-        """Predict for a file.
-
-        Args:
-            file (Path): Image or video.
-            picture (Path | None): PNG to write.
-
-        Returns:
-            dict: 'summary' (one line) and what JSON shall hold.
-
-        Raises:
-            Unreadable: The file cannot be decoded.
-        """
-        with torch.no_grad():
-            return self.predict(file, picture)
-
-    def name(self, label: int) -> str:
-        if self.classes is None or label >= len(self.classes):
-            return str(label)
-        return str(self.classes[label])
-
-    def best(self, scores: torch.Tensor) -> list[dict]:
-        """The classes with the highest scores, (classes,), best first."""
-        values, labels = scores.cpu().topk(min(TOP, len(scores)))
-        return [
-            dict(label=label, name=self.name(label), score=value)
-            for value, label in zip(values.tolist(), labels.tolist())
-        ]
-
-    def classified(self, scores, frames, picture) -> dict:
-        """Record and picture of an image or a video."""
-        top = self.best(scores)
-        if picture is not None:
-            draw_scores(frames, top, picture)
-        first = top[0]
-        return dict(summary=f'{first["name"]} ({first["score"]:.1%})', top=top)
-
-
-class Classifier(_Predictor):
-    """mmpretrain, by its ImageClassificationInferencer."""
-
-    def prepare(self) -> None:
-        from mmpretrain import ImageClassificationInferencer
-
-        self.model._config = self.cfg
-        self.inferencer = ImageClassificationInferencer(
-            self.model, pretrained=False
-        )
-
-    def predict(self, file: Path, picture: Path | None) -> dict:
-        image = read_image(file)
-        # its parts: the whole draws a progress bar for each file
-        (batch,) = self.inferencer.preprocess([image])
-        (sample,) = self.inferencer.forward(batch)
-        rgb = image[..., ::-1]
-        return self.classified(sample.pred_score, [rgb], picture)
-
-
-class Recogniser(_Predictor):
-    """mmaction2, by its inference_recognizer.
-
-    Its inferencer would replace ten clips of three crops by one, take Decord
-    alone, and draw with a package that mmaction2 does not require.
-    """
-
-    def prepare(self) -> None:
-        self.pipeline = Compose(self.cfg.test_dataloader.dataset.pipeline)
-
-    def predict(self, file: Path, picture: Path | None) -> dict:
-        from mmaction.apis import inference_recognizer
-
-        from cgnl_mm.errors import SetupError
-
-        data = dict(
-            filename=str(file), label=-1, start_index=0, modality='RGB'
-        )
-        try:
-            data = self.pipeline(data)
-        except SetupError:  # no decoder is installed
-            raise
-        except Exception as error:  # each decoder has its own
-            raise Unreadable(describe(error)) from error
-        sample = inference_recognizer(self.model, data, Compose([]))
-        frames = frames_of(data['inputs'])
-        return self.classified(sample.pred_score, frames, picture)
-
-
-class Detector(_Predictor):
-    """mmdet, by its inference_detector and its visualiser."""
-
-    def prepare(self) -> None:
-        # without a storage of its own it says so, and we want none
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            self.visualizer = labels_above()()
-        self.visualizer.dataset_meta = dict(
-            classes=[self.name(i) for i in range(self.number_of_classes())]
-        )
-
-    def number_of_classes(self) -> int:
-        if self.classes is not None:
-            return len(self.classes)
-        heads = [getattr(m, 'num_classes', 0) for m in self.model.modules()]
-        return max(h for h in heads if isinstance(h, int))
-
-    def predict(self, file: Path, picture: Path | None) -> dict:
-        from mmdet.apis import inference_detector
-
-        image = read_image(file)
-        sample = inference_detector(self.model, image).cpu()
-        found = sample.pred_instances
-        found = found[found.scores >= self.score_thr]
-        if picture is not None:
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            sample.pred_instances = found
-            shown, drawn = enlarged(image[..., ::-1], sample)
-            self.visualizer.add_datasample(
-                file.name,
-                shown,
-                drawn,
-                draw_gt=False,
-                pred_score_thr=self.score_thr,
-                out_file=str(picture),
-            )
-        objects = [
-            dict(
-                label=label,
-                name=self.name(label),
-                score=score,
-                box=[round(value, 2) for value in box],
-            )
-            for label, score, box in zip(
-                found.labels.tolist(),
-                found.scores.tolist(),
-                found.bboxes.tolist(),
-            )
-        ]
-        return dict(summary=f'{len(objects)} objects', objects=objects)
-
-
-def labels_above():
-    """mmdet's visualiser, with labels above the boxes, not in them."""
-    from mmdet.visualization import DetLocalVisualizer
-
-    class LabelsAbove(DetLocalVisualizer):
-        def draw_texts(self, texts, positions, font_sizes=None, **style):
-            wide = len(str(texts)) * 0.7 * FONT  # about
-            x, y = np.asarray(positions, dtype=float).reshape(2)
-            x = max(0.0, min(x, self.width - wide))
-            return super().draw_texts(
-                texts,
-                np.array([x, y - 4]),
-                font_sizes=FONT,  # theirs shrinks with the object
-                **{**style, 'vertical_alignments': 'bottom'},
-            )
-
-    return LabelsAbove
-
-
-def enlarged(image: np.ndarray, sample) -> tuple:
-    """A small image and what was found in it, large enough for labels.
-
-    Args:
-        image (ndarray): (H, W, 3).
-        sample (DetDataSample): With boxes and, of some networks, masks.
-
-    Returns:
-        tuple[ndarray, DetDataSample]: Copies, enlarged by a whole number. A
-        white band is above where a label would be cut off.
-    """
-    factor = max(1, round(READABLE / max(image.shape[:2])))
-    drawn = copy.deepcopy(sample)  # clone() shares the instances
-    found = drawn.pred_instances
-    boxes = found.bboxes * factor
-    near_the_top = len(boxes) and bool(boxes[:, 1].min() < BAND)
-    band = BAND if near_the_top else 0
-    found.bboxes = boxes + boxes.new_tensor([0, band, 0, band])
-    if 'masks' in found:
-        masks = np.asarray(found.masks)
-        masks = masks.repeat(factor, 1).repeat(factor, 2)
-        found.masks = np.pad(masks, ((0, 0), (band, 0), (0, 0)))
-    pixels = image.repeat(factor, 0).repeat(factor, 1)
-    pixels = np.pad(pixels, ((band, 0), (0, 0), (0, 0)), constant_values=255)
-    return pixels, drawn
-
-
-PREDICTORS = dict(mmpretrain=Classifier, mmaction=Recogniser, mmdet=Detector)
-
-
-def read_image(file: Path) -> np.ndarray:
-    """Decode an image to (H, W, 3) BGR, uint8.
+            Defaults to 0.3.
+        pictures (bool): Whether to draw. Defaults to True.
 
     Raises:
-        Unreadable: It cannot be decoded.
+        SetupError: There is no file that the network takes, or none can be
+            read.
     """
-    import mmcv
+    is_video = host_of(cfg) == 'mmaction'
+    files = find_files(path, VIDEOS if is_video else IMAGES, out / 'pictures')
+    folder = path if path.is_dir() else path.parent
+    names = [file.relative_to(folder) for file in files]
+    target = out / 'predictions.json'
+    out.mkdir(parents=True, exist_ok=True)
+    failed, end, separator = 0, 0, '['
+    with open(target, 'w', encoding='utf-8') as records:
+        for file, name, drawn in zip(files, names, picture_names(names)):
+            record = dict(file=str(file))
+            try:
+                found, fig = predict(model, cfg, file, score_thr, pictures)
+            except UnreadableFileError as error:
+                failed += 1
+                record['error'] = str(error)
+                print(f'unreadable: {printable(str(error))}', file=sys.stderr)
+            else:
+                record.update(found)
+                number = f'[{names.index(name) + 1}/{len(files)}]'
+                print(number, printable(f'{name}: {summary(found)}'))
+                if fig is not None:
+                    drawn = out / 'pictures' / drawn
+                    drawn.parent.mkdir(parents=True, exist_ok=True)
+                    fig.savefig(drawn, bbox_inches='tight', pad_inches=0.05)
+            records.seek(end)
+            records.write(separator + json.dumps(record, indent=2))
+            end, separator = records.tell(), ', '
+            records.write(']\n')
+            records.flush()
+    print(f'{len(files) - failed} predicted, {failed} unreadable: {target}')
+    if failed == len(files):
+        raise SetupError(f'nothing in {str(path)!r} could be read')
 
-    try:
-        image = mmcv.imread(str(file))
-    except Exception as error:  # OpenCV's, for an empty file
-        raise Unreadable(describe(error)) from error
-    if image is None:
-        raise Unreadable('not an image, or a broken one')
-    return image
+
+def find_files(
+    path: Path, suffixes: tuple[str, ...], pictures: Path
+) -> list[Path]:
+    """List a file, or a folder's files with one of the suffixes.
+
+    Files in ``pictures`` are results of an earlier run. What else is left
+    out is printed.
+
+    Raises:
+        SetupError: There is no such file.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise SetupError(f'no file or folder {str(path)!r}')
+    there = sorted(
+        file
+        for file in path.rglob('*')
+        if file.is_file() and pictures.resolve() not in file.resolve().parents
+    )
+    files = [file for file in there if file.suffix.lower() in suffixes]
+    if not files:
+        raise SetupError(
+            f'no file in {str(path)!r} ends in {", ".join(suffixes)}, which '
+            "this config's network takes"
+        )
+    others = Counter(f.suffix for f in there if f not in files)
+    if others:
+        kinds = [f'{count} {end or "..."}' for end, count in others.items()]
+        print(f'left out: {printable(", ".join(kinds))}', file=sys.stderr)
+    return files
 
 
-def describe(error: Exception) -> str:
-    """One line: decoders write several."""
-    return ' '.join(f'{type(error).__name__}: {error}'.split())
+def picture_names(names: list[Path]) -> list[Path]:
+    """Name a PNG after each file: 'a.png', or 'a.jpg.png' beside an a.bmp."""
+    alike = Counter(name.with_suffix('') for name in names)
+    found = []
+    for name in names:
+        picture = Path(f'{name}.png')
+        if alike[name.with_suffix('')] == 1:
+            picture = name.with_suffix('.png')
+        while picture in found:
+            picture = Path(f'{picture}.png')
+        found.append(picture)
+    return found
 
 
-def frames_of(views: torch.Tensor) -> list[np.ndarray]:
-    """Some frames of the first view, as the network sees them.
-
-    Args:
-        views (Tensor): (views, 3, T, H, W), or (frames, 3, H, W).
+@torch.no_grad()
+def predict(
+    model: nn.Module, cfg, file: Path, score_thr: float, draw: bool
+) -> tuple[dict, Figure | None]:
+    """Put a file through the test pipeline and the network.
 
     Returns:
-        list[ndarray]: (H, W, 3) RGB, uint8.
+        tuple[dict, Figure | None]: 'top' (the best classes) or 'objects',
+        and a picture where one is wanted.
+
+    Raises:
+        UnreadableFileError: The file cannot be decoded.
+        SetupError: The network predicts neither classes nor boxes.
     """
-    frames = views[0].transpose(0, 1) if views.dim() == 5 else views
-    count = min(FRAMES, len(frames))
-    chosen = torch.linspace(0, len(frames) - 1, count).round().long()
-    return list(frames[chosen].permute(0, 2, 3, 1).byte().numpy())
+    data = load_sample(cfg, file)
+    (sample,) = model.test_step(pseudo_collate([data]))
+    sample = sample.cpu()
+    if host_of(cfg) == 'mmaction':
+        frames = frames_of(cfg, data)
+        few = np.linspace(0, len(frames) - 1, min(FRAMES, len(frames)))
+        frames = frames[few.round().astype(int)]
+    else:
+        frames = [mmcv.imread(str(file), channel_order='rgb')]
+    names = model.dataset_meta.get('classes')
+    if 'pred_score' in sample:
+        top = best_classes(sample.pred_score, names)
+        return dict(top=top), draw_scores(frames, top) if draw else None
+    if 'pred_instances' not in sample:
+        raise SetupError(
+            f'{type(model).__name__} predicts neither classes nor boxes: use '
+            "the host's own tools"
+        )
+    found = sample.pred_instances
+    found = found[found.scores >= score_thr]
+    objects = [
+        dict(_named(label, names), score=score, box=np.round(box, 2).tolist())
+        for label, score, box in zip(
+            found.labels.tolist(), found.scores.tolist(), found.bboxes.tolist()
+        )
+    ]
+    fig = draw_objects(frames[0], objects, found) if draw else None
+    return dict(objects=objects), fig
 
 
-def draw_scores(frames: list[np.ndarray], top: list[dict], out: Path) -> None:
+def best_classes(scores: torch.Tensor, names) -> list[dict]:
+    """List the classes with the highest scores, (classes,), best first."""
+    values, labels = scores.topk(min(TOP, len(scores)))
+    return [
+        dict(_named(label, names), score=value)
+        for value, label in zip(values.tolist(), labels.tolist())
+    ]
+
+
+def _named(label: int, names) -> dict:
+    # in a config, the names may be the path of a list
+    known = isinstance(names, (list, tuple)) and label < len(names)
+    return dict(label=label, name=str(names[label] if known else label))
+
+
+def summary(found: dict) -> str:
+    if 'objects' in found:
+        return f'{len(found["objects"])} objects'
+    first = found['top'][0]
+    return f'{first["name"]} ({first["score"]:.1%})'
+
+
+def draw_scores(frames: list[np.ndarray], top: list[dict]) -> Figure:
     """Draw frames side by side, and bars of the best classes below.
 
     Args:
         frames (list[ndarray]): (H, W, 3) RGB, uint8.
         top (list[dict]): 'name' and 'score', best first.
-        out (Path): The PNG.
     """
-    import matplotlib
-
-    matplotlib.use('Agg')  # no display needed
-    import matplotlib.pyplot as plt
-
-    # inches
-    width = max(4.5, 1.6 * len(frames))
+    width = max(4.5, 1.6 * len(frames))  # inches
     heights = width / len(frames) * len(frames[0]) / frames[0].shape[1], 1.9
-    fig = plt.figure(figsize=(width, sum(heights)), layout='constrained')
+    fig = Figure((width, sum(heights)), dpi=100, layout='constrained')
     above, below = fig.subfigures(2, 1, height_ratios=heights)
     row = above.subplots(1, len(frames), squeeze=False)[0]
     for axes, frame in zip(row, frames):
         axes.imshow(frame)
         axes.axis('off')
     axes = below.subplots()
-    places = range(len(top))
-    bars = axes.barh(places, [entry['score'] for entry in top])
+    names = [shorten(drawable(entry['name']), 40) for entry in top]
+    bars = axes.barh(range(len(top)), [entry['score'] for entry in top])
     axes.bar_label(bars, [f'{entry["score"]:.1%}' for entry in top], padding=3)
-    axes.set_yticks(places, [entry['name'] for entry in top])
+    axes.set_yticks(range(len(top)), names, parse_math=False)
     axes.set(xlim=(0, 1), xlabel='score')
     axes.invert_yaxis()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(out, dpi=100)
-    plt.close(fig)
+    return fig
+
+
+def draw_objects(
+    image: np.ndarray, objects: list[dict], found: InstanceData
+) -> Figure:
+    """Draw boxes with their labels above them, and masks if there are any.
+
+    Args:
+        image (ndarray): (H, W, 3) RGB, uint8.
+        objects (list[dict]): 'label', 'name', 'score' and 'box'.
+        found (InstanceData): The same objects, maybe with 'masks'.
+    """
+    height, width = image.shape[:2]
+    longer = max(height, width)
+    size = SIDE * width / longer, SIDE * height / longer
+    fig = Figure(size, dpi=max(100, longer / SIDE))
+    axes = fig.add_axes((0, 0, 1, 1))
+    axes.axis('off')
+    extent = (0, width, height, 0)
+    axes.imshow(image, extent=extent)
+    colors = [colormaps['tab20'](i % 20) for i in range(len(objects))]
+    if 'masks' in found:
+        layer = np.zeros((height, width, 4))
+        for mask, color in zip(np.asarray(found.masks, bool), colors):
+            layer[mask] = (*color[:3], 0.5)
+        axes.imshow(layer, extent=extent)
+    for entry, color in zip(objects, colors):
+        left, top, right, bottom = entry['box']
+        axes.add_patch(
+            Rectangle(
+                (left, top), right - left, bottom - top, fill=False, ec=color
+            )
+        )
+        axes.text(
+            left,
+            top,
+            f'{drawable(entry["name"])}: {entry["score"]:.1%}',
+            color='w',
+            fontsize=8,
+            va='bottom',
+            parse_math=False,
+            bbox=dict(facecolor=color, edgecolor='none', pad=1),
+        )
+    return fig

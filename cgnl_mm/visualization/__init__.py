@@ -1,8 +1,7 @@
 """What inserted blocks attend to: maps, statistics, pictures.
 
-:mod:`~cgnl_mm.visualization.draw` and
-:mod:`~cgnl_mm.visualization.animation` need matplotlib and PyAV; import them
-by name.
+:mod:`~cgnl_mm.visualization.draw` and the modules on top of it need
+matplotlib, which this module does not import.
 """
 
 from .attention import attention_map, group_factors, is_cgnl

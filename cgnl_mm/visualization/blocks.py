@@ -1,11 +1,12 @@
 """The attention blocks of a network, and what goes into them."""
 
-from typing import Dict
+from typing import Dict, Optional
 
 from mmcv.cnn.bricks.non_local import _NonLocalNd
 from torch import Tensor, nn
 
 from ..blocks.cgnl import _CGNLNd
+from ..errors import SetupError
 
 
 def find_blocks(model: nn.Module) -> Dict[str, nn.Module]:
@@ -22,6 +23,38 @@ def find_blocks(model: nn.Module) -> Dict[str, nn.Module]:
         for name, module in model.named_modules()
         if isinstance(module, (_CGNLNd, _NonLocalNd))
     }
+
+
+def choose_blocks(
+    model: nn.Module, name: Optional[str] = None
+) -> Dict[str, nn.Module]:
+    """Find the blocks to show, by name.
+
+    Args:
+        model (Module): Any network.
+        name (str | None): A name, or the end of one, as ``layer3.cgnl_4``;
+            None for all blocks.
+
+    Raises:
+        SetupError: The network has no such block, or none at all.
+    """
+    blocks = find_blocks(model)
+    if not blocks:
+        raise SetupError(
+            'this network has no CGNL or non-local block: its config inserts '
+            'none (`plugins`)'
+        )
+    found = {
+        key: block
+        for key, block in blocks.items()
+        if name is None or f'.{key}'.endswith(f'.{name}')
+    }
+    if not found:
+        raise SetupError(
+            f'--block: no block {name!r} in this network; it has '
+            f'{", ".join(blocks)}'
+        )
+    return found
 
 
 class BlockInputs:

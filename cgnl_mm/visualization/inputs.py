@@ -1,20 +1,23 @@
 """An image or a video as a network gets it, with the inputs of its blocks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
+from torch import nn
 
-from cgnl_mm.errors import SetupError
-from cgnl_mm.visualization import BlockInputs
+from ..errors import SetupError, UnreadableFileError
+from ..hosts import host_of
+from .blocks import BlockInputs
 
 
 @dataclass
 class Seen:
-    """What the network saw.
+    """What a network saw.
 
     Attributes:
         frames (ndarray): (T, H, W, 3) RGB, uint8, without padding.
@@ -28,95 +31,64 @@ class Seen:
     blocks: dict[str, torch.Tensor]
 
 
-def look(model, cfg, blocks, file: Path) -> Seen:
+def look(model: nn.Module, cfg, blocks: dict, file: Path) -> Seen:
     """Run one file through the config's test pipeline and the network.
 
     Args:
-        model (Module): In evaluation mode.
+        model (Module): A network of a host, in evaluation mode.
         cfg (Config): Its config.
-        blocks (dict[str, Module]): Blocks of the model.
-        file (Path): Image or video.
+        blocks (dict[str, Module]): Blocks of the model, by name.
+        file (Path): An image or a video.
 
     Raises:
-        SetupError: The file cannot be decoded.
+        UnreadableFileError: The file cannot be decoded.
     """
-    init_default_scope(cfg.default_scope)
-    data = _load(cfg, file)
-    kept = []
-    handle = model.data_preprocessor.register_forward_hook(
-        lambda _, args, out: kept.append(out)
-    )
-    try:
-        with torch.no_grad(), BlockInputs(blocks) as inputs:
-            model.test_step(pseudo_collate([data]))
-    finally:
-        handle.remove()
-    tensor = kept[0]['inputs']
-    is_video = cfg.default_scope == 'mmaction'
-    if is_video:
-        tensor = tensor[0]  # the batch of one; views or frames stay
-    samples = kept[0].get('data_samples')
-    frames = _pixels(model.data_preprocessor, tensor, is_video)
-    size = frames.shape[1:3]
-    if cfg.default_scope == 'mmdet' and samples:
-        height, width = samples[0].img_shape[:2]
-        frames = frames[:, :height, :width]
-    return Seen(frames, size, inputs)
+    data = load_sample(cfg, file)
+    with torch.no_grad(), BlockInputs(blocks) as inputs:
+        batch = model.data_preprocessor(pseudo_collate([data]), False)
+        model(**batch, mode='predict')
+    size = tuple(batch['inputs'].shape[-2:])
+    return Seen(frames_of(cfg, data), size, inputs)
 
 
-def follow(cfg, file: Path, point: 'tuple[int, ...]') -> tuple[int, int]:
-    """Where a pixel of the file is in what the network gets.
+def follow(cfg, file: Path, point: tuple[int, ...]) -> tuple[int, int]:
+    """Find a pixel of a file in what the network gets.
 
     Coordinates go through the pipeline in place of the pixels, so that any
     resize, crop or flip is followed.
 
     Args:
         cfg (Config): A config.
-        file (Path): Image or video.
-        point (tuple[int, ...]): x and y in the file; more is not read.
+        file (Path): An image or a video.
+        point (tuple[int, ...]): x and y in the file; the rest is not read.
 
     Returns:
         tuple[int, int]: x and y in the first view.
 
     Raises:
-        SetupError: It is outside, or was cropped away, or the pipeline does
-            not let coordinates through.
+        SetupError: The pixel is outside of the file or was cropped away, or
+            the pipeline does not let coordinates through.
     """
     name = f'--point {",".join(map(str, point))}'
     x, y = point[:2]
-    sizes = []
-
-    def replace(pixels: np.ndarray) -> np.ndarray:
-        height, width = pixels.shape[:2]
-        sizes.append((width, height))
-        rows, columns = np.indices((height, width), np.float32)
-        return np.stack([columns, rows, np.zeros_like(rows)], -1)
-
+    width = height = 0
     try:
-        places = _load(cfg, file, replace)['inputs']
+        for data in run_pipeline(cfg, file):
+            if not width and ('img' in data or 'imgs' in data):
+                height, width = _put_coordinates(data)
     except SetupError as error:
-        if not sizes:  # it is the file
+        if not width:
             raise
         raise SetupError(
             f'{name} cannot be followed through this pipeline: '
             f'{error.__cause__}. Without --point, the middle is taken'
         ) from error
-    if not sizes:
-        raise SetupError(
-            f'{name} cannot be followed: this pipeline loads neither img nor '
-            'imgs. Without --point, the middle is taken'
-        )
-    width, height = sizes[0]
     if not (0 <= x < width and 0 <= y < height):
         raise SetupError(
             f'{name} is outside: {file} has {width} x {height} pixels (x 0 '
             f'to {width - 1}, y 0 to {height - 1})'
         )
-    if places.dim() == 5:  # (views, 3, T, H, W)
-        places = places[:, :, 0]
-    if places.dim() == 4:
-        places = places[0]
-    across, down = places[:2].double().numpy()
+    across, down = _as_frames(data['inputs'])[0, :2].double().numpy()
     row, column = np.unravel_index(
         ((across - x) ** 2 + (down - y) ** 2).argmin(), across.shape
     )
@@ -133,70 +105,96 @@ def follow(cfg, file: Path, point: 'tuple[int, ...]') -> tuple[int, int]:
     return int(column), int(row)
 
 
-def _run(steps: list, data: dict, replace) -> dict:
-    """The pipeline, with other pixels from where they are loaded on."""
-    for step in Compose(steps).transforms:
-        data = step(data)
-        if replace is None:
-            continue
-        if isinstance(data.get('img'), np.ndarray):
-            data['img'] = replace(data['img'])
-            replace = None
-        elif 'imgs' in data:
-            data['imgs'] = [replace(frame) for frame in data['imgs']]
-            replace = None
-    return data
+def _put_coordinates(data: dict) -> tuple[int, int]:
+    """Replace the pixels of a sample by (x, y, 0); return their (H, W)."""
+    key = 'img' if 'img' in data else 'imgs'
+    image = data['img'] if key == 'img' else data['imgs'][0]
+    rows, columns = np.indices(image.shape[:2], np.float32)
+    places = np.stack([columns, rows, np.zeros_like(rows)], -1)
+    data[key] = places if key == 'img' else [places] * len(data['imgs'])
+    return image.shape[:2]
 
 
-def _load(cfg, file: Path, replace=None) -> dict:
-    """One sample of the test pipeline, without its annotations."""
-    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
-    if loader is None:
-        raise SetupError('the config has no test_dataloader: no test pipeline')
-    dataset = loader.dataset
-    while 'dataset' in dataset:  # wrappers
-        dataset = dataset.dataset
-    steps = [
-        step
-        for step in dataset.pipeline
-        if 'Annotations' not in str(step['type'])
-    ]
-    if cfg.default_scope == 'mmaction':
+def dataset_config(cfg) -> dict:
+    """Return the config of the test data, wrappers taken off; {} if none."""
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
+    dataset = loader.get('dataset') or {}
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
+
+
+def run_pipeline(cfg, file: Path) -> Iterator[dict]:
+    """Yield a file's sample after each step of the config's test pipeline.
+
+    Steps that load annotations are left out.
+
+    Raises:
+        SetupError: The config has no test pipeline, or no decoder is
+            installed.
+        UnreadableFileError: A step fails on the file.
+    """
+    host = host_of(cfg)
+    steps = dataset_config(cfg).get('pipeline')
+    if not steps:
+        raise SetupError(
+            f'{cfg.filename} has no test pipeline: give it a test_dataloader'
+        )
+    data = dict(img_path=str(file), img_id=0)
+    if host == 'mmaction':
         data = dict(
             filename=str(file), label=-1, start_index=0, modality='RGB'
         )
-    else:
-        data = dict(img_path=str(file), img_id=0)
     try:
-        return _run(steps, data, replace)
-    except SetupError:  # no decoder is installed
+        with DefaultScope.overwrite_default_scope(host):
+            for step in Compose(
+                [s for s in steps if 'Annotations' not in str(s['type'])]
+            ).transforms:
+                data = step(data)
+                yield data
+    except SetupError:
         raise
     except Exception as error:  # each decoder has its own
-        kind = 'video' if cfg.default_scope == 'mmaction' else 'image'
+        kind = 'a video' if host == 'mmaction' else 'an image'
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-        raise SetupError(
+        raise UnreadableFileError(
             f'{str(file)!r} cannot be read as {kind}, which this config '
             f'takes: {reason}'
         ) from error
 
 
-def _pixels(preprocessor, tensor: torch.Tensor, is_rgb: bool) -> np.ndarray:
-    """Undo the normalisation: (T, H, W, 3) RGB, uint8, of the first view.
+def load_sample(cfg, file: Path) -> dict:
+    """Return what the config's test pipeline makes of an image or a video.
+
+    Raises:
+        SetupError: As :func:`run_pipeline`.
+    """
+    *_, data = run_pipeline(cfg, file)
+    return data
+
+
+def frames_of(cfg, data: dict) -> np.ndarray:
+    """Return the frames of a sample's first view.
 
     Args:
-        preprocessor (Module): The one that made ``tensor``.
-        tensor (Tensor): (views, 3, T, H, W) or (T, 3, H, W).
-        is_rgb (bool): Whether the pipeline loads RGB, as that of videos does.
+        cfg (Config): The config whose pipeline loaded the sample.
+        data (dict): From :func:`load_sample`.
+
+    Returns:
+        ndarray: (T, H, W, 3) RGB, uint8; T is 1 for an image.
     """
-    if tensor.dim() == 5:
-        tensor = tensor[0].transpose(0, 1)  # (T, 3, H, W)
-    tensor = tensor.float().cpu()
-    if getattr(preprocessor, 'mean', None) is not None:
-        std = preprocessor.std.cpu().view(-1, 1, 1)
-        tensor = tensor * std + preprocessor.mean.cpu().view(-1, 1, 1)
-    swapped = getattr(preprocessor, 'to_rgb', False) or getattr(
-        preprocessor, '_channel_conversion', False
-    )
-    if not is_rgb and not swapped:
-        tensor = tensor.flip(1)
-    return tensor.clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
+    frames = _as_frames(data['inputs'])
+    if host_of(cfg) != 'mmaction':
+        frames = frames.flip(1)  # images are decoded to BGR
+    frames = frames.float().clamp(0, 255).round().byte()
+    return frames.permute(0, 2, 3, 1).numpy()
+
+
+def _as_frames(inputs: torch.Tensor) -> torch.Tensor:
+    """Return (T, 3, H, W) of (3, H, W), (T, 3, H, W) or (views, 3, T, H, W).
+
+    Several views of a network of frames stand one behind the other.
+    """
+    if inputs.dim() == 5:
+        return inputs[0].transpose(0, 1)
+    return inputs[None] if inputs.dim() == 3 else inputs
