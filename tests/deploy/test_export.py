@@ -1,147 +1,105 @@
-"""export.py: every format of every host's network, run by its own runtime."""
+"""Every format of every host's network, run by its own runtime."""
 
 import importlib.util
-import subprocess
-import sys
-import textwrap
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from demos import CONFIGS, IN_BLOCK, trained
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 
+from cgnl_mm.cli import load_config
+from cgnl_mm.deploy import export as module
+from cgnl_mm.deploy.export import Exported, export, largest_difference
+from cgnl_mm.deploy.model import as_views, build_model, random_pixels
 from cgnl_mm.errors import SetupError
 from cgnl_mm.ops.versions import TORCH
 
-TOOLS = Path(__file__).parents[2] / 'tools'
+PURE = str(Path(__file__).with_name('pure_{}.py'))
 SHAPES = {
-    'r18{}_digits': (32, 32),
-    'i3d_r18{}_movingdigits': (8, 32, 32),
-    'mask_rcnn_r18_fpn{}_digitscenes': (64, 64),
+    str(CONFIGS / 'r18_cgnl_digits.py'): (32, 32),
+    str(CONFIGS / 'i3d_r18_cgnl_movingdigits.py'): (8, 32, 32),
+    PURE.format('mmaction'): (4, 32, 32),
+    PURE.format('mmpretrain'): (32, 32),
+    str(CONFIGS / 'mask_rcnn_r18_fpn_cgnl_digitscenes.py'): (64, 64),
 }
-FORMATS = dict(onnx='.onnx', torch_export='.pt2', torchscript='.pt')
-pytestmark = [
-    pytest.mark.filterwarnings('ignore:`torch.jit'),
-    pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning'),
-]
+DIGITS, CLIPS, SEGMENTS, PLAIN, SCENES = SHAPES
+# (config, format) of the fast tier; the product is nightly
+MODELS_FAST = {
+    (DIGITS, 'torchscript'), (CLIPS, 'onnx'), (SEGMENTS, 'torch_export'),
+    (PLAIN, 'torchscript'),
+}  # fmt: skip
+BACKBONES_FAST = {
+    (DIGITS, 'onnx'), (CLIPS, 'torch_export'), (SCENES, 'torchscript')
+}  # fmt: skip
+pytestmark = pytest.mark.filterwarnings('ignore:`torch.jit')
 
 
-def networks_and_formats(number, chosen):
-    """The product, of which the fast tier has the chosen (network, format).
-
-    Args:
-        number (int): Of networks.
-        chosen (str): For each of them, its format.
-    """
-    for name, fast in zip(list(SHAPES)[:number], chosen.split()):
-        for kind in FORMATS:
-            marks = () if kind == fast else pytest.mark.nightly
-            yield pytest.param(name, kind, marks=marks)
+def cases(configs, fast):
+    """Give each config with each format, most of them nightly."""
+    for config in configs:
+        for form in module.SUFFIXES:
+            marks = () if (config, form) in fast else pytest.mark.nightly
+            name = f'{Path(config).stem}-{form}'
+            yield pytest.param(config, form, marks=marks, id=name)
 
 
-@pytest.fixture
-def tool(monkeypatch):
-    """The module that exports."""
-    monkeypatch.syspath_prepend(str(TOOLS))
-    for name in ('_export', 'export'):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return import_module('_export')
+def network_of(config):
+    """The config and its network, without the identity of fresh blocks."""
+    if Path(config).parent == CONFIGS:
+        return trained(Path(config).stem)
+    cfg = load_config(config)
+    return cfg, build_model(cfg, None)
 
 
-@pytest.fixture
-def command(tool, monkeypatch):
-    """The tool itself, ``command(config, checkpoint, *options)``."""
-    module = import_module('export')
-
-    def run(*argv):
-        monkeypatch.setattr(sys, 'argv', ['export.py', *map(str, argv)])
-        module.main()
-
-    run.module = module
-    return run
-
-
-OLD_TORCH = TORCH < (2, 6)
-
-
-def need(kind):
-    if OLD_TORCH and kind != 'torchscript':
+def exported(config, form, part, folder):
+    """Write a network and read it back; needs what the format needs."""
+    if TORCH < (2, 6) and form != 'torchscript':
         pytest.skip('torch < 2.6 exports torchscript alone')
-    if kind == 'onnx':
-        for name in ('onnx', 'onnxscript', 'onnxruntime'):
-            pytest.importorskip(name, reason=f'{name} is not installed')
+    for name in module.ONNX if form == 'onnx' else ():
+        pytest.importorskip(name, reason=f'{name} is not installed')
+    cfg, model = network_of(config)
+    network = Exported(model, cfg, part).eval()
+    out = folder / f'exported{module.SUFFIXES[form]}'
+    example = random_pixels(SHAPES[config], module.TRACED)
+    module.write(network, example, out, form)
+    return cfg, model, network, module.load(out, form)
 
 
-def export(tool, network, kind, shape, tmp_path):
-    from cgnl_mm.deploy.model import random_pixels
-
-    out = tmp_path / f'exported{FORMATS[kind]}'
-    example = random_pixels(shape, tool.TRACED)
-    with torch.no_grad():
-        tool.EXPORTERS[kind](network, example, out, None)
-    return tool.load(out, kind)
-
-
-@pytest.mark.parametrize('name, kind', [
-    *networks_and_formats(3, 'onnx torch_export torchscript'),
-    ('i3d_r18_nl_movingdigits', 'torchscript'),
-    pytest.param('i3d_r18_nl_movingdigits', 'onnx', marks=pytest.mark.nightly),
-])  # fmt: skip
-def test_backbone(tool, name, kind, tmp_path):
-    need(kind)
-    shape = SHAPES[name.replace('_nl', '{}')]
-    cfg, model = trained(name.format('_cgnl'))
-    network = tool.Exported(
-        model, cfg.default_scope, 'backbone', len(shape)
-    ).eval()
-    loaded = export(tool, network, kind, shape, tmp_path)
-    assert tool.largest_difference(network, loaded, shape) <= 1e-4
-
+@pytest.mark.parametrize('config, form', cases(SHAPES, BACKBONES_FAST))
+def test_backbone(config, form, tmp_path):
+    _, model, network, loaded = exported(config, form, 'backbone', tmp_path)
+    assert largest_difference(network, loaded, SHAPES[config]) <= 1e-4
     # the block is in what was exported: without it, the check fails
+    blocks = False
     for key, tensor in model.state_dict().items():
-        if key.endswith(('norm.weight', 'norm.bias', 'bn.weight', 'bn.bias')):
-            if IN_BLOCK(key):
-                tensor.zero_()
-    assert tool.largest_difference(network, loaded, shape) > 1e-2
+        if IN_BLOCK(key) and key.endswith(('norm.weight', 'norm.bias')):
+            tensor.zero_()
+            blocks = True
+    changed = largest_difference(network, loaded, SHAPES[config]) > 1e-2
+    assert changed == blocks
 
 
-@pytest.mark.parametrize(
-    'name, kind', networks_and_formats(2, 'torchscript onnx')
-)
-def test_scores_are_those_of_the_host(tool, name, kind, tmp_path):
-    """What test_step says for the same picture, to 1e-4, batch 3."""
-    need(kind)
-    shape = SHAPES[name]
-    cfg, model = trained(name.format('_cgnl'))
-    host = cfg.default_scope
-    network = tool.Exported(model, host, 'model', len(shape)).eval()
-    loaded = export(tool, network, kind, shape, tmp_path)
+@pytest.mark.parametrize('config, form', cases(list(SHAPES)[:4], MODELS_FAST))
+def test_scores_are_those_of_the_host(config, form, tmp_path):
+    """What test_step says for the same pixels, to 1e-4, batch 3."""
+    cfg, model, _, loaded = exported(config, form, 'model', tmp_path)
+    rgb = torch.randint(0, 256, (3, 3, *SHAPES[config]), dtype=torch.uint8)
+    inputs = rgb.flip(1)  # mmpretrain's pipelines load BGR
+    if rgb.dim() == 5:
+        inputs = list(as_views(rgb, config == SEGMENTS))
+    with torch.no_grad():
+        batch = dict(inputs=inputs)
+        if rgb.dim() == 5:
+            from mmaction.structures import ActionDataSample
 
-    pixels = torch.randint(0, 256, (3, 3, *shape), dtype=torch.uint8)
-    expected = host_scores(model, host, pixels)
-    (scores,) = loaded(pixels.float())
+            batch['data_samples'] = [ActionDataSample() for _ in rgb]
+        results = model.test_step(batch)
+    expected = torch.stack([result.pred_score for result in results])
+    (scores,) = loaded(rgb.float())
     torch.testing.assert_close(scores, expected, rtol=0, atol=1e-4)
     assert scores.std() > 1e-3
-
-
-def host_scores(model, host, rgb):
-    if host == 'mmpretrain':
-        from mmpretrain.structures import DataSample
-
-        # its pipelines load BGR
-        samples = [DataSample() for _ in rgb]
-        batch = dict(inputs=rgb.flip(1), data_samples=samples)
-    else:
-        from mmaction.structures import ActionDataSample
-
-        samples = [ActionDataSample() for _ in rgb]
-        batch = dict(inputs=list(rgb[:, None]), data_samples=samples)
-    with torch.no_grad():
-        results = model.test_step(batch)
-    return torch.stack([result.pred_score for result in results])
 
 
 @pytest.mark.parametrize('name, key', [
@@ -150,42 +108,35 @@ def host_scores(model, host, rgb):
     ('mask_rcnn_r18_fpn_digitscenes', 'bgr_to_rgb'),
 ])  # fmt: skip
 @pytest.mark.parametrize('turned', [True, False])
-def test_normalisation_is_that_of_the_host(tool, name, key, turned):
+def test_normalisation_is_that_of_the_host(name, key, turned):
     """Both channel orders, a mean and std of their own for each channel."""
-    cfg = Config.fromfile(CONFIGS / f'{name}.py').model.data_preprocessor
-    cfg = dict(
-        cfg, **{key: turned}, mean=[10.0, 20.0, 30.0], std=[1.0, 2.0, 4.0]
-    )
-    host = dict(r='mmpretrain', i='mmaction', m='mmdet')[name[0]]
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    host, cfg = cfg.default_scope, cfg.model.data_preprocessor
+    cfg.update({key: turned}, mean=[10.0, 20.0, 30.0], std=[1.0, 2.0, 4.0])
     cfg.setdefault('type', 'ClsDataPreprocessor')
     with DefaultScope.overwrite_default_scope(host):
-        theirs = import_module(f'{host}.registry').MODELS.build(cfg)
+        theirs = MODELS.build(cfg)
     shape = (4, 32, 32) if host == 'mmaction' else (32, 32)
     rgb = torch.randint(0, 256, (2, 3, *shape), dtype=torch.uint8)
-    loaded = rgb if host == 'mmaction' else rgb.flip(1)
-    if host == 'mmpretrain':
-        expected = theirs(dict(inputs=loaded))['inputs']
-    else:
-        batch = dict(inputs=list(loaded), data_samples=None)
-        expected = theirs(batch)['inputs']
-    ours = tool.Normalise(theirs, host, len(shape))
+    batch = list(rgb if host == 'mmaction' else rgb.flip(1))
+    expected = theirs(dict(inputs=batch, data_samples=None))['inputs']
+    ours = module.Normalise(theirs, host)
     torch.testing.assert_close(ours(rgb.float()), expected)
 
 
-def test_normalised_leaves_the_preprocessor_out(tool):
+def test_normalised_leaves_the_preprocessor_out():
     cfg, model = trained('r18_cgnl_digits')
-    host = cfg.default_scope
     x = torch.randn(2, 3, 32, 32)
-    network = tool.Exported(model, host, 'model', 2, normalised=True).eval()
     with torch.no_grad():
         expected = model(x, mode='tensor').softmax(-1)
-        torch.testing.assert_close(network(x), expected)
+        found = Exported(model, cfg, 'model', normalised=True)(x)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize('bad', ['value', 'nan', 'shape'])
-def test_check_sees_what_differs(tool, bad):
+def test_check_sees_what_differs(bad):
     cfg, model = trained('r18_cgnl_digits')
-    network = tool.Exported(model, cfg.default_scope, 'model', 2).eval()
+    network = Exported(model, cfg, 'model').eval()
 
     def loaded(x):
         scores = network(x).clone()
@@ -194,86 +145,41 @@ def test_check_sees_what_differs(tool, bad):
         scores[-1, 0] = float('nan') if bad == 'nan' else scores[-1, 0] + 2e-4
         return [scores]
 
-    difference = tool.largest_difference(network, loaded, (32, 32))
-    assert not difference <= 1e-4
+    assert not largest_difference(network, loaded, (32, 32)) <= 1e-4
 
 
-def test_nothing_is_written_that_differs(command, monkeypatch, tmp_path):
-    config = CONFIGS / 'r18_cgnl_digits.py'
-    out = tmp_path / 'x.pt'
-    monkeypatch.setattr(command.module, 'TOLERANCE', -1)
+def test_nothing_is_written_that_differs(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, 'TOLERANCE', -1)
+    cfg = Config.fromfile(DIGITS)
     with pytest.raises(SetupError, match='nothing was written'):
-        command(config, 'none', '--format', 'torchscript', '--out', out)
+        export(cfg, 'none', tmp_path / 'x.pt', 'torchscript')
     assert not list(tmp_path.iterdir())
 
 
-def test_command_and_a_runtime_without_this_project(
-    run_tool, warm_torch, tmp_path
-):
-    """What is exported runs where neither the hosts nor we are installed."""
-    need('torch_export')
-    _, model = trained('r18_cgnl_digits')
-    checkpoint = tmp_path / 'weights.pth'
-    torch.save(dict(state_dict=model.state_dict()), checkpoint)
-    out = tmp_path / 'sub/net.pt2'
-    done = run_tool(
-        'export.py',
-        *(CONFIGS / 'r18_cgnl_digits.py', checkpoint, '--out', out),
-        *('--format', 'torch_export'),
-        cwd=tmp_path,
-    )
-    assert 'largest difference' in done.stdout
-    code = f"""
-        import sys
-        import torch
-        net = torch.export.load({str(out)!r}).module()
-        x = torch.arange(5 * 3 * 32 * 32).reshape(5, 3, 32, 32) % 256
-        torch.save(net(x.float()), {str(tmp_path / 'scores.pt')!r})
-        assert not {{'cgnl_mm', 'mmengine', 'mmpretrain'}} & set(sys.modules)
-    """
-    subprocess.run(
-        [warm_torch, '-c', textwrap.dedent(code)],
-        check=True,
-        cwd=tmp_path,
-        timeout=120,
-    )
-    x = torch.arange(5 * 3 * 32 * 32).reshape(5, 3, 32, 32) % 256
-    scores = torch.load(tmp_path / 'scores.pt')
-    expected = host_scores(model, 'mmpretrain', x.to(torch.uint8)[:3])
-    torch.testing.assert_close(scores[:3], expected, rtol=0, atol=1e-4)
+def test_operator_set_is_checked(tmp_path):
+    """PyTorch prints that it cannot convert to 11, and writes another."""
+    onnx = pytest.importorskip('onnx')
+    cfg = Config.fromfile(DIGITS)
+    with pytest.raises(SetupError, match='--opset 11: PyTorch .* cannot'):
+        export(cfg, 'none', tmp_path / 'a.onnx', opset=11)
+    assert not list(tmp_path.iterdir())
+    export(cfg, 'none', tmp_path / 'a.onnx', opset=20)
+    (used,) = onnx.load(str(tmp_path / 'a.onnx')).opset_import
+    assert used.version == 20
 
 
-@pytest.mark.parametrize('name, options, message', [
-    ('r18_digits', ('--out', 'a.pt'), 'ends in .pt2'),
-    ('r18_digits', ('--out', 'a.pt2', '--opset', '18'), '--opset is of ONNX'),
-    ('mask_rcnn_r18_fpn_digitscenes', ('--out', 'a.pt2', '--part', 'model'),
-     'exported by MMDeploy'),
+@pytest.mark.parametrize('config, out, options, message', [
+    (DIGITS, 'a.pt', {}, 'ends in .pt2'),
+    (DIGITS, 'a.pt2', dict(opset=18), '--opset is of ONNX'),
+    (SCENES, 'a.pt2', dict(part='model'), 'exported by MMDeploy'),
 ])  # fmt: skip
-def test_wrong_use(command, monkeypatch, tmp_path, name, options, message):
-    monkeypatch.chdir(tmp_path)
-    config = CONFIGS / f'{name}.py'
+def test_wrong_use(tmp_path, config, out, options, message):
+    cfg = Config.fromfile(config)
     with pytest.raises(SetupError, match=message):
-        command(config, 'none', '--format', 'torch_export', *options)
+        export(cfg, 'none', tmp_path / out, 'torch_export', **options)
 
 
-@pytest.mark.parametrize('having, wanting, message', [
-    ('', '_cgnl', 'missing keys in source state_dict: backbone.layer3.cgnl_0'),
-    ('_cgnl', '', 'unexpected key in source state_dict: backbone.layer3.cgnl'),
-])  # fmt: skip
-def test_checkpoint_of_another_network(
-    command, tmp_path, having, wanting, message
-):
-    """The twin with or without the block, which would load in silence."""
-    _, model = trained(f'r18{having}_digits')
-    checkpoint = tmp_path / 'weights.pth'
-    torch.save(dict(state_dict=model.state_dict()), checkpoint)
-    config = CONFIGS / f'r18{wanting}_digits.py'
-    options = '--format', 'torchscript', '--out', tmp_path / 'a.pt'
-    with pytest.raises(SetupError, match=message):
-        command(config, checkpoint, *options)
-
-
-def test_onnx_says_what_to_install(command, monkeypatch):
+def test_onnx_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(SetupError, match='pip install onnx onnxscript onnxr'):
-        command.module.require_onnx()
+        module.check_form('onnx', tmp_path / 'a.onnx', None)

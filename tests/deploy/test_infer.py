@@ -1,18 +1,27 @@
-"""infer.py on real files of the three hosts, some of them broken."""
+"""Predictions for real files of the three hosts, some of them broken."""
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from demos import CONFIGS, trained
+from demos import trained
+from mmaction.apis import ActionRecogInferencer
+from mmdet.apis import DetInferencer
 from mmengine.dataset import Compose, default_collate, pseudo_collate
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+from mmpretrain import ImageClassificationInferencer
 
+from cgnl_mm.cli import load_config
+from cgnl_mm.datasets.digit_scenes import prepare_digit_scenes
+from cgnl_mm.datasets.moving_digits import prepare_moving_digits
+from cgnl_mm.deploy import infer as module
+from cgnl_mm.deploy.infer import infer
+from cgnl_mm.deploy.model import build_model
 from cgnl_mm.errors import SetupError
 
 NAMES = dict(
@@ -20,69 +29,56 @@ NAMES = dict(
     mmaction='i3d_r18_cgnl_movingdigits',
     mmdet='mask_rcnn_r18_fpn_cgnl_digitscenes',
 )
-FILES = dict(
-    mmpretrain='digits/test/*/*7.png',
-    mmaction='movingdigits/videos/*.mp4',
-    mmdet='digitscenes/*/*.png',
-)
+CLASSES = [f'class {i}' for i in range(10)]
 
 
-@pytest.fixture(scope='module')
-def files(demo, tmp_path_factory):
+@pytest.fixture(scope='session')
+def files(once):
     """Three files for each host, in a folder and in one below."""
-    folder = tmp_path_factory.mktemp('files')
-    for host, pattern in FILES.items():
-        paths = sorted((demo / 'data').glob(pattern))
-        paths = paths[:: len(paths) // 3]
-        (folder / host / 'sub').mkdir(parents=True)
-        for name, path in zip(('a', 'b', 'sub/c'), paths, strict=True):
-            shutil.copy(path, folder / host / f'{name}{path.suffix}')
-    return folder
+
+    def make(folder):
+        small = dict(num_train=1, num_test=2)
+        prepare_moving_digits(str(folder / 'videos'), **small)
+        prepare_digit_scenes(str(folder / 'scenes'), **small)
+        videos = sorted(folder.glob('videos/videos/*.mp4'))
+        images = sorted(folder.glob('scenes/t*/*.png'))
+        for host in NAMES:
+            paths = videos if host == 'mmaction' else images
+            (folder / host / 'sub').mkdir(parents=True)
+            for name, path in zip(('a', 'b', 'sub/c'), paths, strict=True):
+                shutil.copy(path, folder / host / f'{name}{path.suffix}')
+
+    return once('infer', make)
 
 
 @pytest.fixture(scope='module')
-def checkpoints(tmp_path_factory):
-    """Weights of each host's network as a training saves them."""
-    folder = tmp_path_factory.mktemp('weights')
-    classes = [f'class {i}' for i in range(10)]
-    meta = dict(dataset_meta=dict(classes=classes))
+def networks():
+    """The network of each host as if it were trained, and its config."""
     made = {}
     for host, name in NAMES.items():
         torch.manual_seed(0)
         cfg, model = trained(name)
-        state = model.state_dict()
+        model.dataset_meta = dict(classes=CLASSES)
         if host == 'mmdet':  # else everything is background
-            state['roi_head.bbox_head.fc_cls.bias'][1] = 4
-        path = folder / f'{host}.pth'
-        torch.save(dict(state_dict=state, meta=meta), path)
-        made[host] = path, cfg, model
+            model.roi_head.bbox_head.fc_cls.bias.data[1] = 4
+        made[host] = model, cfg
     return made
 
 
 @pytest.fixture
-def tool(load_tool):
-    return load_tool('infer')
-
-
-@pytest.fixture
-def infer(tool, monkeypatch, checkpoints):
-    """Run it here; returns the records that it writes."""
+def predict(networks):
+    """Predict here; return the records that are written."""
 
     def run(host, path, out, *options):
-        argv = [
-            'infer.py', CONFIGS / f'{NAMES[host]}.py', checkpoints[host][0],
-            path, '--out', out, '--device', 'cpu', *options,
-        ]  # fmt: skip
-        monkeypatch.setattr(sys, 'argv', list(map(str, argv)))
-        tool.main()
+        infer(*networks[host], path, out, *options)
         return json.loads((out / 'predictions.json').read_text())
 
     return run
 
 
-def expected_sample(host, checkpoints, file):
-    """Through the data set's own loader and test_step."""
-    _, cfg, model = checkpoints[host]
+def expected_sample(host, networks, file):
+    """Predict by the data set's own loader and test_step."""
+    model, cfg = networks[host]
     init_default_scope(host)
     pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
     if host == 'mmaction':
@@ -96,16 +92,15 @@ def expected_sample(host, checkpoints, file):
 
 
 @pytest.mark.parametrize('host', NAMES)
-def test_folder(infer, capsys, files, checkpoints, host, tmp_path):
+def test_folder(predict, capsys, files, networks, host, tmp_path):
     """Predictions of the test protocol, a picture each, subfolders kept."""
     folder = files / host
-    records = infer(host, folder, tmp_path)
+    records = predict(host, folder, tmp_path)
     names = [Path(record['file']).relative_to(folder) for record in records]
-    assert [name.with_suffix('').as_posix() for name in names] == [
-        'a', 'b', 'sub/c',
-    ]  # fmt: skip
+    stems = [name.with_suffix('').as_posix() for name in names]
+    assert stems == ['a', 'b', 'sub/c']
     for name, record in zip(names, records):
-        sample = expected_sample(host, checkpoints, folder / name)
+        sample = expected_sample(host, networks, folder / name)
         if host == 'mmdet':
             check_objects(record['objects'], sample.pred_instances)
         else:
@@ -119,43 +114,41 @@ def test_folder(infer, capsys, files, checkpoints, host, tmp_path):
 def check_top(top, scores):
     values, labels = scores.topk(5)
     assert [entry['label'] for entry in top] == labels.tolist()
-    assert [entry['name'] for entry in top] == [f'class {i}' for i in labels]
-    assert [entry['score'] for entry in top] == pytest.approx(
-        values.tolist(), abs=1e-5
-    )
+    assert [entry['name'] for entry in top] == [CLASSES[i] for i in labels]
+    found = [entry['score'] for entry in top]
+    assert found == pytest.approx(values.tolist(), abs=1e-5)
 
 
-def check_objects(objects, instances):
-    kept = instances[instances.scores >= 0.3]
+def check_objects(objects, instances, score_thr=0.3):
+    kept = instances[instances.scores >= score_thr]
     assert len(kept) == len(objects)
     for entry, label, score, box in zip(
         objects, kept.labels, kept.scores, kept.bboxes
     ):
         assert entry['label'] == label
-        assert entry['name'] == f'class {label}'
+        assert entry['name'] == CLASSES[label]
         assert entry['score'] == pytest.approx(score.item(), abs=1e-5)
         assert entry['box'] == pytest.approx(box.tolist(), abs=0.01)
 
 
-def test_score_threshold(infer, files, checkpoints, tmp_path):
+def test_score_threshold(predict, files, networks, tmp_path):
     file = files / 'mmdet/a.png'
-    sample = expected_sample('mmdet', checkpoints, file)
-    scores = sample.pred_instances.scores.sort().values
-    assert len(scores) > 5
+    found = expected_sample('mmdet', networks, file).pred_instances
+    scores = found.scores.sort().values
     between = (scores[2] + scores[3]).item() / 2
-    options = '--score-thr', between, '--no-pictures'
-    (record,) = infer('mmdet', file, tmp_path, *options)
-    assert len(record['objects']) == len(scores) - 3
+    (record,) = predict('mmdet', file, tmp_path, between, False)
+    assert len(record['objects']) == len(scores) - 3 > 2
+    check_objects(record['objects'], found, between)
     assert not (tmp_path / 'pictures').exists()
 
 
 @pytest.mark.parametrize('host', ['mmpretrain', 'mmdet'])
-def test_red_stays_red(infer, host, tmp_path):
+def test_red_stays_red(predict, host, tmp_path):
     """Files are decoded to BGR, pictures are RGB."""
     red = np.zeros((64, 64, 3), np.uint8)
     red[..., 0] = 255
     matplotlib.image.imsave(tmp_path / 'a.png', red)
-    infer(host, tmp_path / 'a.png', tmp_path, '--score-thr', 0.999)
+    predict(host, tmp_path / 'a.png', tmp_path, 0.999)
     picture = matplotlib.image.imread(tmp_path / 'pictures/a.png')[..., :3]
     assert (abs(picture - (1, 0, 0)).max(-1) < 0.05).sum() > 1000
     assert (abs(picture - (0, 0, 1)).max(-1) < 0.05).sum() == 0
@@ -163,7 +156,7 @@ def test_red_stays_red(infer, host, tmp_path):
 
 @pytest.mark.parametrize('host', NAMES)
 def test_broken_files_are_counted_and_the_rest_goes_on(
-    infer, capsys, files, host, tmp_path
+    predict, capsys, files, host, tmp_path
 ):
     folder = tmp_path / 'files'
     shutil.copytree(files / host, folder)
@@ -172,136 +165,130 @@ def test_broken_files_are_counted_and_the_rest_goes_on(
     (folder / f'empty{suffix}').touch()
     (folder / f'half{suffix}').write_bytes(good.read_bytes()[:60])
     (folder / f'text{suffix}').write_text('not a picture')
-    (folder / 'readme.txt').touch()  # nobody's business
-    records = infer(host, folder, tmp_path / 'out')
+    (folder / 'readme.txt').touch()
+    records = predict(host, folder, tmp_path / 'out')
     printed = capsys.readouterr()
     assert '3 predicted, 3 unreadable' in printed.out
     failed = [Path(r['file']).stem for r in records if 'error' in r]
     assert failed == ['empty', 'half', 'text']
     assert printed.err.count('unreadable: ') == 3
-    pictures = (tmp_path / 'out/pictures').rglob('*.png')
-    assert len(list(pictures)) == 3
+    assert 'left out: 1 .txt' in printed.err
+    assert len(list((tmp_path / 'out/pictures').rglob('*.png'))) == 3
 
 
-def test_names_of_pictures(tool):
+def test_names_of_pictures():
     names = ['a.png', 'b.jpg', 'b.bmp', 'sub/b.jpg', 'b.jpg.png', 'x.y.mp4']
-    found = tool.picture_names([Path(name) for name in names])
+    found = module.picture_names([Path(name) for name in names])
     assert [path.as_posix() for path in found] == [
         'a.png', 'b.jpg.png', 'b.bmp.png', 'sub/b.png', 'b.jpg.png.png',
         'x.y.png',
     ]  # fmt: skip
 
 
-def test_small_scene_is_enlarged_with_what_was_found(tool):
-    from _infer_hosts import BAND, enlarged
-    from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
+def test_odd_names(predict, files, capsys, networks, tmp_path, monkeypatch):
+    """What a terminal or the pictures' font cannot show is escaped."""
+    folder = tmp_path / 'in'
+    folder.mkdir()
+    for name in ('\udce9.png', '\n.png', '中.png'):
+        shutil.copy(files / 'mmpretrain/a.png', folder / name)
+    classes = [r'$\foo$', '中\udce9', '_' * 200] * 4
+    model = networks['mmpretrain'][0]
+    monkeypatch.setitem(model.dataset_meta, 'classes', classes)
+    records = predict('mmpretrain', folder, tmp_path)
+    assert {entry['name'] for entry in records[0]['top']} == set(classes)
+    printed = capsys.readouterr()
+    assert '] \\n.png' in printed.out and '] \\udce9.png' in printed.out
+    assert len(list((tmp_path / 'pictures').iterdir())) == 3
 
-    image = np.arange(128 * 96 * 3, dtype=np.uint8).reshape(128, 96, 3)
+
+def test_records_are_written_as_they_come(
+    predict, files, monkeypatch, tmp_path
+):
+    """An interrupted run leaves a whole list of what it has done."""
+    told, load = [], module.load_sample
+
+    def interrupt(cfg, file):
+        if len(told) == 2:
+            raise KeyboardInterrupt
+        told.append(file)
+        return load(cfg, file)
+
+    monkeypatch.setattr(module, 'load_sample', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        predict('mmpretrain', files / 'mmpretrain', tmp_path)
+    records = json.loads((tmp_path / 'predictions.json').read_text())
+    assert [record['file'] for record in records] == list(map(str, told))
+
+
+def test_small_scene_is_drawn_large():
+    image = np.full((128, 96, 3), 255, np.uint8)
     masks = torch.zeros(2, 128, 96, dtype=torch.bool)
     masks[0, 2:10, 5:20] = masks[1, 60:80, 30:50] = True
-    boxes = torch.tensor([[5.0, 2, 20, 10], [30, 60, 50, 80]])
-    sample = DetDataSample(
-        pred_instances=InstanceData(bboxes=boxes.clone(), masks=masks)
-    )
-    large, drawn = enlarged(image, sample)
-    assert large.shape == (640 + BAND, 480, 3)
-    assert np.array_equal(large[BAND::5, ::5], image)
-    assert (large[:BAND] == 255).all()  # room for the first one's label
-    for box, mask in zip(
-        drawn.pred_instances.bboxes, drawn.pred_instances.masks
-    ):
-        rows, columns = np.nonzero(mask)
-        assert box.tolist() == [
-            columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-        ]  # fmt: skip
-    assert torch.equal(sample.pred_instances.bboxes, boxes)  # a copy
-    # one that is large enough stays
-    wide = np.zeros((480, 640, 3), np.uint8)
-    sample.pred_instances = sample.pred_instances[1:]
-    assert enlarged(wide, sample)[0].shape == wide.shape
+    boxes = [5.0, 2, 20, 10], [30.0, 60, 50, 80]
+    objects = [dict(name='a', score=0.5, box=box) for box in boxes]
+    fig = module.draw_objects(image, objects, InstanceData(masks=masks))
+    assert max(fig.get_size_inches() * fig.dpi) == pytest.approx(640)
+    (axes,) = fig.axes
+    _, layer = axes.images
+    assert np.array_equal(layer.get_array()[..., 3] > 0, masks.any(0))
+    for box, text, patch in zip(boxes, axes.texts, axes.patches):
+        assert patch.get_bbox().extents.tolist() == box
+        assert text.get_position() == tuple(box[:2])
+        assert (text.get_va(), text.get_text()) == ('bottom', 'a: 50.0%')
 
 
 @pytest.mark.parametrize('path, message', [
     ('text.png', 'nothing in .* could be read'),
     ('nowhere', "no file or folder '.*nowhere'"),
-    ('', r'ends in .*\.jpg.*which this config'),
+    ('clips', r'ends in .*\.jpg.*which this config'),
 ])  # fmt: skip
-def test_nothing_to_predict(infer, tmp_path, path, message):
+def test_nothing_to_predict(predict, tmp_path, path, message):
     (tmp_path / 'text.png').write_text('no')
-    folder = tmp_path / 'clips'
-    folder.mkdir()
-    (folder / 'clip.mp4').touch()
-    where = tmp_path / path if path else folder
+    (tmp_path / 'clips').mkdir()
+    (tmp_path / 'clips/clip.mp4').touch()
     with pytest.raises(SetupError, match=message):
-        infer('mmpretrain', where, tmp_path / 'out')
+        predict('mmpretrain', tmp_path / path, tmp_path / 'out')
 
 
-def test_pictures_of_an_earlier_run_are_no_input(
-    infer, capsys, files, tmp_path
-):
+def test_pictures_of_an_earlier_run_are_not_read(predict, files, tmp_path):
     shutil.copytree(files / 'mmpretrain', tmp_path / 'images')
     for _ in range(2):
-        infer('mmpretrain', tmp_path / 'images', tmp_path / 'images/out')
-        assert '3 predicted, 0 unreadable' in capsys.readouterr().out
+        out = tmp_path / 'images/out'
+        assert len(predict('mmpretrain', tmp_path / 'images', out)) == 3
 
 
-def test_names_of_the_data_set_where_the_checkpoint_has_none(
-    tool, checkpoints, tmp_path
+@pytest.mark.parametrize('host', NAMES)
+def test_pure_python_config(files, host, tmp_path):
+    cfg = load_config(Path(__file__).with_name(f'pure_{host}.py'))
+    infer(build_model(cfg, None), cfg, files / host, tmp_path, 0.0, False)
+    records = json.loads((tmp_path / 'predictions.json').read_text())
+    assert all(record.get('top') or record['objects'] for record in records)
+
+
+@pytest.mark.parametrize('host, inferencer, options', [
+    ('mmpretrain', ImageClassificationInferencer, {}),
+    ('mmdet', DetInferencer, dict(show_progress=False)),
+    ('mmaction', ActionRecogInferencer, {}),
+])  # fmt: skip
+def test_inferencers_of_the_hosts_take_our_configs(
+    files, networks, host, inferencer, options, tmp_path
 ):
-    from _infer_hosts import class_names
-
-    path, cfg, _ = checkpoints['mmaction']
-    state = torch.load(path)
-    torch.save(dict(state_dict=state['state_dict']), tmp_path / 'bare.pth')
-    from cgnl_mm.datasets.moving_digits import CLASSES
-
-    assert class_names(cfg, str(tmp_path / 'bare.pth')) == tuple(CLASSES)
-    assert class_names(cfg, str(path))[0] == 'class 0'
-
-
-def test_command(run_tool, files, checkpoints, tmp_path):
-    done = run_tool(
-        'infer.py',
-        *(CONFIGS / 'r18_cgnl_digits.py', checkpoints['mmpretrain'][0]),
-        *(files / 'mmpretrain/a.png', '--out', 'out'),
-        cwd=tmp_path,
-    )
-    assert '[1/1] a.png: class ' in done.stdout
-    assert (tmp_path / 'out/pictures/a.png').is_file()
-
-
-def test_inferencers_of_the_hosts_take_our_configs(files, checkpoints):
     """Without our tool: config, checkpoint, file."""
-    from mmdet.apis import DetInferencer
-    from mmpretrain import ImageClassificationInferencer
-
-    path, cfg, _ = checkpoints['mmpretrain']
-    file = files / 'mmpretrain/a.png'
-    inferencer = ImageClassificationInferencer(cfg, pretrained=str(path))
-    (result,) = inferencer(str(file))
-    sample = expected_sample('mmpretrain', checkpoints, file)
-    assert result['pred_label'] == sample.pred_score.argmax()
-    assert result['pred_class'] == f'class {result["pred_label"]}'
-
-    path, cfg, _ = checkpoints['mmdet']
-    file = files / 'mmdet/a.png'
-    inferencer = DetInferencer(cfg, str(path), 'cpu', show_progress=False)
-    (result,) = inferencer(str(file))['predictions']
-    sample = expected_sample('mmdet', checkpoints, file)
-    assert result['scores'] == pytest.approx(
-        sample.pred_instances.scores.tolist(), abs=1e-5
-    )
-
-
-def test_recogniser_inferencer_of_mmaction(files, checkpoints):
-    from mmaction.apis import ActionRecogInferencer
-
-    path, cfg, _ = checkpoints['mmaction']
-    file = files / 'mmaction/a.mp4'
-    inferencer = ActionRecogInferencer(cfg, str(path), 'cpu')
-    (result,) = inferencer(str(file))['predictions']
-    sample = expected_sample('mmaction', checkpoints, file)
-    assert result['pred_scores'] == pytest.approx(
-        sample.pred_score.tolist(), abs=1e-5
-    )
+    model, cfg = networks[host]
+    meta = dict(dataset_meta=dict(classes=CLASSES))
+    state = dict(state_dict=model.state_dict(), meta=meta)
+    torch.save(state, tmp_path / 'a.pth')
+    file = next((files / host).glob('a.*'))
+    found = inferencer(cfg, str(tmp_path / 'a.pth'), 'cpu', **options)
+    found = found(str(file))
+    sample = expected_sample(host, networks, file)
+    if host == 'mmdet':
+        scores = found['predictions'][0]['scores']
+        expected = sample.pred_instances.scores
+    elif host == 'mmaction':
+        scores = found['predictions'][0]['pred_scores']
+        expected = sample.pred_score
+    else:
+        scores, expected = found[0]['pred_scores'], sample.pred_score
+        assert found[0]['pred_class'] == CLASSES[expected.argmax()]
+    assert list(scores) == pytest.approx(expected.tolist(), abs=1e-5)
