@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from cgnl_mm import cli
+from cgnl_mm.cli import run
 from cgnl_mm.deploy.model import build_model, move_to_device
 from cgnl_mm.visualization.groups import draw_groups
 from cgnl_mm.visualization.maps import draw_maps, read_point
@@ -54,10 +55,6 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if (args.input is None) == (args.dataset is None):
         parser.error('give either an image or a video, or --dataset')
-    if args.dataset is not None and args.dataset < 1:
-        parser.error('--dataset takes a positive number')
-    if args.fps <= 0:
-        parser.error('--fps takes a positive number')
     return args
 
 
@@ -79,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    run(main)

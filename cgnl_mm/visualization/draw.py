@@ -256,7 +256,7 @@ def _figure(
     Lengths are in inches: ``gap`` between rows, ``margin`` on the left.
     """
     height, width = plot.frames.shape[1:3]
-    wide = max(1.8, min(2.4, 14 / columns))  # room for a title
+    wide = max(1.95, min(2.4, 14 / columns))  # room for a title
     size = (
         max(columns * wide + margin + 1.4, 6.5),
         rows * (wide * height / width + gap) + 0.9,

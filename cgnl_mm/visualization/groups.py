@@ -31,6 +31,8 @@ def draw_groups(
     Raises:
         SetupError: No block has groups.
     """
+    if limit < 1:
+        raise SetupError(f'--dataset takes a positive number, got {limit}')
     named = choose_blocks(model, block)
     blocks = {
         name: block

@@ -45,6 +45,8 @@ def draw_maps(
     Raises:
         SetupError: The file cannot be read, or an option does not fit it.
     """
+    if fps <= 0:
+        raise SetupError(f'--fps takes a positive number, got {fps}')
     blocks = choose_blocks(model, block)
     seen = look(model, cfg, blocks, file)
     place = place_of(cfg, file, point, seen)

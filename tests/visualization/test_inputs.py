@@ -1,241 +1,95 @@
-"""The tool on checkpoints of the demos, one of them really trained."""
-
-import csv
-from importlib import import_module
+"""A file reaches the network through the config's pipeline, as the picture."""
 
 import numpy as np
 import pytest
-import torch
-from demos import CONFIGS
+from demos import trained
+from mmengine.config import Config
 from PIL import Image
 
-import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
-
-BLOCK = 'backbone.layer3.cgnl_0'
-CONFIG = CONFIGS / 'r18_cgnl_digits.py'
-CHECKPOINT = 'r18_cgnl_digits.pth'
-
-
-@pytest.fixture
-def visualize(demo, run_tool):
-    """Run the tool on a demo's checkpoint, where its data are."""
-
-    def run(name, *options):
-        return run_tool(
-            'visualize_attention.py',
-            *(CONFIGS / f'{name}.py', f'{name}.pth', *options),
-            cwd=demo,
-        ).stdout
-
-    return run
+from cgnl_mm.errors import SetupError, UnreadableFileError
+from cgnl_mm.visualization import find_blocks
+from cgnl_mm.visualization.groups import draw_groups
+from cgnl_mm.visualization.inputs import follow, load_sample, look
+from cgnl_mm.visualization.maps import draw_maps, read_point
 
 
-@pytest.fixture
-def digit(demo):
-    return sorted((demo / 'data/digits/test/3').iterdir())[0]
-
-
-def picture(path):
-    return np.asarray(Image.open(path).convert('RGB')).astype(int)
-
-
-def test_picture_of_a_classifier_shows_the_groups_asked_for(
-    visualize, digit, tmp_path
-):
-    printed = visualize(
-        'r18_cgnl_digits',
-        *(digit, '--point', '30,2', '--groups', 5),
-        *('--block', 'layer3.cgnl_0', '--out', tmp_path),
-    )
-    (file,) = tmp_path.iterdir()
-    assert printed.split()[-1] == str(file)
-    assert file.name == f'{BLOCK}.png'
-    # two panels are wider than high, nine would not be
-    height, width = picture(file).shape[:2]
-    assert width > 1.5 * height
-    # the attention is in colour, the digit is not
-    pixels = picture(file)
-    assert (np.ptp(pixels, -1) > 60).mean() > 0.02
-
-
-def test_film_of_a_recogniser_has_a_picture_a_frame(visualize, demo, tmp_path):
-    import av
-
-    video = sorted((demo / 'data/movingdigits/videos').glob('test*.mp4'))[0]
-    visualize(
-        'i3d_r18_cgnl_movingdigits',
-        *(video, '--point', '30,24,3', '--groups', 0, 7, '--out', tmp_path),
-    )
-    ends = ('.png', '_frames.png', '.mp4', '.gif')
-    names = {file.name for file in tmp_path.iterdir()}
-    assert names == {BLOCK + end for end in ends}
-    with av.open(str(tmp_path / f'{BLOCK}.mp4')) as film:
-        frames = [f.to_ndarray(format='rgb24') for f in film.decode(video=0)]
-    assert len(frames) == 8  # clip_len
-    assert Image.open(tmp_path / f'{BLOCK}.gif').n_frames == 8
-    # the fourth is the still picture, to the codec's loss and the colours'
-    # scale, which is the clip's in the film and the frame's own in the still
-    still = picture(tmp_path / f'{BLOCK}.png')
-    height, width = frames[3].shape[:2]
-    errors = [np.abs(f - still[:height, :width]).mean() for f in frames]
-    assert np.argmin(errors) == 3 and errors[3] < 8
-
-
-def test_picture_of_a_detector(visualize, demo, tmp_path):
-    image = sorted((demo / 'data/digitscenes/test').glob('*.png'))[0]
-    visualize('mask_rcnn_r18_fpn_nl_digitscenes', image, '--out', tmp_path)
-    (file,) = tmp_path.iterdir()
-    assert file.name == 'backbone.layer3.nonlocal_block_0.png'
-
-
-def test_statistics_of_the_test_data(visualize, tmp_path):
-    printed = visualize('r18_cgnl_digits', '--dataset', 70, '--out', tmp_path)
-    with open(tmp_path / f'{BLOCK}_groups.csv', newline='') as file:
-        rows = list(csv.DictReader(file))
-    values = np.array([float(row['factor']) for row in rows]).reshape(70, 8)
-    assert {row['power'] for row in rows} == {'1'}
-    assert (tmp_path / f'{BLOCK}_groups.png').is_file()
-    table = [line.split() for line in printed.splitlines()]
-    table = [line for line in table if len(line) == 5 and line[0] == '1']
-    assert [float(line[2]) for line in table] == pytest.approx(
-        values.mean(0), rel=5e-3
-    )
-    assert [line[4] for line in table] == [
-        f'{share:.1%}' for share in (values > 0).mean(0)
-    ]
-
-
-@pytest.fixture
-def refusal(demo, monkeypatch, message_of):
-    """``refusal(*options)``: the line that ends the tool, run here."""
-    monkeypatch.chdir(demo)
-
-    def run(*options, config=CONFIG, checkpoint=CHECKPOINT):
-        return message_of('visualize_attention', config, checkpoint, *options)
-
-    return run
-
-
-@pytest.mark.parametrize('options, message', [
-    (['--block', 'layer3.cgnl_9'], f'it has {BLOCK}'),
-    (['--point', '32,0'], 'has 32 x 32 pixels (x 0 to 31, y 0 to 31)'),
-    (['--point', '3,4,1'], 'and 1 frame'),
-    (['--groups', '8'], f'{BLOCK} has the groups 0 to 7'),
-    (['--device', 'gpu'], '--device gpu: '),
-    (['--device', 'cuda:99'], '--device cuda:99: '),
+@pytest.mark.parametrize('name', [
+    'r18_cgnl_digits', 'mask_rcnn_r18_fpn_cgnl_digitscenes'
 ])  # fmt: skip
-def test_options_that_do_not_fit(digit, refusal, options, message):
-    assert message in refusal(digit, *options)
-
-
-def test_missing_and_unreadable_file(refusal, tmp_path):
-    assert "no file 'nothing.png'" in refusal('nothing.png')
-    broken = tmp_path / 'broken.png'
-    broken.write_bytes(b'no picture')
-    assert 'cannot be read as image' in refusal(broken)
-
-
-@pytest.mark.parametrize('content', [b'', b'a note\n', b'<html></html>'])
-def test_damaged_checkpoint(digit, refusal, tmp_path, content):
-    path = tmp_path / 'a.pth'
-    path.write_bytes(content)
-    assert f"'{path}' cannot be read" in refusal(digit, checkpoint=path)
-
-
-def test_network_without_blocks(demo, digit, refusal, tmp_path):
-    state = torch.load(demo / CHECKPOINT)['state_dict']
-    plain = {key: t for key, t in state.items() if 'cgnl' not in key}
-    torch.save(dict(state_dict=plain), tmp_path / 'plain.pth')
-    message = refusal(
-        digit,
-        config=CONFIGS / 'r18_digits.py',
-        checkpoint=tmp_path / 'plain.pth',
-    )
-    assert 'no CGNL or non-local block' in message
-
-
-def test_the_picture_is_the_file(demo, monkeypatch, load_tool, tmp_path):
-    """What was normalised, and swapped to RGB, comes back."""
-    from argparse import Namespace
-
-    tools = import_module('cgnl_mm.deploy.model')
-    cfg = tools.read_config(Namespace(config=str(CONFIG), cfg_options=None))
-    model = tools.build_model(cfg, str(demo / CHECKPOINT))
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 24, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / 'colours.png')
-    look = load_tool('_visualize_input').look
-    seen = look(model, cfg, {}, tmp_path / 'colours.png')
-    assert seen.size == (32, 24)
+def test_frame_is_the_file(name, tmp_path):
+    """RGB again, and without the padding that the maps cover."""
+    cfg, model = trained(name)
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 120, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'a.png')
+    blocks = find_blocks(model)
+    seen = look(model, cfg, blocks, tmp_path / 'a.png')
+    assert seen.size == ((128, 120) if name[0] == 'r' else (128, 128))
     assert np.array_equal(seen.frames[0], pixels)
+    assert seen.blocks.keys() == blocks.keys()
 
 
 @pytest.fixture
-def follow(load_tool, tmp_path):
-    """``follow(steps, point, size)``: through a pipeline of mmpretrain."""
-    from mmengine.config import Config
-    from mmengine.registry import init_default_scope
+def followed(tmp_path):
+    """Follow a point of an 80 x 40 image through a pipeline of mmpretrain."""
+    Image.new('RGB', (80, 40)).save(tmp_path / 'a.png')
 
-    follow = load_tool('_visualize_input').follow
-    init_default_scope('mmpretrain')
-
-    def start(steps, point, size=(80, 40)):
-        Image.new('RGB', size).save(tmp_path / 'a.png')
+    def run(point, *steps):
         pipeline = [dict(type='LoadImageFromFile'), *steps]
         pipeline.append(dict(type='PackInputs'))
-        cfg = Config(
-            dict(
-                default_scope='mmpretrain',
-                test_dataloader=dict(dataset=dict(pipeline=pipeline)),
-            )
-        )
+        data = dict(dataset=dict(pipeline=pipeline))
+        cfg = Config(dict(default_scope='mmpretrain', test_dataloader=data))
         return follow(cfg, tmp_path / 'a.png', point)
 
-    return start
+    return run
 
 
-@pytest.mark.parametrize('steps, point, found', [
-    ([], (79, 0), (79, 0)),
+CROP = dict(type='CenterCrop', crop_size=20)
+
+
+@pytest.mark.parametrize('steps, point, found, off', [
+    ([], (79, 0), (79, 0), 0),
     # 80 x 40 to 160 x 80: of the pixel's four, the first
-    ([dict(type='Resize', scale=(160, 80))], (10, 20), (20, 40)),
-    ([dict(type='Resize', scale=(20, 10))], (41, 22), (10, 5)),
-    ([dict(type='CenterCrop', crop_size=20)], (35, 12), (5, 2)),
-    (
-        [
-            dict(type='ResizeEdge', scale=20),
-            dict(type='CenterCrop', crop_size=20),
-        ],
-        (40, 20),
-        (10, 10),
-    ),
+    ([dict(type='Resize', scale=(160, 80))], (10, 20), (20, 40), 1),
+    ([dict(type='Resize', scale=(20, 10))], (41, 22), (10, 5), 1),
+    ([CROP], (35, 12), (5, 2), 0),
+    ([dict(type='ResizeEdge', scale=20), CROP], (40, 20), (10, 10), 1),
 ])  # fmt: skip
-def test_point_of_the_file_is_followed(follow, steps, point, found):
-    at = follow(steps, point)
-    assert max(abs(a - b) for a, b in zip(at, found)) <= 1
-    if not steps or steps[0]['type'] == 'CenterCrop':
-        assert at == found
+def test_point_of_the_file_is_followed(followed, steps, point, found, off):
+    at = followed(point, *steps)
+    assert max(abs(a - b) for a, b in zip(at, found)) <= off
 
 
-def test_point_that_the_network_does_not_get(follow):
-    from cgnl_mm.errors import SetupError
-
-    crop = [dict(type='CenterCrop', crop_size=20)]
-    with pytest.raises(SetupError, match='gets x 30 to 49, y 10 to 29 of'):
-        follow(crop, (10, 20))
-    with pytest.raises(SetupError, match='has 80 x 40 pixels'):
-        follow(crop, (80, 20))
+@pytest.mark.parametrize('point, step, message', [
+    ((10, 20), CROP, 'gets x 30 to 49, y 10 to 29 of'),
+    ((80, 20), CROP, 'has 80 x 40 pixels'),
     # PIL takes no coordinates
-    edge = [dict(type='ResizeEdge', scale=20, backend='pillow')]
-    with pytest.raises(SetupError, match='cannot be followed through this'):
-        follow(edge, (10, 20))
+    ((10, 20), dict(type='ResizeEdge', scale=20, backend='pillow'),
+     'cannot be followed through this'),
+])  # fmt: skip
+def test_point_that_the_network_does_not_get(followed, point, step, message):
+    with pytest.raises(SetupError, match=message):
+        followed(point, step)
 
 
-def test_statistics_of_no_sample_are_refused(monkeypatch, capsys, load_tool):
-    parse_args = load_tool('visualize_attention').parse_args
-    for count in ('0', '-1'):
-        argv = ['visualize_attention.py', 'c.py', 'c.pth', '--dataset', count]
-        monkeypatch.setattr('sys.argv', argv)
-        with pytest.raises(SystemExit):
-            parse_args()
-        assert '--dataset takes a positive number' in capsys.readouterr().err
-    monkeypatch.setattr('sys.argv', argv[:-1])
-    assert parse_args().dataset > 10**9  # all
+def test_what_does_not_fit(tmp_path):
+    cfg, model = trained('r18_cgnl_digits')
+    (tmp_path / 'a.png').write_text('not a picture')
+    with pytest.raises(UnreadableFileError, match='cannot be read as an im'):
+        load_sample(cfg, tmp_path / 'a.png')
+    with pytest.raises(SetupError, match='has no test pipeline'):
+        load_sample(Config(dict(default_scope='mmdet')), tmp_path / 'a.png')
+    for count in (0, -1):
+        with pytest.raises(SetupError, match='--dataset takes a positive'):
+            draw_groups(model, cfg, count, tmp_path)
+    with pytest.raises(SetupError, match='--fps takes a positive number'):
+        draw_maps(model, cfg, tmp_path / 'a.png', tmp_path, fps=0)
+    _, plain = trained('r18_digits')
+    with pytest.raises(SetupError, match='no CGNL or non-local block'):
+        draw_maps(plain, cfg, tmp_path / 'a.png', tmp_path)
+
+
+def test_point_is_read():
+    assert read_point('3,4') == (3, 4) and read_point('3,4,1') == (3, 4, 1)
+    for text in ('3', '3,4,5,6', 'a,b'):
+        with pytest.raises(SetupError, match='takes X,Y or X,Y,T'):
+            read_point(text)
