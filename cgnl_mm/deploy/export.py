@@ -57,8 +57,14 @@ def export(
         SetupError: An option does not fit, or the file computes something
             else than the network; then nothing is written.
     """
-    part = choose_part(part, host_of(cfg))
     check_form(form, out, opset)
+    has_scores = host_of(cfg) in ('mmpretrain', 'mmaction')
+    if part == 'model' and not has_scores:
+        raise SetupError(
+            '--part model: a whole detector or segmenter is exported by '
+            'MMDeploy; --part backbone is possible here'
+        )
+    part = part or ('model' if has_scores else 'backbone')
     shape = input_shape(cfg, shape)
     model = build_model(cfg, None if checkpoint == 'none' else checkpoint)
     network = Exported(model, cfg, part, normalised).eval()
@@ -88,17 +94,6 @@ def export(
     print(f'largest difference: {difference:.2g} (allowed {TOLERANCE:g})')
     if checkpoint == 'none':
         print('fresh weights: the blocks are still the identity')
-
-
-def choose_part(part: str | None, host: str) -> str:
-    """Return the part to export; refuse whole networks that have no scores."""
-    has_scores = host in ('mmpretrain', 'mmaction')
-    if part == 'model' and not has_scores:
-        raise SetupError(
-            '--part model: a whole detector or segmenter is exported by '
-            'MMDeploy; --part backbone is possible here'
-        )
-    return part or ('model' if has_scores else 'backbone')
 
 
 def check_form(form: str, out: Path, opset: int | None) -> None:

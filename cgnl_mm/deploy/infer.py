@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 
@@ -57,15 +58,16 @@ def infer(
         SetupError: There is no file that the network takes, or none can be
             read.
     """
-    is_video = host_of(cfg) == 'mmaction'
-    files = find_files(path, VIDEOS if is_video else IMAGES, out / 'pictures')
+    suffixes = VIDEOS if host_of(cfg) == 'mmaction' else IMAGES
+    files = find_files(path, suffixes, out / 'pictures')
     folder = path if path.is_dir() else path.parent
     names = [file.relative_to(folder) for file in files]
+    drawn = picture_names(names)
     target = out / 'predictions.json'
     out.mkdir(parents=True, exist_ok=True)
     failed, end, separator = 0, 0, '['
     with open(target, 'w', encoding='utf-8') as records:
-        for file, name, drawn in zip(files, names, picture_names(names)):
+        for number, (file, name) in enumerate(zip(files, names), 1):
             record = dict(file=str(file))
             try:
                 found, fig = predict(model, cfg, file, score_thr, pictures)
@@ -75,12 +77,10 @@ def infer(
                 print(f'unreadable: {printable(str(error))}', file=sys.stderr)
             else:
                 record.update(found)
-                number = f'[{names.index(name) + 1}/{len(files)}]'
-                print(number, printable(f'{name}: {summary(found)}'))
+                line = printable(f'{name}: {_summary(**found)}')
+                print(f'[{number}/{len(files)}] {line}')
                 if fig is not None:
-                    drawn = out / 'pictures' / drawn
-                    drawn.parent.mkdir(parents=True, exist_ok=True)
-                    fig.savefig(drawn, bbox_inches='tight', pad_inches=0.05)
+                    _save(fig, out / 'pictures' / drawn[number - 1])
             records.seek(end)
             records.write(separator + json.dumps(record, indent=2))
             end, separator = records.tell(), ', '
@@ -89,6 +89,17 @@ def infer(
     print(f'{len(files) - failed} predicted, {failed} unreadable: {target}')
     if failed == len(files):
         raise SetupError(f'nothing in {str(path)!r} could be read')
+
+
+def _summary(top: Sequence[dict] = (), objects: Sequence[dict] = ()) -> str:
+    if top:
+        return f'{top[0]["name"]} ({top[0]["score"]:.1%})'
+    return f'{len(objects)} objects'
+
+
+def _save(fig: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path, bbox_inches='tight', pad_inches=0.05)
 
 
 def find_files(
@@ -155,15 +166,15 @@ def predict(
     data = load_sample(cfg, file)
     (sample,) = model.test_step(pseudo_collate([data]))
     sample = sample.cpu()
+    frames = [mmcv.imread(str(file), channel_order='rgb')] if draw else []
     if host_of(cfg) == 'mmaction':
         frames = frames_of(cfg, data)
         few = np.linspace(0, len(frames) - 1, min(FRAMES, len(frames)))
         frames = frames[few.round().astype(int)]
-    else:
-        frames = [mmcv.imread(str(file), channel_order='rgb')]
     names = model.dataset_meta.get('classes')
     if 'pred_score' in sample:
-        top = best_classes(sample.pred_score, names)
+        scores, labels = sample.pred_score.sort(descending=True)
+        top = _records(names, labels[:TOP], score=scores[:TOP])
         return dict(top=top), draw_scores(frames, top) if draw else None
     if 'pred_instances' not in sample:
         raise SetupError(
@@ -172,36 +183,25 @@ def predict(
         )
     found = sample.pred_instances
     found = found[found.scores >= score_thr]
-    objects = [
-        dict(_named(label, names), score=score, box=np.round(box, 2).tolist())
-        for label, score, box in zip(
-            found.labels.tolist(), found.scores.tolist(), found.bboxes.tolist()
-        )
-    ]
+    boxes = found.bboxes.double().round(decimals=2)
+    objects = _records(names, found.labels, score=found.scores, box=boxes)
     fig = draw_objects(frames[0], objects, found) if draw else None
     return dict(objects=objects), fig
 
 
-def best_classes(scores: torch.Tensor, names) -> list[dict]:
-    """List the classes with the highest scores, (classes,), best first."""
-    values, labels = scores.topk(min(TOP, len(scores)))
-    return [
-        dict(_named(label, names), score=value)
-        for value, label in zip(values.tolist(), labels.tolist())
-    ]
-
-
-def _named(label: int, names) -> dict:
+def _records(names, labels: torch.Tensor, **values) -> list[dict]:
+    """List labels with their names and values."""
     # in a config, the names may be the path of a list
-    known = isinstance(names, (list, tuple)) and label < len(names)
-    return dict(label=label, name=str(names[label] if known else label))
-
-
-def summary(found: dict) -> str:
-    if 'objects' in found:
-        return f'{len(found["objects"])} objects'
-    first = found['top'][0]
-    return f'{first["name"]} ({first["score"]:.1%})'
+    names = names if isinstance(names, (list, tuple)) else ()
+    columns = [column.tolist() for column in values.values()]
+    return [
+        dict(
+            label=label,
+            name=str(names[label] if label < len(names) else label),
+            **dict(zip(values, row)),
+        )
+        for label, *row in zip(labels.tolist(), *columns)
+    ]
 
 
 def draw_scores(frames: list[np.ndarray], top: list[dict]) -> Figure:
@@ -248,26 +248,16 @@ def draw_objects(
     extent = (0, width, height, 0)
     axes.imshow(image, extent=extent)
     colors = [colormaps['tab20'](i % 20) for i in range(len(objects))]
-    if 'masks' in found:
-        layer = np.zeros((height, width, 4))
-        for mask, color in zip(np.asarray(found.masks, bool), colors):
-            layer[mask] = (*color[:3], 0.5)
-        axes.imshow(layer, extent=extent)
+    layer = np.zeros((height, width, 4))
+    for mask, color in zip(np.asarray(found.get('masks', ()), bool), colors):
+        layer[mask] = (*color[:3], 0.5)
+    axes.imshow(layer, extent=extent)
     for entry, color in zip(objects, colors):
         left, top, right, bottom = entry['box']
-        axes.add_patch(
-            Rectangle(
-                (left, top), right - left, bottom - top, fill=False, ec=color
-            )
-        )
-        axes.text(
-            left,
-            top,
-            f'{drawable(entry["name"])}: {entry["score"]:.1%}',
-            color='w',
-            fontsize=8,
-            va='bottom',
-            parse_math=False,
-            bbox=dict(facecolor=color, edgecolor='none', pad=1),
-        )
+        size = right - left, bottom - top
+        axes.add_patch(Rectangle((left, top), *size, fill=False, ec=color))
+        label = f'{drawable(entry["name"])}: {entry["score"]:.1%}'
+        style = dict(color='w', fontsize=8, va='bottom', parse_math=False)
+        behind = dict(facecolor=color, edgecolor='none', pad=1)
+        axes.text(left, top, label, bbox=behind, **style)
     return fig

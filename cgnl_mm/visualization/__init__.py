@@ -5,10 +5,10 @@ matplotlib, which this module does not import.
 """
 
 from .attention import attention_map, group_factors, is_cgnl
-from .blocks import BlockInputs, find_blocks
+from .blocks import block_inputs, find_blocks
 
 __all__ = [
-    'BlockInputs',
+    'block_inputs',
     'attention_map',
     'find_blocks',
     'group_factors',

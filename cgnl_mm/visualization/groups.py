@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import SetupError
 from ..hosts import host_of
 from .attention import group_factors, is_cgnl
-from .blocks import BlockInputs, choose_blocks
+from .blocks import block_inputs, choose_blocks
 from .draw import draw_factors
 
 
@@ -69,7 +69,7 @@ def collect(
     parts = {name: {} for name in blocks}
     seen = 0
     for batch in loader:
-        with torch.no_grad(), BlockInputs(blocks) as inputs:
+        with torch.no_grad(), block_inputs(blocks) as inputs:
             model.test_step(batch)
         for name, x in inputs.items():
             for power, values in group_factors(blocks[name], x).items():

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import SetupError, UnreadableFileError
 from ..hosts import host_of
-from .blocks import BlockInputs
+from .blocks import block_inputs
 
 
 @dataclass
@@ -44,7 +44,7 @@ def look(model: nn.Module, cfg, blocks: dict, file: Path) -> Seen:
         UnreadableFileError: The file cannot be decoded.
     """
     data = load_sample(cfg, file)
-    with torch.no_grad(), BlockInputs(blocks) as inputs:
+    with torch.no_grad(), block_inputs(blocks) as inputs:
         batch = model.data_preprocessor(pseudo_collate([data]), False)
         model(**batch, mode='predict')
     size = tuple(batch['inputs'].shape[-2:])

@@ -1,6 +1,8 @@
 """infer.py and export.py from the command line."""
 
+import io
 import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -26,15 +28,16 @@ def checkpoint(model, tmp_path_factory):
     return path
 
 
-def test_infer(run_tool, checkpoint, tmp_path):
+def test_infer(run_here, checkpoint, monkeypatch, tmp_path):
     """A terminal that knows no Chinese loses no prediction."""
     Image.new('RGB', (32, 32)).save(tmp_path / '中.png')
-    done = run_tool(
-        'infer.py', CONFIG, checkpoint, '中.png', '--out', 'out',
-        cwd=tmp_path, extra=dict(PYTHONIOENCODING='latin-1'),
-    )  # fmt: skip
-    assert '[1/1]' in done.stdout
-    assert (tmp_path / 'out/pictures/中.png').is_file()
+    terminal = io.TextIOWrapper(io.BytesIO(), 'latin-1', write_through=True)
+    monkeypatch.setattr(sys, 'stdout', terminal)
+    out = tmp_path / 'out'
+    run_here('infer', CONFIG, checkpoint, tmp_path, '--out', out)
+    printed = terminal.buffer.getvalue().decode('latin-1')
+    assert r'[1/1] \u4e2d.png: ' in printed
+    assert (out / 'pictures/中.png').is_file()
 
 
 def test_export_runs_without_this_project(
