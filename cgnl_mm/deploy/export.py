@@ -135,7 +135,7 @@ class Exported(nn.Module):
         super().__init__()
         host = host_of(cfg)
         self.network = model if part == 'model' else model.backbone
-        self.part, self.takes_frames = part, takes_frames(cfg)
+        self.part, self.takes_frames = part, takes_frames(type(model))
         self.is_recogniser = host == 'mmaction'
         self.preprocessor = nn.Identity()
         if not normalised:

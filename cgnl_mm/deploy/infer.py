@@ -166,11 +166,12 @@ def predict(
     data = load_sample(cfg, file)
     (sample,) = model.test_step(pseudo_collate([data]))
     sample = sample.cpu()
-    frames = [mmcv.imread(str(file), channel_order='rgb')] if draw else []
     if host_of(cfg) == 'mmaction':
         frames = frames_of(cfg, data)
         few = np.linspace(0, len(frames) - 1, min(FRAMES, len(frames)))
         frames = frames[few.round().astype(int)]
+    else:
+        frames = [mmcv.imread(str(file), channel_order='rgb')]
     names = model.dataset_meta.get('classes')
     if 'pred_score' in sample:
         scores, labels = sample.pred_score.sort(descending=True)

@@ -153,10 +153,11 @@ def input_shape(cfg, given: list[int] | None) -> tuple[int, ...]:
 def _size_of_tests(cfg):
     """Find (H, W) and the number of frames in the test pipeline, or None."""
     size = frames = None
+    of_frames = takes_frames(cfg.model.type)
     for step in dataset_config(cfg).get('pipeline') or ():
         kind = getattr(step['type'], '__name__', step['type'])
         if 'clip_len' in step:
-            clips = step.get('num_clips', 1) if takes_frames(cfg) else 1
+            clips = step.get('num_clips', 1) if of_frames else 1
             frames = step['clip_len'] * clips
         elif 'crop_size' in step:
             size = step['crop_size']
@@ -181,9 +182,16 @@ def _size_of_dataset(cfg):
     return dataset_config(cfg).get('size', default)
 
 
-def takes_frames(cfg) -> bool:
-    """Whether a network takes a video's frames as images: TSN, TSM, ..."""
-    return 'Recognizer2D' in str(cfg.model.type)
+def takes_frames(kind: type | str) -> bool:
+    """Whether a recogniser takes a video's frames as images: TSN, TSM, ...
+
+    Args:
+        kind (type | str): Class of the network, or its name in a config.
+    """
+    names = [kind]
+    if not isinstance(kind, str):
+        names = [base.__name__ for base in kind.__mro__]
+    return any(name.endswith('Recognizer2D') for name in names)
 
 
 def as_views(clips: Tensor, frames: bool) -> Tensor:

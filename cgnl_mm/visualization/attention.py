@@ -113,7 +113,7 @@ def group_factors(block: nn.Module, x: Tensor) -> dict[int, Tensor]:
     phi, g = _project(block, x, ('phi', 'g'))
     scale = _scale(block, x)
     return {
-        power: scale * term * (phi**power * g).sum(-1)
+        power: scale * term * (phi**power * g).sum((2, 3))
         for power, term in enumerate(_terms(block, phi.dtype))
         if isinstance(term, Tensor) or term != 0
     }
