@@ -38,7 +38,17 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize('name', SHAPES)
+# the fast tier takes two text configs and the pure-Python ones
+FAST = ('resnet/', 'tsm/', 'pure_')
+CASES = [
+    pytest.param(
+        name, marks=() if any(f in name for f in FAST) else pytest.mark.nightly
+    )
+    for name in SHAPES
+]
+
+
+@pytest.mark.parametrize('name', CASES)
 def test_configs_of_the_hosts(tmp_path, name):
     """The top-level data_preprocessor counts; no weights are downloaded."""
     path = HERE / name
