@@ -58,6 +58,7 @@ def export(
             else than the network; then nothing is written.
     """
     check_form(form, out, opset)
+    model = build_model(cfg, None if checkpoint == 'none' else checkpoint)
     has_scores = host_of(cfg) in ('mmpretrain', 'mmaction')
     if part == 'model' and not has_scores:
         raise SetupError(
@@ -66,7 +67,6 @@ def export(
         )
     part = part or ('model' if has_scores else 'backbone')
     shape = input_shape(cfg, shape)
-    model = build_model(cfg, None if checkpoint == 'none' else checkpoint)
     network = Exported(model, cfg, part, normalised).eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     # a file that was not checked must not look like one that was

@@ -183,7 +183,7 @@ def _size_of_dataset(cfg):
 
 
 def takes_frames(kind: type | str) -> bool:
-    """Whether a recogniser takes a video's frames as images: TSN, TSM, ...
+    """Tell whether a recogniser takes a video's frames as images (TSN, TSM).
 
     Args:
         kind (type | str): Class of the network, or its name in a config.

@@ -12,7 +12,7 @@ from ..ops.taylor import split_powers
 
 
 def is_cgnl(block: nn.Module) -> bool:
-    """Whether a block has the channel groups and factors of CGNL."""
+    """Tell whether a block has the channel groups and factors of CGNL."""
     return isinstance(block, _CGNLNd)
 
 

@@ -68,7 +68,7 @@ class AttentionPlot:
         return frame * self.maps.shape[1] // len(self.frames)
 
     def is_in_cell(self, frame: int) -> bool:
-        """Whether the position's cell covers a frame."""
+        """Tell whether the position's cell covers a frame."""
         return self.cell[0] == frame * self.grid[0] // len(self.frames)
 
 

@@ -186,7 +186,7 @@ def plot_of(
 
 
 def _has_constant(block: nn.Module) -> bool:
-    """Whether the series has a power 0; a learned one always has."""
+    """Tell whether the series has a power 0; a learned one always has."""
     if isinstance(block.coefficients, Tensor):
         return True
     return block.coefficients[0] != 0
