@@ -248,7 +248,7 @@ def draw_objects(
     axes.axis('off')
     extent = (0, width, height, 0)
     axes.imshow(image, extent=extent)
-    colors = [colormaps['tab20'](i % 20) for i in range(len(objects))]
+    colors = [colormaps['tab10'](i % 10) for i in range(len(objects))]
     layer = np.zeros((height, width, 4))
     for mask, color in zip(np.asarray(found.get('masks', ()), bool), colors):
         layer[mask] = (*color[:3], 0.5)
