@@ -49,10 +49,10 @@ SETS = {
 # without most of the whole trainings, which take the hosts' code the same way
 CORE = [
     '--ignore=tests/docs', '--ignore=tests/test_wheel.py',
-    '--ignore=tests/datasets/prepare', *(
+    '--ignore=tests/datasets/prepare', '--ignore=tests/deploy', *(
         f'--ignore=tests/tools/test_{name}.py'
         for name in (
-            'benchmark', 'demo_detection', 'export', 'infer', 'launchers',
+            'benchmark', 'demo_detection', 'deploy', 'launchers',
             'misuse', 'processes', 'profile_training',
             'recipes', 'reproduce', 'resume', 'visualize_attention',
         )

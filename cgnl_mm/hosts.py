@@ -64,6 +64,20 @@ def require_host(name: str) -> None:
         )
 
 
+def host_of(cfg) -> str:
+    """Name the package whose registries a config uses.
+
+    Args:
+        cfg (Config): With a default scope, or with a model whose type says
+            where it is from: a class in a pure-Python config.
+    """
+    kind = cfg.get('default_scope') or cfg.model.type
+    if isinstance(kind, str):
+        return kind.partition('.')[0]
+    packages = [base.__module__.partition('.')[0] for base in kind.__mro__]
+    return next((name for name in packages if name in HOSTS), packages[0])
+
+
 def register_hosts() -> None:
     """Tell each installed host's registries where our classes are.
 

@@ -11,6 +11,7 @@ from .config import (
 )
 from .data import require_data
 from .errors import run, setup_message
+from .output import require_writable
 
 __all__ = [
     'add_config_options',
@@ -22,6 +23,7 @@ __all__ = [
     'require_data',
     'require_file',
     'require_whole',
+    'require_writable',
     'run',
     'setup_message',
 ]

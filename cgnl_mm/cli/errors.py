@@ -33,6 +33,8 @@ def run(main: Callable[[], None]) -> None:
     Args:
         main (Callable): The tool.
     """
+    # a name that the terminal cannot print must not end the tool
+    sys.stdout.reconfigure(errors='backslashreplace')
     try:
         main()
     except Exception as error:

@@ -1,75 +1,69 @@
-"""The network of a config, with or without weights, and its input's size."""
+"""The network of a config, with or without weights, and its input."""
 
 import inspect
-from importlib import import_module
 
 import torch
+from mmengine.device import get_device
 from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoints import require_file, require_whole
 from ..errors import SetupError
+from ..hosts import host_of
+from ..visualization.inputs import dataset_config
 
-HOSTS = ('mmpretrain', 'mmaction', 'mmdet')
-CROPS = ('CenterCrop', 'ThreeCrop', 'TenCrop', 'RandomCrop')
+PRETRAINED = ('Pretrained', 'PretrainedInit')
 
 
 def build_model(cfg, checkpoint: str | None) -> nn.Module:
-    """Build the network in evaluation mode, on the CPU.
+    """Build the network of a config as MMEngine's Runner does, on the CPU.
 
     Args:
         cfg (Config): What :func:`cgnl_mm.cli.load_config` returned.
         checkpoint (str | None): Path or URL; None: fresh weights, and none of
             those that the config would download.
 
+    Returns:
+        Module: In evaluation mode. Its ``dataset_meta`` (dict) is that of the
+        checkpoint or, where that has no classes, that of the test data.
+
     Raises:
-        SetupError: The config is of another host; or the checkpoint is not
-            there, or is of another network.
+        SetupError: The config has no model; or the checkpoint does not exist,
+            is damaged or is of another network.
     """
     # it lists every initialised parameter
     MMLogger.get_current_instance().setLevel('WARNING')
-    host = cfg.get('default_scope')
-    if host not in HOSTS:
-        raise SetupError(
-            f'{cfg.filename}: default_scope={host!r}, but this tool takes '
-            f'networks of {", ".join(HOSTS)} alone'
-        )
-    registry = import_module(f'{host}.registry').MODELS
-    with DefaultScope.overwrite_default_scope(host):
-        model = registry.build(without_weights(cfg.model))
+    if cfg.get('model') is None:
+        raise SetupError(f'{cfg.filename} has no `model`: nothing to build')
+    if cfg.get('data_preprocessor') is not None:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with DefaultScope.overwrite_default_scope(host_of(cfg)):
+        model = MODELS.build(without_weights(cfg.model))
         if checkpoint is None:
+            for module in model.modules():
+                # mmaction's ResNetTSM would inflate weights that are left out
+                if hasattr(module, 'pretrained2d'):
+                    module.pretrained2d = False
             model.init_weights()
+            loaded = {}
         else:
-            require_file(checkpoint, 'checkpoint')
-            require_whole(checkpoint)
-            _load(model, checkpoint)
+            loaded = _load(model, checkpoint)
+    meta = loaded.get('meta', {}).get('dataset_meta') or {}
+    model.dataset_meta = meta if meta.get('classes') else _dataset_meta(cfg)
     return model.eval()
 
 
-def move_to_device(model: nn.Module, name: str | None) -> nn.Module:
-    """Move the network to a device; None: a GPU if there is one.
-
-    Raises:
-        SetupError: There is no such device.
-    """
-    from mmengine.device import get_device
-
+def _load(model: nn.Module, checkpoint: str) -> dict:
+    require_file(checkpoint, 'checkpoint')
+    require_whole(checkpoint)
     try:
-        return model.to(name or get_device())
-    except (RuntimeError, AssertionError) as error:  # PyTorch has both
-        reason = str(error).splitlines()[0]
-        raise SetupError(f'--device {name}: {reason}') from error
-
-
-def _load(model: nn.Module, checkpoint: str) -> None:
-    try:
-        load_checkpoint(
+        return load_checkpoint(
             model,
             checkpoint,
             map_location='cpu',
-            # a block that is missing, on either side, is no detail
+            # a network without the block must not load weights with it
             strict=True,
             logger='silent',
         )
@@ -80,92 +74,145 @@ def _load(model: nn.Module, checkpoint: str) -> None:
         ) from error
 
 
+def _dataset_meta(cfg) -> dict:
+    given = dataset_config(cfg).get('metainfo') or {}
+    return {**getattr(_dataset_class(cfg), 'METAINFO', {}), **given}
+
+
+def _dataset_class(cfg) -> type | None:
+    kind = dataset_config(cfg).get('type')
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(host_of(cfg)) as registry:
+            return registry.get(kind)
+    return kind
+
+
 def without_weights(value):
-    """Take the files to download out of a model's config."""
-    if isinstance(value, dict):
-        if (value.get('init_cfg') or {}).get('type') == 'Pretrained':
+    """Remove the weights to download from a model's config, in place."""
+    if isinstance(value, (list, tuple)):
+        for child in value:
+            without_weights(child)
+    elif isinstance(value, dict):
+        init = value.get('init_cfg')
+        if isinstance(init, (list, tuple)):
+            value['init_cfg'] = [c for c in init if not _is_pretrained(c)]
+        elif _is_pretrained(init):
             value['init_cfg'] = None
         if 'pretrained' in value:
             value['pretrained'] = None
-        for child in value.values():
-            without_weights(child)
+        without_weights(list(value.values()))
     return value
 
 
+def _is_pretrained(init: dict | None) -> bool:
+    kind = init['type'] if init else None
+    return getattr(kind, '__name__', kind) in PRETRAINED
+
+
+def move_to_device(model: nn.Module, name: str | None) -> nn.Module:
+    """Move the network to a device; None: a GPU if there is one.
+
+    Raises:
+        SetupError: There is no such device.
+    """
+    try:
+        return model.to(name or get_device())
+    except (RuntimeError, AssertionError) as error:  # PyTorch has both
+        reason = str(error).splitlines()[0]
+        raise SetupError(f'--device {name}: {reason}') from error
+
+
 def input_shape(cfg, given: list[int] | None) -> tuple[int, ...]:
-    """Size of one image (H, W) or clip (T, H, W), as the network gets it.
+    """Return the size of one image (H, W) or clip (T, H, W) of a network.
 
     Args:
         cfg (Config): Its test pipeline is searched where nothing is given:
-            the last crop or resize, else the size that the data set makes.
+            the last crop or resize, else the size that the data set makes,
+            and the frames of one clip, or of all segments of a video.
         given (list[int] | None): From ``--shape``.
 
     Raises:
         SetupError: A wrong number of axes, or no size to be found.
     """
-    rank = spatial_rank(cfg)
-    axes = 'THW'[3 - rank :]
+    axes = 'T H W' if host_of(cfg) == 'mmaction' else 'H W'
     if given is not None:
-        if len(given) != rank or min(given) < 1:
+        if len(given) != len(axes.split()) or min(given) < 1:
             raise SetupError(
-                f'--shape takes {" ".join(axes)} for this network, got '
+                f'--shape takes {axes} for this network, got '
                 f'{" ".join(map(str, given))}'
             )
         return tuple(given)
     size, frames = _size_of_tests(cfg)
-    if size is None or (rank == 3 and frames is None):
+    if size is None or (axes == 'T H W' and frames is None):
         raise SetupError(
-            "the config's test pipeline tells no size: give --shape "
-            f'{" ".join(axes)}'
+            f"the config's test pipeline tells no size: give --shape {axes}"
         )
-    return (frames, *size) if rank == 3 else size
-
-
-def spatial_rank(cfg) -> int:
-    """2 for networks of images (or frames), 3 for those of clips."""
-    return 3 if '3D' in str(cfg.model.type) else 2
+    return size if axes == 'H W' else (frames, *size)
 
 
 def _size_of_tests(cfg):
-    """(H, W) and number of frames in the test pipeline; None if not told."""
-    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-    dataset = loader.get('dataset') or {}
+    """Find (H, W) and the number of frames in the test pipeline, or None."""
     size = frames = None
-    for transform in dataset.get('pipeline') or ():
-        kind = str(transform.get('type')).split('.')[-1]
-        if kind.endswith('SampleFrames'):
-            frames = transform.get('clip_len')
-        elif kind in CROPS and 'crop_size' in transform:
-            size = transform['crop_size']
-        elif kind == 'Resize' and 'scale' in transform:
+    of_frames = takes_frames(cfg.model.type)
+    for step in dataset_config(cfg).get('pipeline') or ():
+        kind = getattr(step['type'], '__name__', step['type'])
+        if 'clip_len' in step:
+            clips = step.get('num_clips', 1) if of_frames else 1
+            frames = step['clip_len'] * clips
+        elif 'crop_size' in step:
+            size = step['crop_size']
+        elif kind.endswith('Resize') and 'scale' in step:
             # (W, H), or (-1, short side)
-            scale = transform['scale']
-            if isinstance(scale, int):
-                scale = (scale, scale)
-            size = tuple(scale)[::-1] if -1 not in scale else None
+            scale = _pair(step['scale'])
+            size = None if -1 in scale else scale[::-1]
     if size is None:
-        size = _size_of_dataset(cfg, dataset)
-    if isinstance(size, int):
-        size = (size, size)
-    return None if size is None else tuple(size), frames
+        size = _size_of_dataset(cfg)
+    return size and _pair(size), frames
 
 
-def _size_of_dataset(cfg, dataset):
-    """``size`` of one of our data sets, given or by default."""
-    if 'size' in dataset:
-        return dataset['size']
-    registry = import_module(f'{cfg.default_scope}.registry').DATASETS
-    kind = registry.get(dataset.get('type', ''))
-    if kind is None:
-        return None
-    parameter = inspect.signature(kind).parameters.get('size')
-    return None if parameter is None else parameter.default
+def _pair(size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _size_of_dataset(cfg):
+    """Return ``size`` of one of our data sets, given or by default."""
+    kind = _dataset_class(cfg)
+    parameters = inspect.signature(kind).parameters if kind else {}
+    default = parameters['size'].default if 'size' in parameters else None
+    return dataset_config(cfg).get('size', default)
+
+
+def takes_frames(kind: type | str) -> bool:
+    """Tell whether a recogniser takes a video's frames as images (TSN, TSM).
+
+    Args:
+        kind (type | str): Class of the network, or its name in a config.
+    """
+    names = [kind]
+    if not isinstance(kind, str):
+        names = [base.__name__ for base in kind.__mro__]
+    return any(name.endswith('Recognizer2D') for name in names)
+
+
+def as_views(clips: Tensor, frames: bool) -> Tensor:
+    """Give clips (B, 3, T, H, W) the axes that a recogniser takes.
+
+    Args:
+        clips (Tensor): The clips.
+        frames (bool): Whether the network :func:`takes_frames`.
+
+    Returns:
+        Tensor: (B, 1, 3, T, H, W), or (B, T, 3, H, W) of frames.
+    """
+    if frames:
+        return clips.transpose(1, 2).contiguous()
+    return clips[:, None]
 
 
 def random_pixels(
     shape: tuple[int, ...], batch: int, seed: int = 0
 ) -> torch.Tensor:
-    """RGB values 0 to 255, (B, 3, \\*shape), float32."""
+    """Return RGB values 0 to 255, (B, 3, \\*shape), float32."""
     generator = torch.Generator().manual_seed(seed)
     size = (batch, 3, *shape)
     return torch.randint(0, 256, size, generator=generator).float()

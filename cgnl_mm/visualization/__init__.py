@@ -1,15 +1,14 @@
 """What inserted blocks attend to: maps, statistics, pictures.
 
-:mod:`~cgnl_mm.visualization.drawing` and
-:mod:`~cgnl_mm.visualization.animation` need matplotlib and PyAV; import them
-by name.
+:mod:`~cgnl_mm.visualization.draw` and the modules on top of it need
+matplotlib, which this module does not import.
 """
 
 from .attention import attention_map, group_factors, is_cgnl
-from .blocks import BlockInputs, find_blocks
+from .blocks import block_inputs, find_blocks
 
 __all__ = [
-    'BlockInputs',
+    'block_inputs',
     'attention_map',
     'find_blocks',
     'group_factors',

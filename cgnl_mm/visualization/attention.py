@@ -1,18 +1,18 @@
 """What one position attends to, and how strong each group's attention is."""
 
 import math
-from typing import Dict, List, Sequence, Union
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..blocks.cgnl import _CGNLNd
-from ..ops.shapes import split_groups
 from ..ops.taylor import split_powers
 
 
 def is_cgnl(block: nn.Module) -> bool:
-    """Whether a block has the channel groups and factors of CGNL."""
+    """Tell whether a block has the channel groups and factors of CGNL."""
     return isinstance(block, _CGNLNd)
 
 
@@ -73,9 +73,7 @@ def attention_map(
         raise ValueError(
             f'position {tuple(position)} is outside of a map of size {spatial}'
         )
-    flat = 0
-    for index, size in zip(position, spatial):
-        flat = flat * size + index
+    flat = int(np.ravel_multi_index(position, spatial))
     if not is_cgnl(block):
         if weighted:
             raise ValueError('weighted maps are of CGNL blocks only')
@@ -83,19 +81,17 @@ def attention_map(
 
     _require_attention(block)
     theta, phi, g = _project(block, x, ('theta', 'phi', 'g'))
-    batch, groups = len(x), block.groups
-    theta = theta.view(batch, groups, -1, math.prod(spatial))[..., flat]
-    phi, g = (t.view(batch, groups, -1, math.prod(spatial)) for t in (phi, g))
+    theta = theta[..., flat]
     total = torch.zeros_like(phi[:, :, 0])
     values = g if weighted else torch.ones_like(g)
     for power, term in enumerate(_terms(block, phi.dtype)):
         looking = (theta**power).mean(-1, keepdim=True)
         total = total + term * looking * (phi**power * values).sum(2)
-    return _scale(block, x) * total.view(batch, groups, *spatial)
+    return _scale(block, x) * total.view(len(x), block.groups, *spatial)
 
 
 @torch.no_grad()
-def group_factors(block: nn.Module, x: Tensor) -> Dict[int, Tensor]:
+def group_factors(block: nn.Module, x: Tensor) -> dict[int, Tensor]:
     r"""Factor of each power of theta in the output of a CGNL block.
 
     :math:`a_p = s\,c_p \langle \phi^p, g \rangle` (paper, Eq. 12), so that
@@ -114,13 +110,10 @@ def group_factors(block: nn.Module, x: Tensor) -> Dict[int, Tensor]:
         ValueError: If the block has no attention (``mode='none'``).
     """
     _require_attention(block)
-    phi, g = split_groups(
-        block.groups,
-        **dict(zip(('phi', 'g'), _project(block, x, ('phi', 'g')))),
-    )
+    phi, g = _project(block, x, ('phi', 'g'))
     scale = _scale(block, x)
     return {
-        power: scale * term * (phi**power * g).sum(-1)
+        power: scale * term * (phi**power * g).sum((2, 3))
         for power, term in enumerate(_terms(block, phi.dtype))
         if isinstance(term, Tensor) or term != 0
     }
@@ -134,12 +127,16 @@ def _require_attention(block: nn.Module) -> None:
 
 
 def _project(block: nn.Module, x: Tensor, names: Sequence[str]):
-    """Maps as the block computes them, widened as its sums are."""
-    maps = [getattr(block, name)(x) for name in names]
-    return [t.to(torch.promote_types(t.dtype, torch.float32)) for t in maps]
+    """Compute maps (B, G, C / G, N) as the block does, widened as there."""
+    maps = [_widened(getattr(block, name)(x)) for name in names]
+    return [t.reshape(len(x), block.groups, -1, x[0, 0].numel()) for t in maps]
 
 
-def _terms(block: nn.Module, dtype: torch.dtype) -> List[Union[float, Tensor]]:
+def _widened(t: Tensor) -> Tensor:
+    return t.to(torch.promote_types(t.dtype, torch.float32))
+
+
+def _terms(block: nn.Module, dtype: torch.dtype) -> list[float | Tensor]:
     coefficients = block.coefficients
     if isinstance(coefficients, Tensor):
         coefficients = coefficients.to(dtype)
@@ -154,14 +151,10 @@ def _scale(block: nn.Module, x: Tensor) -> float:
 
 
 def _non_local_row(block: nn.Module, x: Tensor, flat: int) -> Tensor:
-    """By mmcv's own pairwise function, for one query."""
-    keys = x
-    if block.mode != 'gaussian':
-        theta, keys = block.theta(x), block.phi(x)
-    else:
-        theta = x
-        if block.sub_sample:
-            keys = block.phi(x)
+    """Compute one query's weights by mmcv's own pairwise function."""
+    is_raw = block.mode == 'gaussian'
+    theta = x if is_raw else block.theta(x)
+    keys = x if is_raw and not block.sub_sample else block.phi(x)
     spatial = keys.shape[2:]
     theta, keys = theta.flatten(2)[..., flat], keys.flatten(2)
     if block.mode == 'concatenation':
@@ -169,5 +162,4 @@ def _non_local_row(block: nn.Module, x: Tensor, flat: int) -> Tensor:
     else:
         theta = theta.unsqueeze(1)
     row = getattr(block, block.mode)(theta, keys)
-    row = row.to(torch.promote_types(row.dtype, torch.float32))
-    return row.reshape(len(x), 1, *spatial)
+    return _widened(row).reshape(len(x), 1, *spatial)

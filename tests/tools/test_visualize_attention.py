@@ -1,15 +1,11 @@
 """The tool on checkpoints of the demos, one of them really trained."""
 
 import csv
-from importlib import import_module
 
 import numpy as np
 import pytest
-import torch
 from demos import CONFIGS
 from PIL import Image
-
-import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 
 BLOCK = 'backbone.layer3.cgnl_0'
 CONFIG = CONFIGS / 'r18_cgnl_digits.py'
@@ -118,8 +114,7 @@ def refusal(demo, monkeypatch, message_of):
 
 @pytest.mark.parametrize('options, message', [
     (['--block', 'layer3.cgnl_9'], f'it has {BLOCK}'),
-    (['--point', '32,0'], 'has 32 x 32 pixels (x 0 to 31, y 0 to 31)'),
-    (['--point', '3,4,1'], 'and 1 frame'),
+    (['--point', '3,4,1'], 'the network gets 1 frame'),
     (['--groups', '8'], f'{BLOCK} has the groups 0 to 7'),
     (['--device', 'gpu'], '--device gpu: '),
     (['--device', 'cuda:99'], '--device cuda:99: '),
@@ -128,11 +123,9 @@ def test_options_that_do_not_fit(digit, refusal, options, message):
     assert message in refusal(digit, *options)
 
 
-def test_missing_and_unreadable_file(refusal, tmp_path):
+def test_files_that_are_not_there(digit, refusal, tmp_path):
     assert "no file 'nothing.png'" in refusal('nothing.png')
-    broken = tmp_path / 'broken.png'
-    broken.write_bytes(b'no picture')
-    assert 'cannot be read as image' in refusal(broken)
+    assert 'is not a folder' in refusal(digit, '--out', digit)
 
 
 @pytest.mark.parametrize('content', [b'', b'a note\n', b'<html></html>'])
@@ -140,102 +133,3 @@ def test_damaged_checkpoint(digit, refusal, tmp_path, content):
     path = tmp_path / 'a.pth'
     path.write_bytes(content)
     assert f"'{path}' cannot be read" in refusal(digit, checkpoint=path)
-
-
-def test_network_without_blocks(demo, digit, refusal, tmp_path):
-    state = torch.load(demo / CHECKPOINT)['state_dict']
-    plain = {key: t for key, t in state.items() if 'cgnl' not in key}
-    torch.save(dict(state_dict=plain), tmp_path / 'plain.pth')
-    message = refusal(
-        digit,
-        config=CONFIGS / 'r18_digits.py',
-        checkpoint=tmp_path / 'plain.pth',
-    )
-    assert 'no CGNL or non-local block' in message
-
-
-def test_the_picture_is_the_file(demo, monkeypatch, load_tool, tmp_path):
-    """What was normalised, and swapped to RGB, comes back."""
-    from argparse import Namespace
-
-    tools = import_module('cgnl_mm.deploy.model')
-    cfg = tools.read_config(Namespace(config=str(CONFIG), cfg_options=None))
-    model = tools.build_model(cfg, str(demo / CHECKPOINT))
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 24, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / 'colours.png')
-    look = load_tool('_visualize_input').look
-    seen = look(model, cfg, {}, tmp_path / 'colours.png')
-    assert seen.size == (32, 24)
-    assert np.array_equal(seen.frames[0], pixels)
-
-
-@pytest.fixture
-def follow(load_tool, tmp_path):
-    """``follow(steps, point, size)``: through a pipeline of mmpretrain."""
-    from mmengine.config import Config
-    from mmengine.registry import init_default_scope
-
-    follow = load_tool('_visualize_input').follow
-    init_default_scope('mmpretrain')
-
-    def start(steps, point, size=(80, 40)):
-        Image.new('RGB', size).save(tmp_path / 'a.png')
-        pipeline = [dict(type='LoadImageFromFile'), *steps]
-        pipeline.append(dict(type='PackInputs'))
-        cfg = Config(
-            dict(
-                default_scope='mmpretrain',
-                test_dataloader=dict(dataset=dict(pipeline=pipeline)),
-            )
-        )
-        return follow(cfg, tmp_path / 'a.png', point)
-
-    return start
-
-
-@pytest.mark.parametrize('steps, point, found', [
-    ([], (79, 0), (79, 0)),
-    # 80 x 40 to 160 x 80: of the pixel's four, the first
-    ([dict(type='Resize', scale=(160, 80))], (10, 20), (20, 40)),
-    ([dict(type='Resize', scale=(20, 10))], (41, 22), (10, 5)),
-    ([dict(type='CenterCrop', crop_size=20)], (35, 12), (5, 2)),
-    (
-        [
-            dict(type='ResizeEdge', scale=20),
-            dict(type='CenterCrop', crop_size=20),
-        ],
-        (40, 20),
-        (10, 10),
-    ),
-])  # fmt: skip
-def test_point_of_the_file_is_followed(follow, steps, point, found):
-    at = follow(steps, point)
-    assert max(abs(a - b) for a, b in zip(at, found)) <= 1
-    if not steps or steps[0]['type'] == 'CenterCrop':
-        assert at == found
-
-
-def test_point_that_the_network_does_not_get(follow):
-    from cgnl_mm.errors import SetupError
-
-    crop = [dict(type='CenterCrop', crop_size=20)]
-    with pytest.raises(SetupError, match='gets x 30 to 49, y 10 to 29 of'):
-        follow(crop, (10, 20))
-    with pytest.raises(SetupError, match='has 80 x 40 pixels'):
-        follow(crop, (80, 20))
-    # PIL takes no coordinates
-    edge = [dict(type='ResizeEdge', scale=20, backend='pillow')]
-    with pytest.raises(SetupError, match='cannot be followed through this'):
-        follow(edge, (10, 20))
-
-
-def test_statistics_of_no_sample_are_refused(monkeypatch, capsys, load_tool):
-    parse_args = load_tool('visualize_attention').parse_args
-    for count in ('0', '-1'):
-        argv = ['visualize_attention.py', 'c.py', 'c.pth', '--dataset', count]
-        monkeypatch.setattr('sys.argv', argv)
-        with pytest.raises(SystemExit):
-            parse_args()
-        assert '--dataset takes a positive number' in capsys.readouterr().err
-    monkeypatch.setattr('sys.argv', argv[:-1])
-    assert parse_args().dataset > 10**9  # all

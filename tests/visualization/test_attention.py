@@ -6,12 +6,13 @@ import pytest
 import torch
 from mmcv.cnn import NonLocal2d, NonLocal3d
 from torch import nn
+from torch.testing import assert_close
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
 from cgnl_mm.ops import cgnl_attention, generalized_nonlocal
 from cgnl_mm.visualization import (
-    BlockInputs,
     attention_map,
+    block_inputs,
     find_blocks,
     group_factors,
 )
@@ -31,79 +32,69 @@ def block_and_input(rank=2, batch=2, **options):
     return block, torch.randn(batch, 12, *SIZES[rank], dtype=torch.float64)
 
 
+def scale_of(block, x):
+    inner = block.inter_channels // block.groups
+    positions = math.prod(x.shape[2:])
+    return (inner * positions) ** -0.5 if block.use_scale else 1.0
+
+
+def operator_output(block, x):
+    maps = block.theta(x), block.phi(x), block.g(x)
+    series = block.coefficients, block.groups, scale_of(block, x)
+    return cgnl_attention(*maps, *series)
+
+
 def explicit_map(block, x, position, kernel, weighted):
     """Column by column from the truth: values are on at one position only."""
     theta, phi, g = block.theta(x), block.phi(x), block.g(x)
-    scale = 1.0
-    if block.use_scale:
-        inner = theta.shape[1] // block.groups
-        scale = (inner * math.prod(x.shape[2:])) ** -0.5
     full = torch.zeros(len(x), block.groups, *x.shape[2:], dtype=x.dtype)
     for j in range(full[0, 0].numel()):
         only = torch.zeros_like(x[:1, :1]).flatten()
         only[j] = 1
-        values = (g if weighted else torch.ones_like(g)) * only.view(
-            1, 1, *x.shape[2:]
-        )
-        y = generalized_nonlocal(
-            theta, phi, values, kernel, block.groups, scale=scale
-        )
+        values = g if weighted else torch.ones_like(g)
+        values = values * only.view(1, 1, *x.shape[2:])
+        options = dict(groups=block.groups, scale=scale_of(block, x))
+        y = generalized_nonlocal(theta, phi, values, kernel, **options)
         here = y[(..., *position)].view(len(x), block.groups, -1).mean(-1)
         full.flatten(2)[..., j] = here
     return full
 
 
-@pytest.mark.pairs(
-    dict(
-        mode=MODES,
-        groups=[1, 2, 6],
-        use_scale=[False, True],
-        weighted=[False, True],
-    )
-)
+PLACES = {1: [(4,)], 2: [(0, 0), (2, 1), (1, 0)], 3: [(1, 0, 2)]}
+FACTORS = {
+    'mode': MODES, 'rank, groups': [(1, 2), (2, 1), (2, 2), (2, 6), (3, 2)],
+    'use_scale': [False, True], 'weighted': [False, True],
+}  # fmt: skip
+
+
+@pytest.mark.pairs(FACTORS)
 @torch.no_grad()
-def test_map_is_the_row_of_the_affinity(mode, groups, use_scale, weighted):
-    block, x = block_and_input(mode=mode, groups=groups, use_scale=use_scale)
-    for position in [(0, 0), (2, 1), (1, 0)]:
-        torch.testing.assert_close(
-            attention_map(block, x, position, weighted),
-            explicit_map(block, x, position, block.coefficients, weighted),
-            rtol=1e-10,
-            atol=1e-12,
-        )
+def test_map_is_the_row_of_the_affinity(
+    mode, rank, groups, use_scale, weighted
+):
+    options = dict(mode=mode, groups=groups, use_scale=use_scale)
+    block, x = block_and_input(rank, **options)
+    for at in PLACES[rank]:
+        expected = explicit_map(block, x, at, block.coefficients, weighted)
+        found = attention_map(block, x, at, weighted)
+        assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize('rank, position', [(1, (4,)), (3, (1, 0, 2))])
+@pytest.mark.parametrize('weighted', [False, True])
 @torch.no_grad()
-def test_map_of_signals_and_clips(rank, position):
-    block, x = block_and_input(rank, mode='embedded_gaussian')
-    torch.testing.assert_close(
-        attention_map(block, x, position),
-        explicit_map(block, x, position, block.coefficients, False),
-    )
-
-
-@torch.no_grad()
-def test_long_series_gives_the_exact_embedded_gaussian():
+def test_long_series_gives_the_exact_embedded_gaussian(weighted):
     block, x = block_and_input(mode='embedded_gaussian', order=40)
-    for weighted in (False, True):
-        torch.testing.assert_close(
-            attention_map(block, x, (1, 1), weighted),
-            explicit_map(block, x, (1, 1), 'embedded_gaussian', weighted),
-        )
+    expected = explicit_map(block, x, (1, 1), 'embedded_gaussian', weighted)
+    assert_close(attention_map(block, x, (1, 1), weighted), expected)
 
 
 @pytest.mark.parametrize('mode', MODES)
 @torch.no_grad()
 def test_weighted_map_adds_up_to_the_output(mode):
     block, x = block_and_input(mode=mode)
-    y = cgnl_attention(
-        block.theta(x), block.phi(x), block.g(x), block.coefficients, 2
-    )
-    torch.testing.assert_close(
-        attention_map(block, x, (2, 0), weighted=True).sum((2, 3)),
-        y[..., 2, 0].view(2, 2, -1).mean(-1),
-    )
+    found = attention_map(block, x, (2, 0), weighted=True).sum((2, 3))
+    at = operator_output(block, x)[..., 2, 0]
+    assert_close(found, at.view(2, 2, -1).mean(-1))
 
 
 @torch.no_grad()
@@ -111,7 +102,7 @@ def test_dot_product_has_one_map_up_to_a_factor():
     block, x = block_and_input(mode='dot_product')
     one, other = (attention_map(block, x, at) for at in [(0, 0), (2, 1)])
     ratio = other / one
-    torch.testing.assert_close(ratio, ratio[..., :1, :1].expand_as(ratio))
+    assert_close(ratio, ratio[..., :1, :1].expand_as(ratio))
     assert not torch.allclose(ratio[..., 0, 0], torch.ones(2, 2).double())
 
 
@@ -121,22 +112,9 @@ def test_dot_product_has_one_map_up_to_a_factor():
 def test_factors_make_the_output(mode, use_scale):
     block, x = block_and_input(mode=mode, use_scale=use_scale)
     theta = block.theta(x).view(2, 2, -1)
-    y = sum(
-        factor.unsqueeze(-1) * theta**power
-        for power, factor in group_factors(block, x).items()
-    )
-    scale = (3 * 6) ** -0.5 if use_scale else 1.0
-    torch.testing.assert_close(
-        y.view(2, 6, 3, 2),
-        cgnl_attention(
-            block.theta(x),
-            block.phi(x),
-            block.g(x),
-            block.coefficients,
-            2,
-            scale,
-        ),
-    )
+    factors = group_factors(block, x).items()
+    y = sum(factor.unsqueeze(-1) * theta**power for power, factor in factors)
+    assert_close(y.view(2, 6, 3, 2), operator_output(block, x))
 
 
 def test_dot_product_has_one_factor():
@@ -144,13 +122,14 @@ def test_dot_product_has_one_factor():
     assert list(group_factors(block, x)) == [1]
 
 
-@pytest.mark.pairs(
-    {
-        'kind, size': [(NonLocal2d, (4, 6)), (NonLocal3d, (2, 4, 6))],
-        'mode': [*MODES[:2], 'gaussian', 'concatenation'],
-        'sub_sample': [False, True],
-    }
-)
+NON_LOCAL = {
+    'kind, size': [(NonLocal2d, (4, 6)), (NonLocal3d, (2, 4, 6))],
+    'mode': [*MODES[:2], 'gaussian', 'concatenation'],
+    'sub_sample': [False, True],
+}
+
+
+@pytest.mark.pairs(NON_LOCAL)
 @torch.no_grad()
 def test_map_of_a_non_local_block_is_its_pairwise_weight(
     kind, size, mode, sub_sample, monkeypatch
@@ -172,7 +151,7 @@ def test_map_of_a_non_local_block_is_its_pairwise_weight(
     row = attention_map(block, x, position)
     halves = 2 if sub_sample else 1
     assert row.shape == (2, 1, *size[:-2], 4 // halves, 6 // halves)
-    torch.testing.assert_close(row.flatten(1), weight[:, flat])
+    assert_close(row.flatten(1), weight[:, flat])
 
 
 def test_map_under_autocast_is_that_of_the_block():
@@ -185,7 +164,7 @@ def test_map_under_autocast_is_that_of_the_block():
     assert half.dtype == torch.float32
     looking = theta.float().view(2, 2, 3, 6)[..., 3].mean(-1)
     looked = phi.float().view(2, 2, 3, 6).sum(2)
-    torch.testing.assert_close(half.flatten(2), looking.unsqueeze(-1) * looked)
+    assert_close(half.flatten(2), looking.unsqueeze(-1) * looked)
 
 
 @pytest.mark.parametrize('position', [(3, 0), (0, -1), (0,), (0, 0, 0)])
@@ -197,12 +176,10 @@ def test_position_outside_names_the_size(position):
 
 def test_blocks_without_what_is_asked_say_so():
     block, x = block_and_input(mode='none')
-    for call in (
-        lambda: attention_map(block, x, (0, 0)),
-        lambda: group_factors(block, x),
-    ):
-        with pytest.raises(ValueError, match='no attention'):
-            call()
+    with pytest.raises(ValueError, match='no attention'):
+        attention_map(block, x, (0, 0))
+    with pytest.raises(ValueError, match='no attention'):
+        group_factors(block, x)
     with pytest.raises(ValueError, match='CGNL blocks only'):
         attention_map(NonLocal2d(12), x.float(), (0, 0), weighted=True)
 
@@ -212,9 +189,9 @@ def test_inputs_are_kept_and_the_hooks_removed():
     x = torch.randn(1, 3, 4, 4)
     blocks = find_blocks(model)
     assert list(blocks) == ['1', '2']
-    with BlockInputs(blocks) as inputs:
+    with block_inputs(blocks) as inputs:
         model(x)
         model(x + 1)
-    torch.testing.assert_close(inputs['1'], model[0](x))
+    assert_close(inputs['1'], model[0](x))
     assert list(inputs) == ['1', '2']
     assert not any(block._forward_pre_hooks for block in blocks.values())

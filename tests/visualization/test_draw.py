@@ -4,12 +4,13 @@ import matplotlib
 import numpy as np
 import pytest
 
-from cgnl_mm.visualization.drawing import (
+from cgnl_mm.visualization.draw import (
     POSITIVE,
     SHADE,
     SIGNED,
-    Attention,
+    AttentionPlot,
     draw_panels,
+    drawable,
     rendered,
 )
 
@@ -21,7 +22,7 @@ def attention(maps, brightness=255, signed=True):
     maps = np.asarray(maps, float)[None]
     count = maps.shape[1]
     frames = np.full((count, SIDE, SIDE, 3), brightness, np.uint8)
-    return Attention(
+    return AttentionPlot(
         frames=frames,
         maps=maps,
         names=['group 0'],
@@ -108,4 +109,20 @@ def test_weak_frame_has_its_own_scale():
     red = np.array(matplotlib.colormaps[SIGNED](1.0)[:3]) * 255
     np.testing.assert_allclose(strong, np.tile(red, (6, 1)), atol=3)
     title = draw_panels(shown, own_scale=True).axes[1].get_title()
-    assert title == 'group 0: max 0.01 (clip 1)'
+    assert title == 'group 0\nmax 0.01 (clip 1)'
+
+
+def test_titles_do_not_overlap():
+    plot = attention(np.full((2, 3, 3), -1.23e-05))
+    plot.names = [f'group {i}' for i in range(15)]
+    plot.maps = plot.maps.repeat(15, 0)
+    fig = draw_panels(plot, own_scale=True)
+    rendered(fig)
+    boxes = [axes.title.get_window_extent() for axes in fig.axes[:16]]
+    for left, right in zip(boxes, boxes[1:]):
+        assert not left.overlaps(right)
+
+
+def test_names_without_glyphs_are_escaped():
+    assert drawable('a digit: é') == 'a digit: é'
+    assert drawable('\u4e2d\n\udce9') == r'\u4e2d\n\udce9'

@@ -1,0 +1,291 @@
+"""Predictions for real files of the three hosts, some of them broken."""
+
+import json
+import shutil
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from demos import trained
+from mmaction.apis import ActionRecogInferencer
+from mmdet.apis import DetInferencer
+from mmengine.dataset import Compose, default_collate, pseudo_collate
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+from mmpretrain import ImageClassificationInferencer
+
+from cgnl_mm.cli import load_config
+from cgnl_mm.datasets.digit_scenes import prepare_digit_scenes
+from cgnl_mm.datasets.moving_digits import prepare_moving_digits
+from cgnl_mm.deploy import infer as module
+from cgnl_mm.deploy.infer import infer
+from cgnl_mm.deploy.model import build_model
+from cgnl_mm.errors import SetupError
+
+NAMES = dict(
+    mmpretrain='r18_cgnl_digits',
+    mmaction='i3d_r18_cgnl_movingdigits',
+    mmdet='mask_rcnn_r18_fpn_cgnl_digitscenes',
+)
+CLASSES = [f'class {i}' for i in range(10)]
+
+
+@pytest.fixture(scope='session')
+def files(once):
+    """Three files for each host, in a folder and in one below."""
+
+    def make(folder):
+        small = dict(num_train=1, num_test=2)
+        prepare_moving_digits(str(folder / 'videos'), **small)
+        prepare_digit_scenes(str(folder / 'scenes'), **small)
+        videos = sorted(folder.glob('videos/videos/*.mp4'))
+        images = sorted(folder.glob('scenes/t*/*.png'))
+        for host in NAMES:
+            paths = videos if host == 'mmaction' else images
+            (folder / host / 'sub').mkdir(parents=True)
+            for name, path in zip(('a', 'b', 'sub/c'), paths, strict=True):
+                shutil.copy(path, folder / host / f'{name}{path.suffix}')
+
+    return once('infer', make)
+
+
+@pytest.fixture(scope='module')
+def networks():
+    """The network of each host as if it were trained, and its config."""
+    made = {}
+    for host, name in NAMES.items():
+        torch.manual_seed(0)
+        cfg, model = trained(name)
+        model.dataset_meta = dict(classes=CLASSES)
+        if host == 'mmdet':  # else everything is background
+            model.roi_head.bbox_head.fc_cls.bias.data[1] = 4
+        made[host] = model, cfg
+    return made
+
+
+@pytest.fixture
+def predict(networks):
+    """Predict here; return the records that are written."""
+
+    def run(host, path, out, *options):
+        infer(*networks[host], path, out, *options)
+        return json.loads((out / 'predictions.json').read_text())
+
+    return run
+
+
+def expected_sample(host, networks, file):
+    """Predict by the data set's own loader and test_step."""
+    model, cfg = networks[host]
+    init_default_scope(host)
+    pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
+    if host == 'mmaction':
+        data = dict(filename=str(file), label=0, start_index=0, modality='RGB')
+    else:
+        data = dict(img_path=str(file), img_id=0, sample_idx=0)
+    collate = default_collate if host == 'mmpretrain' else pseudo_collate
+    with torch.no_grad():
+        (sample,) = model.test_step(collate([pipeline(data)]))
+    return sample
+
+
+@pytest.mark.parametrize('host', NAMES)
+def test_folder(predict, capsys, files, networks, host, tmp_path):
+    """Predictions of the test protocol, a picture each, subfolders kept."""
+    folder = files / host
+    records = predict(host, folder, tmp_path)
+    names = [Path(record['file']).relative_to(folder) for record in records]
+    stems = [name.with_suffix('').as_posix() for name in names]
+    assert stems == ['a', 'b', 'sub/c']
+    for name, record in zip(names, records):
+        sample = expected_sample(host, networks, folder / name)
+        if host == 'mmdet':
+            check_objects(record['objects'], sample.pred_instances)
+        else:
+            check_top(record['top'], sample.pred_score)
+        target = tmp_path / 'pictures' / name.with_suffix('.png')
+        picture = matplotlib.image.imread(target)
+        assert np.unique(picture[..., :3].reshape(-1, 3), axis=0).size > 100
+    assert '3 predicted, 0 unreadable' in capsys.readouterr().out
+
+
+def check_top(top, scores):
+    values, labels = scores.topk(5)
+    assert [entry['label'] for entry in top] == labels.tolist()
+    assert [entry['name'] for entry in top] == [CLASSES[i] for i in labels]
+    found = [entry['score'] for entry in top]
+    assert found == pytest.approx(values.tolist(), abs=1e-5)
+
+
+def check_objects(objects, instances, score_thr=0.3):
+    kept = instances[instances.scores >= score_thr]
+    assert len(kept) == len(objects)
+    for entry, label, score, box in zip(
+        objects, kept.labels, kept.scores, kept.bboxes
+    ):
+        assert entry['label'] == label
+        assert entry['name'] == CLASSES[label]
+        assert entry['score'] == pytest.approx(score.item(), abs=1e-5)
+        assert entry['box'] == pytest.approx(box.tolist(), abs=0.01)
+
+
+def test_score_threshold(predict, files, networks, tmp_path):
+    file = files / 'mmdet/a.png'
+    found = expected_sample('mmdet', networks, file).pred_instances
+    scores = found.scores.sort().values
+    between = (scores[2] + scores[3]).item() / 2
+    (record,) = predict('mmdet', file, tmp_path, between, False)
+    assert len(record['objects']) == len(scores) - 3 > 2
+    check_objects(record['objects'], found, between)
+    assert not (tmp_path / 'pictures').exists()
+
+
+@pytest.mark.parametrize('host', ['mmpretrain', 'mmdet'])
+def test_red_stays_red(predict, host, tmp_path):
+    """Files are decoded to BGR, pictures are RGB."""
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[..., 0] = 255
+    matplotlib.image.imsave(tmp_path / 'a.png', red)
+    predict(host, tmp_path / 'a.png', tmp_path, 0.999)
+    picture = matplotlib.image.imread(tmp_path / 'pictures/a.png')[..., :3]
+    assert (abs(picture - (1, 0, 0)).max(-1) < 0.05).sum() > 1000
+    assert (abs(picture - (0, 0, 1)).max(-1) < 0.05).sum() == 0
+
+
+@pytest.mark.parametrize('host', NAMES)
+def test_broken_files_are_counted_and_the_rest_goes_on(
+    predict, capsys, files, host, tmp_path
+):
+    folder = tmp_path / 'files'
+    shutil.copytree(files / host, folder)
+    good = sorted(folder.glob('b.*'))[0]
+    suffix = good.suffix
+    (folder / f'empty{suffix}').touch()
+    (folder / f'half{suffix}').write_bytes(good.read_bytes()[:60])
+    (folder / f'text{suffix}').write_text('not a picture')
+    (folder / 'readme.txt').touch()
+    records = predict(host, folder, tmp_path / 'out')
+    printed = capsys.readouterr()
+    assert '3 predicted, 3 unreadable' in printed.out
+    failed = [Path(r['file']).stem for r in records if 'error' in r]
+    assert failed == ['empty', 'half', 'text']
+    assert printed.err.count('unreadable: ') == 3
+    assert 'left out: 1 .txt' in printed.err
+    assert len(list((tmp_path / 'out/pictures').rglob('*.png'))) == 3
+
+
+def test_names_of_pictures():
+    names = ['a.png', 'b.jpg', 'b.bmp', 'sub/b.jpg', 'b.jpg.png', 'x.y.mp4']
+    found = module.picture_names([Path(name) for name in names])
+    assert [path.as_posix() for path in found] == [
+        'a.png', 'b.jpg.png', 'b.bmp.png', 'sub/b.png', 'b.jpg.png.png',
+        'x.y.png',
+    ]  # fmt: skip
+
+
+def test_odd_names(predict, files, capsys, networks, tmp_path, monkeypatch):
+    """What a terminal or the pictures' font cannot show is escaped."""
+    folder = tmp_path / 'in'
+    folder.mkdir()
+    for name in ('\udce9.png', '\n.png', '中.png'):
+        shutil.copy(files / 'mmpretrain/a.png', folder / name)
+    classes = [r'$\foo$', '中\udce9', '_' * 200] * 4
+    model = networks['mmpretrain'][0]
+    monkeypatch.setitem(model.dataset_meta, 'classes', classes)
+    records = predict('mmpretrain', folder, tmp_path)
+    assert {entry['name'] for entry in records[0]['top']} == set(classes)
+    printed = capsys.readouterr()
+    assert '] \\n.png' in printed.out and '] \\udce9.png' in printed.out
+    assert len(list((tmp_path / 'pictures').iterdir())) == 3
+
+
+def test_records_are_written_as_they_come(
+    predict, files, monkeypatch, tmp_path
+):
+    """An interrupted run leaves a whole list of what it has done."""
+    told, load = [], module.load_sample
+
+    def interrupt(cfg, file):
+        if len(told) == 2:
+            raise KeyboardInterrupt
+        told.append(file)
+        return load(cfg, file)
+
+    monkeypatch.setattr(module, 'load_sample', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        predict('mmpretrain', files / 'mmpretrain', tmp_path)
+    records = json.loads((tmp_path / 'predictions.json').read_text())
+    assert [record['file'] for record in records] == list(map(str, told))
+
+
+def test_small_scene_is_drawn_large():
+    image = np.full((128, 96, 3), 255, np.uint8)
+    masks = torch.zeros(2, 128, 96, dtype=torch.bool)
+    masks[0, 2:10, 5:20] = masks[1, 60:80, 30:50] = True
+    boxes = [5.0, 2, 20, 10], [30.0, 60, 50, 80]
+    objects = [dict(name='a', score=0.5, box=box) for box in boxes]
+    fig = module.draw_objects(image, objects, InstanceData(masks=masks))
+    assert max(fig.get_size_inches() * fig.dpi) == pytest.approx(640)
+    (axes,) = fig.axes
+    _, layer = axes.images
+    assert np.array_equal(layer.get_array()[..., 3] > 0, masks.any(0))
+    for box, text, patch in zip(boxes, axes.texts, axes.patches):
+        assert patch.get_bbox().extents.tolist() == box
+        assert text.get_position() == tuple(box[:2])
+        assert (text.get_va(), text.get_text()) == ('bottom', 'a: 50.0%')
+
+
+@pytest.mark.parametrize('path, message', [
+    ('text.png', 'nothing in .* could be read'),
+    ('nowhere', "no file or folder '.*nowhere'"),
+    ('clips', r'ends in .*\.jpg.*which this config'),
+])  # fmt: skip
+def test_nothing_to_predict(predict, tmp_path, path, message):
+    (tmp_path / 'text.png').write_text('no')
+    (tmp_path / 'clips').mkdir()
+    (tmp_path / 'clips/clip.mp4').touch()
+    with pytest.raises(SetupError, match=message):
+        predict('mmpretrain', tmp_path / path, tmp_path / 'out')
+
+
+def test_pictures_of_an_earlier_run_are_not_read(predict, files, tmp_path):
+    shutil.copytree(files / 'mmpretrain', tmp_path / 'images')
+    for _ in range(2):
+        out = tmp_path / 'images/out'
+        assert len(predict('mmpretrain', tmp_path / 'images', out)) == 3
+
+
+@pytest.mark.parametrize('host', NAMES)
+def test_pure_python_config(files, host, tmp_path):
+    cfg = load_config(Path(__file__).with_name(f'pure_{host}.py'))
+    infer(build_model(cfg, None), cfg, files / host, tmp_path, 0.0, False)
+    records = json.loads((tmp_path / 'predictions.json').read_text())
+    assert all(record.get('top') or record['objects'] for record in records)
+
+
+INFERENCERS = dict(
+    mmpretrain=ImageClassificationInferencer,
+    mmdet=DetInferencer,
+    mmaction=ActionRecogInferencer,
+)
+
+
+@pytest.mark.parametrize('host', NAMES)
+def test_inferencers_of_the_hosts_take_our_configs(
+    predict, files, networks, host, tmp_path
+):
+    """Without our tool: config, checkpoint, file."""
+    model, cfg = networks[host]
+    state = dict(state_dict=model.state_dict())
+    torch.save(state, tmp_path / 'a.pth')
+    (file,) = (files / host).glob('a.*')
+    theirs = INFERENCERS[host](cfg, str(tmp_path / 'a.pth'), 'cpu')
+    found = theirs(str(file))
+    found = found if host == 'mmpretrain' else found['predictions']
+    scores = found[0].get('pred_scores', found[0].get('scores'))
+    (record,) = predict(host, file, tmp_path, 0.0, False)
+    ours = [x['score'] for x in record.get('top') or record['objects']]
+    best = sorted(scores)[: -len(ours) - 1 : -1]
+    assert ours == pytest.approx(best, abs=1e-5)
