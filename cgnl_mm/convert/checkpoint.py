@@ -12,6 +12,7 @@ from .names import (
     MMPRETRAIN_BACKBONE,
     TARGETS,
     Code,
+    Table,
     backwards,
     rename,
 )
@@ -77,16 +78,15 @@ def convert_checkpoint(
     if written is AUTHOR:
         load_strictly(state, network, source)
         tables = (source.table, backwards(network.table))
-    renamed = {key: rename(key, *tables) for key in state}
-    lost = [key for key, name in renamed.items() if name is None]
-    if written is AUTHOR:  # only biases, which have to be zero
+    converted, lost = _rename_all(state, tables)
+    hint = 'backbone_only=True (--backbone-only) leaves heads out'
+    if written is AUTHOR:
+        hint = "the author's NL block has no biases"
         lost = [key for key in lost if state[key].any()]
     if lost and not backbone_only:
         raise ConversionError(
-            f'{written.name} has no place for {listed(lost)}; '
-            'backbone_only=True (--backbone-only) leaves heads out'
+            f'{written.name} has no place for {listed(lost)}; {hint}'
         )
-    converted = _collect(state, renamed)
     if source is MASKRCNN_BENCHMARK:
         converted.update(
             (name, value - EPS)
@@ -177,14 +177,16 @@ def find_target(source: Code, target: str, backbone_only: bool) -> Code:
     return written
 
 
-def _collect(state: Dict[str, Tensor], renamed: Dict) -> Dict[str, Tensor]:
-    """Return the tensors by their new names; several keys may share one."""
+def _rename_all(state: Dict[str, Tensor], tables: Tuple[Table, ...]) -> Tuple:
+    """Return the tensors by their new names, and the keys that have none."""
     converted: Dict[str, Tensor] = {}
-    for key, name in renamed.items():
+    lost = []
+    for key, value in state.items():
+        name = rename(key, *tables)
         if name is None:
-            continue
-        if not torch.equal(converted.setdefault(name, state[key]), state[key]):
+            lost.append(key)
+        elif not torch.equal(converted.setdefault(name, value), value):
             raise ConversionError(
                 f'{key} differs from another tensor that becomes {name}'
             )
-    return converted
+    return converted, lost

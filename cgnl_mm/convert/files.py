@@ -119,16 +119,17 @@ def wrap(state: dict, checkpoint: Mapping, target: str) -> dict:
 
 def describe(code: Code, network: Network) -> str:
     """Say what a checkpoint holds."""
-    names, block, classes = code.name, 'no block', ''
-    if network.block is not None:
-        block = f'{network.block} after unit {network.unit} of layer3'
-    elif code is AUTHOR:
-        names += " or torchvision's"
+    text = f'R-{network.depth} in the names of {code.name}'
+    if network.block is None:
+        text += " or torchvision's" if code is AUTHOR else ''
+        text += ', no block'
+    else:
+        text += f', {network.block} after unit {network.unit} of layer3'
     if network.block == 'CGNL2d':
-        block += f', {network.groups} groups'
+        text += f', {network.groups} groups'
     if network.num_classes is not None:
-        classes = f', {network.num_classes} classes'
-    return f'R-{network.depth} in the names of {names}, {block}{classes}'
+        text += f', {network.num_classes} classes'
+    return text
 
 
 def advise(network: Network, code: Code, out: str) -> str:

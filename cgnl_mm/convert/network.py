@@ -18,7 +18,7 @@ UNITS = {50: 6, 101: 23, 152: 36}  # residual units of layer3
 # Name of a block in its stage, and in the name of a config.
 PREFIXES = {'CGNL2d': 'cgnl', 'NonLocal2d': 'nonlocal_block'}
 SUFFIXES = {None: '', 'CGNL2d': '_cgnl', 'NonLocal2d': '_nl'}
-LONGEST = 600  # characters of the keys in a message
+LONGEST = 500  # characters of the keys in a message
 SHOWN = 4  # keys of a list in a message
 
 
@@ -176,11 +176,11 @@ def load_strictly(
         text = f'missing, {listed(missing)}; ' if missing else ''
         text += f'unknown, {listed(unknown)}' if unknown else ''
     except RuntimeError as error:  # other shapes
-        text = shorten(str(error))
+        text = str(error)
     if text:
         raise ConversionError(
             f'not a R-{network.depth} with {network.block or "no block"}, by '
-            f'the names of {code.name}: {text}'
+            f'the names of {code.name}: {shorten(text)}'
         )
 
 
