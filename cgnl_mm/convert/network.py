@@ -164,15 +164,9 @@ def load_strictly(
     registry = import_module(f'{code.host}.registry').MODELS
     with DefaultScope.overwrite_default_scope(code.host):
         model = registry.build(cfg)
-    others = {
-        name: value
-        for name, value in model.state_dict().items()
-        if not name.startswith(code.parts)
-    }
     try:
-        missing, unknown = model.load_state_dict(
-            {**others, **state}, strict=False
-        )
+        missing, unknown = model.load_state_dict(state, strict=False)
+        missing = [name for name in missing if name.startswith(code.parts)]
         text = f'missing, {listed(missing)}; ' if missing else ''
         text += f'unknown, {listed(unknown)}' if unknown else ''
     except RuntimeError as error:  # other shapes

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 from torch import nn
-from torchvision.models.resnet import Bottleneck
+from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -80,25 +80,20 @@ def stage(index, depth, width, block, norm, caffe=False):
     return nn.Sequential(*units)
 
 
-class Classifier(nn.Module):
+class Classifier(ResNet):
     """The author's network for CUB (200 classes) and ImageNet (1000)."""
 
     def __init__(self, depth=50, block=None, classes=200, width=8):
-        super().__init__()
+        nn.Module.__init__(self)  # torchvision's is 64 wide
         norm = nn.BatchNorm2d
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = norm(width)
+        self.relu, self.maxpool = nn.ReLU(), nn.MaxPool2d(3, 2, 1)
         for index in range(4):
             layer = stage(index, depth, width, block, norm)
             setattr(self, f'layer{index + 1}', layer)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(32 * width, classes)
-
-    def forward(self, x):
-        x = self.bn1(self.conv1(x)).relu()
-        x = nn.functional.max_pool2d(x, 3, 2, 1)
-        for index in range(4):
-            x = getattr(self, f'layer{index + 1}')(x)
-        return self.fc(x.mean((2, 3)))
 
 
 def named(**modules):
