@@ -1,12 +1,12 @@
-"""The test suite on other versions; docs/install.md holds what came of it.
+"""Run the test suite on other versions; docs/install.md holds the results.
 
     pip install nox
-    nox                        # every set whose Python is there
+    nox                        # every set of which the Python is installed
     nox -s 'tests(oldest)' -- core             # without whole trainings
     nox -s 'tests(oldest)' -- tests/blocks -n 2
     nox -s mmcv                # compile mmcv for the set `compiled`, by hand
 
-Each set gets an environment of its own, some gigabytes.
+Each set gets an environment of its own, of some gigabytes.
 """
 
 import re
@@ -20,15 +20,15 @@ WHEELS = ROOT / '.nox/wheels'
 PINNED = '-c', 'requirements/constraints.txt'
 COMMON = '-e', '.[all,test]', 'setuptools>=70.1,<81'
 LITE = 'mmcv-lite==2.1.0'
-# forks under the same import names, without mmaction: nothing may bring the
-# originals along, so that what the tests need is named here
+# The forks have the same import names, and mmaction has none. No package may
+# install the originals, so every package that the tests need is named here.
 FORKS = (
     'torch', 'torchvision', 'onedl-mmengine==0.10.12', 'onedl-mmcv==2.3.6',
     'onedl-mmpretrain==1.3.6', 'onedl-mmdetection==3.5.1', 'allpairspy',
     'hypothesis', 'pytest', 'pytest-xdist', 'scikit-learn', 'setuptools',
     'ruff', 'onnx', 'onnxscript', 'onnxruntime', 'av',
 )  # fmt: skip
-# Python, and what pip installs
+# The version of Python, and what pip installs.
 SETS = {
     'oldest': ('3.10', (
         'torch==2.1.2', 'torchvision==0.16.2', 'numpy==1.26.4', LITE, *COMMON,
@@ -46,7 +46,7 @@ SETS = {
     )),
     'onedl': ('3.11', (*PINNED, *FORKS)),
 }  # fmt: skip
-# without most of the whole trainings, which take the hosts' code the same way
+# Most whole trainings are left out: they run the hosts' code in the same way.
 CORE = [
     '--ignore=tests/docs', '--ignore=tests/test_wheel.py',
     '--ignore=tests/datasets/prepare', '--ignore=tests/deploy', *(
@@ -84,9 +84,9 @@ def tests(session, packages):
 
 @nox.session(python=SETS['newest'][0])
 def mmcv(session):
-    """Compile mmcv against the torch of the set ``newest``: half an hour.
+    """Compile mmcv against the torch of the set ``newest``, in half an hour.
 
-    Its setup asks for C++14 or 17, torch's headers for C++20.
+    The setup of mmcv asks for C++14 or 17, the headers of torch for C++20.
     """
     session.install(*SETS['newest'][1], 'wheel', 'ninja', 'psutil')
     pip = 'python', '-m', 'pip'

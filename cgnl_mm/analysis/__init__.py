@@ -1,1 +1,1 @@
-"""Analyse trainings and networks: curves, operations."""
+"""What a network costs, and how it trained."""

@@ -1,6 +1,6 @@
 """Checkpoints of the author's code to this project's models, and back."""
 
-from .block import convert_block_state_dict
+from .author import convert_block_state_dict
 from .checkpoint import convert_checkpoint, inspect_checkpoint
 from .network import ConversionError, Network
 

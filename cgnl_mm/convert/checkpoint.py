@@ -1,25 +1,27 @@
-"""Whole checkpoints, strictly: every key is accounted for, or an error."""
+"""Whole checkpoints: every key is accounted for, or an error names it."""
 
-from typing import Dict, Mapping, Optional, Set, Tuple
+from typing import Dict, Mapping, Tuple
 
 import torch
 from torch import Tensor
 
-from .layouts import (
+from .names import (
     AUTHOR,
     MASKRCNN_BENCHMARK,
-    MMDET,
-    MMDET_C4,
     MMPRETRAIN,
-    Layout,
+    MMPRETRAIN_BACKBONE,
+    TARGETS,
+    Code,
+    Table,
+    backwards,
+    rename,
 )
-from .network import ConversionError, Network
-from .reading import (
-    describe,
+from .network import (
+    ConversionError,
+    Network,
+    find_network,
     listed,
-    names_of_keys,
-    recognise,
-    state_dict_of,
+    load_strictly,
 )
 
 EPS = 1e-5  # of mmdet's BatchNorm
@@ -41,19 +43,22 @@ def convert_checkpoint(
     ========================  ==========================================
 
     The author's block takes a number among the units of ``layer3``; here the
-    unit behind it gets its own number back. What the weights do not tell, the
-    config has to: CGNL or CGNLx (the kernel), and the stride of the units.
+    unit behind it gets its own number back. The config has to say what the
+    weights do not tell: CGNL or CGNLx (the kernel), and the stride of the
+    units. The names and shapes have to be those of the model that a config of
+    this project builds, so its host has to be installed.
 
-    maskrcnn-benchmark's frozen BatchNorm adds no eps: running variances
-    become less by mmdet's, so that the outputs stay the same.
+    The frozen BatchNorm of maskrcnn-benchmark adds no eps. So the running
+    variances are reduced by mmdet's eps, and the outputs stay the same.
 
     Args:
         checkpoint (Mapping): What ``torch.load`` returns: a state dict, or
-            one under 'state_dict' or 'model'; ``module.`` of DataParallel is
-            removed. torchvision's ResNets have the author's names, too.
+            one under 'state_dict' or 'model'. Each ``module.`` of
+            DataParallel is removed. ResNets of torchvision have the author's
+            names, too.
         target (str): 'mmpretrain', 'mmdet' or 'author' (without
             ``module.``). Defaults to 'mmpretrain'.
-        backbone_only (bool): Whether to leave out what is no part of the
+        backbone_only (bool): Whether to leave out what is not a part of the
             backbone and has no counterpart: the classifier, or RPN, box and
             mask heads. Defaults to False.
 
@@ -62,39 +67,38 @@ def convert_checkpoint(
         the checkpoint where nothing changes.
 
     Raises:
-        ConversionError: If it is no such checkpoint, or keys are missing,
-            unknown, of another shape, or would be lost; all are listed.
+        ConversionError: If it is not such a checkpoint, a value is not
+            finite, or keys are missing, unknown, of another shape, or would
+            be lost. The message names the first ones.
+        MissingHostError: If the host of the model is not installed.
     """
-    state = state_dict_of(checkpoint)
-    source = recognise(state)
-    written = _written(source, target)
-    if target == 'author' and backbone_only:
+    state, source, network = read_state_dict(checkpoint)
+    written = find_target(source, target, backbone_only)
+    tables = (source.table, network.table, backwards(written.table))
+    if written is AUTHOR:
+        load_strictly(state, network, source)
+        tables = (source.table, backwards(network.table))
+    converted, lost = _rename_all(state, tables)
+    hint = 'backbone_only=True (--backbone-only) leaves heads out'
+    if written is AUTHOR:
+        hint = "the author's NL block has no biases"
+        lost = [key for key in lost if state[key].any()]
+    if lost and not backbone_only:
         raise ConversionError(
-            "the author's code has a classifier: backbone_only cannot be "
-            "combined with target='author'"
+            f'{written.name} has no place for {listed(lost)}; {hint}'
         )
-    network = describe(state, source)
-    names = names_of_keys(state, source, network)
-    lost = _without_place(names, written, backbone_only)
-
-    converted, nonzero = {}, []
-    for key, name in names.items():
-        if key in lost:
-            continue
-        new = written.key(name, network)
-        value = state[key]
-        if new is not None:
-            converted[new] = _for_eps(name, value, source, network)
-        elif value.any():
-            nonzero.append(key)
-    if nonzero:
-        raise ConversionError(
-            "the author's NL block has no biases, so these would be lost: "
-            f'{listed(nonzero)}'
+    if source is MASKRCNN_BENCHMARK:
+        converted.update(
+            (name, value - EPS)
+            for name, value in list(converted.items())
+            if name.endswith('running_var') and 'block' not in name
         )
-    for name, shape in network.shapes().items():
-        if source.key(name, network) is None:  # these biases, on the way here
-            converted[written.key(name, network)] = torch.zeros(shape)
+    if written is not AUTHOR:
+        for theirs, plain in network.table:
+            if theirs is None:
+                name = rename(plain, backwards(written.table))
+                converted.setdefault(name, torch.zeros(8 * network.width))
+        load_strictly(converted, network, written)
     return converted
 
 
@@ -108,49 +112,81 @@ def inspect_checkpoint(checkpoint: Mapping) -> Tuple[str, Network]:
         tuple[str, Network]: The code that it comes from, and the network.
 
     Raises:
-        ConversionError: If it is no such checkpoint.
+        ConversionError: If it is not such a checkpoint.
     """
-    state = state_dict_of(checkpoint)
-    source = recognise(state)
-    return source.name, describe(state, source)
+    _, source, network = read_state_dict(checkpoint)
+    return source.name, network
 
 
-def _written(source: Layout, target: str) -> Layout:
-    """The layout of the target, for what comes from ``source``."""
-    possible = {
-        AUTHOR: {'mmpretrain': MMPRETRAIN, 'mmdet': MMDET},
-        MASKRCNN_BENCHMARK: {'mmdet': MMDET_C4},
-        MMPRETRAIN: {'author': AUTHOR},
-    }[source]
-    if target not in possible:
-        raise ConversionError(
-            f'from {source.name} to {target!r} cannot be converted; possible: '
-            f'{", ".join(possible)}'
-        )
-    return possible[target]
+def read_state_dict(
+    checkpoint: Mapping,
+) -> Tuple[Dict[str, Tensor], Code, Network]:
+    """Find the state dict in a checkpoint, whose names it has, what it holds.
 
+    Returns:
+        tuple[dict[str, Tensor], Code, Network]: The state dict is without
+        DataParallel's prefix.
 
-def _without_place(
-    names: Dict[str, Optional[str]], written: Layout, backbone_only: bool
-) -> Set[str]:
-    """Keys that the target has no place for; an error if not accepted."""
-    no_classifier = backbone_only or written in (MMDET, MMDET_C4)
-    lost = [
-        key
-        for key, name in names.items()
-        if name is None or (no_classifier and name.startswith('fc.'))
+    Raises:
+        ConversionError: If it is not such a checkpoint.
+    """
+    state = checkpoint if isinstance(checkpoint, Mapping) else {}
+    for key in ('model', 'state_dict'):
+        if isinstance(state.get(key), Mapping):
+            state = state[key]
+    other = [
+        str(key)
+        for key, value in state.items()
+        if not isinstance(key, str) or not isinstance(value, Tensor)
     ]
-    if lost and not backbone_only:
+    if other or not state:
         raise ConversionError(
-            f'{written.name} has no place for {listed(lost)}\n'
-            'To leave them out, pass backbone_only=True (--backbone-only)'
+            'not a checkpoint: expected a state dict, or a dict with one '
+            f"under 'state_dict' or 'model'; not tensors are {listed(other)}"
         )
-    return set(lost)
+    while all(key.startswith('module.') for key in state):
+        state = {key[len('module.') :]: v for key, v in state.items()}
+    codes = [
+        c for c in TARGETS if any(key.startswith(c.mark) for key in state)
+    ]
+    if not codes:
+        raise ConversionError(
+            'not a ResNet of the author, torchvision, maskrcnn-benchmark or '
+            f'mmpretrain: {listed(list(state))}'
+        )
+    broken = [key for key, v in state.items() if not v.isfinite().all()]
+    if broken:
+        raise ConversionError(f'values are not finite in {listed(broken)}')
+    table = codes[0].table
+    shapes = {rename(key, table): v.shape for key, v in state.items()}
+    shapes.pop(None, None)  # a detector's heads
+    return state, codes[0], find_network(shapes)
 
 
-def _for_eps(name, value, source: Layout, network: Network) -> Tensor:
-    """The running variance that, with mmdet's eps, is the frozen one."""
-    frozen = source is MASKRCNN_BENCHMARK and name.endswith('running_var')
-    if not frozen or name.startswith(f'{network.block_path}.'):
-        return value
-    return value - EPS
+def find_target(source: Code, target: str, backbone_only: bool) -> Code:
+    """Return the names to write; see :func:`convert_checkpoint`."""
+    written = TARGETS[source].get(target)
+    if written is None or (backbone_only and written is AUTHOR):
+        alone = ' (the backbone alone)' if backbone_only else ''
+        raise ConversionError(
+            f'from {source.name} to {target!r}{alone} cannot be converted; '
+            f'possible: {", ".join(TARGETS[source])}'
+        )
+    if backbone_only and written is MMPRETRAIN:
+        return MMPRETRAIN_BACKBONE
+    return written
+
+
+def _rename_all(state: Dict[str, Tensor], tables: Tuple[Table, ...]) -> Tuple:
+    """Return the tensors by their new names, and the keys that have none."""
+    converted: Dict[str, Tensor] = {}
+    lost = []
+    for key, value in state.items():
+        name = rename(key, *tables)
+        if name is None:
+            lost.append(key)
+        elif not torch.equal(converted.setdefault(name, value), value):
+            raise ConversionError(
+                f'{key} differs from another tensor that becomes {name}'
+            )
+    return converted, lost

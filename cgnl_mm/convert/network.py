@@ -1,27 +1,25 @@
-"""What a ResNet with one block consists of: the names and shapes.
+"""The network that a checkpoint holds, and the model of ours that fits."""
 
-Names are those of this project without prefix: torchvision's, and
-``layer3.cgnl_4.theta.weight`` for the block.
-"""
+import re
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import import_module
+from typing import Dict, Mapping, Optional, Sequence
 
-from dataclasses import dataclass
-from typing import Dict, Iterator, Optional, Tuple
+from torch import Size, Tensor
 
-from ..errors import SetupError
-from .block import CGNL, NON_LOCAL
+from ..errors import SetupError, printable
+from ..hosts import HOME, require_host
+from .author import BIASES, BLOCKS
+from .names import Code, Table
 
-UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-# type of the block: its name in a stage, its modules in the author's code
-# and here
-BLOCKS = {
-    'CGNL2d': ('cgnl', CGNL),
-    'NonLocal2d': ('nonlocal_block', NON_LOCAL),
-}
-NORM = ('weight', 'bias', 'running_mean', 'running_var')
-# absent from what PyTorch < 0.4.1 saved, and unused without momentum=None
-OPTIONAL = 'num_batches_tracked'
-
-Shape = Tuple[int, ...]
+UNITS = {50: 6, 101: 23, 152: 36}  # residual units of layer3
+# Name of a block in its stage, and in the name of a config.
+PREFIXES = {'CGNL2d': 'cgnl', 'NonLocal2d': 'nonlocal_block'}
+SUFFIXES = {None: '', 'CGNL2d': '_cgnl', 'NonLocal2d': '_nl'}
+LONGEST = 500  # characters of the keys in a message
+SHOWN = 4  # keys of a list in a message
 
 
 class ConversionError(SetupError, ValueError):
@@ -49,69 +47,139 @@ class Network:
     @property
     def unit(self) -> int:
         """The residual unit of layer3, 0-based, that a block follows."""
-        return UNITS[self.depth][2] - 2
+        return UNITS[self.depth] - 2
 
     @property
-    def block_path(self) -> Optional[str]:
-        """Name of the block ('layer3.cgnl_4')."""
+    def author_path(self) -> str:
+        """Name of a block in the author's code ('layer3.5')."""
+        return f'layer3.{self.unit + 1}'
+
+    @property
+    def block_path(self) -> str:
+        """Name of the block here ('layer3.cgnl_4')."""
+        return f'layer3.{PREFIXES[self.block]}_{self.unit}'
+
+    @property
+    def table(self) -> Table:
+        """The author's names of layer3, and the plain ones."""
         if self.block is None:
-            return None
-        return f'layer3.{BLOCKS[self.block][0]}_{self.unit}'
-
-    def shapes(self) -> Dict[str, Shape]:
-        """Name and shape of every tensor, :data:`OPTIONAL` ones included."""
-        shapes = dict(_conv_norm('conv1', 'bn1', (self.width, 3, 7, 7)))
-        inputs = self.width
-        for stage, units in enumerate(UNITS[self.depth]):
-            planes = self.width * 2**stage
-            for unit in range(units):
-                path = f'layer{stage + 1}.{unit}'
-                shapes.update(_bottleneck(path, inputs, planes, unit == 0))
-                inputs = 4 * planes
-        if self.block is not None:
-            shapes.update(self._block_shapes())
-        if self.num_classes is not None:
-            shapes['fc.weight'] = (self.num_classes, inputs)
-            shapes['fc.bias'] = (self.num_classes,)
-        return shapes
-
-    def _block_shapes(self) -> Iterator[Tuple[str, Shape]]:
-        channels = 16 * self.width
-        inner = channels // 2
-        names = BLOCKS[self.block][1]
-        for name in 'tpg':
-            path = f'{self.block_path}.{names[name]}'
-            yield f'{path}.weight', (inner, channels, 1, 1)
-            if self.block == 'NonLocal2d':
-                yield f'{path}.bias', (inner,)
-        path = f'{self.block_path}.{names["z"]}'
-        yield f'{path}.weight', (channels, inner // self.groups, 1, 1)
-        if self.block == 'NonLocal2d':
-            yield from _norm(f'{self.block_path}.{names["bn"]}', channels)
-        else:
-            for parameter in ('weight', 'bias'):
-                path = f'{self.block_path}.{names["gn"]}'
-                yield f'{path}.{parameter}', (channels,)
-
-
-def _norm(path: str, channels: int) -> Iterator[Tuple[str, Shape]]:
-    for name in NORM:
-        yield f'{path}.{name}', (channels,)
-    yield f'{path}.{OPTIONAL}', ()
-
-
-def _conv_norm(conv: str, norm: str, shape: Shape):
-    yield f'{conv}.weight', shape
-    yield from _norm(norm, shape[0])
-
-
-def _bottleneck(path: str, inputs: int, planes: int, first: bool):
-    kernels = ((planes, inputs, 1, 1), (planes, planes, 3, 3))
-    for i, shape in enumerate((*kernels, (4 * planes, planes, 1, 1)), 1):
-        yield from _conv_norm(f'{path}.conv{i}', f'{path}.bn{i}', shape)
-    if first:
-        yield from _conv_norm(
-            f'{path}.downsample.0',
-            f'{path}.downsample.1',
-            (4 * planes, inputs, 1, 1),
+            return ()
+        theirs, ours = self.author_path, self.block_path
+        modules = BLOCKS[self.block].items()
+        return (
+            *((None, f'{ours}.{name}') for name in BIASES[self.block]),
+            *((f'{theirs}.{a}.', f'{ours}.{b}.') for a, b in modules),
+            # The unit behind the block gets its own number back.
+            (f'layer3.{self.unit + 2}.', f'{theirs}.'),
         )
+
+
+def shorten(text: str) -> str:
+    """Return a text in one line that is not too long for a message."""
+    return printable(' '.join(text.split()))[:LONGEST]
+
+
+def listed(keys: Sequence[str]) -> str:
+    """Return the number of keys, and the first ones."""
+    more = ', ...' if len(keys) > SHOWN else ''
+    return shorten(f'{len(keys)} keys: {", ".join(keys[:SHOWN])}{more}')
+
+
+def find_network(shapes: Mapping[str, Size]) -> Network:
+    """Find depth, block, groups and classes; names may still be missing.
+
+    Args:
+        shapes (Mapping[str, Size]): Shapes by plain names; those of layer3
+            may be the author's.
+
+    Raises:
+        ConversionError: If layer3 has the units of no known depth.
+    """
+
+    def size(name: str, axis: int = 0) -> int:
+        return (*shapes.get(f'{name}.weight', ()), 0, 0)[axis]
+
+    units = filter(re.compile(r'layer3\.\d+\.conv').match, shapes)
+    count = len({name.split('.')[1] for name in units})
+    if count not in UNITS.values():
+        known = ', '.join(f'{units} (R-{d})' for d, units in UNITS.items())
+        raise ConversionError(
+            f'layer3 has {count} residual units; the known numbers are {known}'
+        )
+    network = Network(
+        depth=next(depth for depth in UNITS if UNITS[depth] == count),
+        num_classes=size('fc') or None,
+        width=size('bn1') or 64,
+    )
+    for block, modules in BLOCKS.items():
+        found = replace(network, block=block, groups=1)
+        norm = list(modules)[-1]
+        paths = f'{found.block_path}.', f'{found.author_path}.{norm}.'
+        if any(name.startswith(paths) for name in shapes):
+            network = found
+    if network.block == 'CGNL2d':
+        inner = 8 * network.width
+        inputs = size(f'{network.author_path}.z', 1)
+        inputs = inputs or size(f'{network.block_path}.conv_out', 1)
+        # 8, the author's, where the shape is wrong and will be refused
+        groups = inner // inputs if inputs and inner % inputs == 0 else 8
+        network = replace(network, groups=groups)
+    return network
+
+
+def load_strictly(
+    state: Dict[str, Tensor], network: Network, code: Code
+) -> None:
+    """Load a state dict into the model of the config that fits.
+
+    Args:
+        state (dict[str, Tensor]): Its names are those of the model.
+        network (Network): Gives depth, block, groups, classes and width.
+        code (Code): Gives the config. Only the code's parts of the model have
+            to be in the state dict.
+
+    Raises:
+        ConversionError: If names are missing, unknown or of another shape.
+        MissingHostError: If the code's host is not installed.
+    """
+    # One block is converted without MMEngine.
+    from mmengine.registry import DefaultScope
+
+    require_host(code.host)
+    block = SUFFIXES[network.block]
+    name = code.config.format(depth=50, block=block, data='cub')
+    cfg = deepcopy(_read_model(name))
+    # norm_eval changes no names, and mmdet warns of it.
+    cfg.backbone.update(
+        depth=network.depth,
+        stem_channels=network.width,
+        base_channels=network.width,
+        norm_eval=False,
+    )
+    if network.block == 'CGNL2d':
+        cfg.backbone.plugins[0].cfg.groups = network.groups
+    if 'head' in cfg:
+        cfg.head.in_channels = 32 * network.width
+        cfg.head.num_classes = network.num_classes or 1000
+    registry = import_module(f'{code.host}.registry').MODELS
+    with DefaultScope.overwrite_default_scope(code.host):
+        model = registry.build(cfg)
+    try:
+        missing, unknown = model.load_state_dict(state, strict=False)
+        missing = [name for name in missing if name.startswith(code.parts)]
+        text = f'missing, {listed(missing)}; ' if missing else ''
+        text += f'unknown, {listed(unknown)}' if unknown else ''
+    except RuntimeError as error:  # other shapes
+        text = str(error)
+    if text:
+        raise ConversionError(
+            f'not a R-{network.depth} with {network.block or "no block"}, by '
+            f'the names of {code.name}: {shorten(text)}'
+        )
+
+
+@lru_cache
+def _read_model(name: str):
+    from mmengine.config import Config
+
+    return Config.fromfile(HOME / 'configs' / f'{name}.py').model

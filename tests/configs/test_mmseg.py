@@ -53,28 +53,22 @@ def test_mmseg_trains_and_predicts_by_custom_imports_alone(cityscapes, python):
         'randomness.seed=0',
     ]
     for loader in ('train_dataloader', 'val_dataloader'):
-        options += [
-            f'{loader}.dataset.data_root={cityscapes}',
-            f'{loader}.num_workers=0',
-            f'{loader}.persistent_workers=False',
-        ]
+        options += [f'{loader}.dataset.data_root={cityscapes}']
+        options += [f'{loader}.num_workers=0']
+        options += [f'{loader}.persistent_workers=False']
     said = python(
         package / '.mim/tools/train.py', CONFIG, '--work-dir', 'run',
         '--cfg-options', *(option.replace(' ', '') for option in options),
         off='', cwd=cityscapes,
     )  # fmt: skip
     assert 'mIoU' in said
-    state = torch.load(cityscapes / 'run/iter_1.pth')
-    norms = {
-        name: weight
-        for name, weight in state['state_dict'].items()
-        if 'cgnl' in name and name.endswith('norm.weight')
-    }
+    state = torch.load(cityscapes / 'run/iter_1.pth')['state_dict']
+    norms = [n for n in state if 'cgnl' in n and n.endswith('norm.weight')]
     # one block in each unit of res4, and each has learnt
     assert {name.split('.cgnl')[0] for name in norms} == {
         f'backbone.layer3.{unit}' for unit in range(6)
     }
-    assert all(weight.abs().max() > 0 for weight in norms.values())
+    assert all(state[name].any() for name in norms)
 
 
 @pytest.mark.parametrize('init', [False, True])

@@ -15,7 +15,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
-import cgnl_mm  # noqa: F401
+from cgnl_mm.deploy.model import without_weights
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 # other hosts and launchers have tests of their own
@@ -41,18 +41,6 @@ TRAINED = {
 BLOCK_NORM = (
     r'(cgnl|nonlocal_block|non_local3d)_\d+\.(norm|conv_out\.bn)\.weight'
 )
-
-
-def without_weights(value):
-    """Take the files that a test cannot download out of a model's config."""
-    if isinstance(value, dict):
-        if (value.get('init_cfg') or {}).get('type') == 'Pretrained':
-            value['init_cfg'] = None
-        if 'pretrained' in value:
-            value['pretrained'] = None
-        for child in value.values():
-            without_weights(child)
-    return value
 
 
 def images(model):
@@ -88,16 +76,10 @@ def scenes(model):
     for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist()):
         mask[top:bottom, left:right] = 1
     classes = model.roi_head.bbox_head.num_classes
-    sample = DetDataSample(
-        metainfo=dict(
-            img_shape=(64, 64),
-            ori_shape=(64, 64),
-            pad_shape=(64, 64),
-            batch_input_shape=(64, 64),
-            scale_factor=(1.0, 1.0),
-            img_id=0,
-        )
-    )
+    size = (64, 64)
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, img_id=0)
+    meta.update(batch_input_shape=size, scale_factor=(1.0, 1.0))
+    sample = DetDataSample(metainfo=meta)
     sample.gt_instances = InstanceData(
         bboxes=boxes,
         labels=torch.tensor([0, classes - 1]),
@@ -154,14 +136,12 @@ def test_every_model_is_built(monkeypatch):
             build(name, init=False)
 
 
+def nightly(name):
+    return pytest.param(name, marks=pytest.mark.nightly)
+
+
 @pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param(
-            name, marks=() if name in TRAINED else pytest.mark.nightly
-        )
-        for name in NAMES
-    ],
+    'name', [name if name in TRAINED else nightly(name) for name in NAMES]
 )
 def test_trains_for_a_step_and_predicts(name):
     model, optim, host = build(name, init=True)

@@ -65,23 +65,17 @@ def test_learning_rate_of_s1x():
 @pytest.mark.parametrize('height,width', [(375, 500), (500, 200)])
 def test_crop_share_above_one_means_what_torchvision_means(height, width):
     """Scale (0.08, 1.25): rejected draws, then the largest central crop."""
-    (cfg,) = [
-        t
-        for t in load('r50_cgnl_cub').train_pipeline
-        if t.type == 'RandomResizedCrop'
-    ]
+    pipeline = load('r50_cgnl_cub').train_pipeline
+    (cfg,) = [t for t in pipeline if t.type == 'RandomResizedCrop']
     assert cfg.crop_ratio_range == (0.08, 1.25)
     ours = TRANSFORMS.build(cfg)
     image = np.zeros((height, width, 3), np.uint8)
     theirs = torch.zeros(3, height, width)
-    draws = 20_000
-    crops = np.array([ours.rand_crop_params(image) for _ in range(draws)])
-    reference = np.array(
-        [
-            RandomResizedCrop.get_params(theirs, (0.08, 1.25), (3 / 4, 4 / 3))
-            for _ in range(draws)
-        ]
-    )  # top, left, height, width of both
+    draws = range(20_000)
+    crops = np.array([ours.rand_crop_params(image) for _ in draws])
+    args = theirs, (0.08, 1.25), (3 / 4, 4 / 3)
+    reference = np.array([RandomResizedCrop.get_params(*args) for _ in draws])
+    # top, left, height, width of both
     share = crops[:, 2] * crops[:, 3] / (height * width)
     expected = reference[:, 2] * reference[:, 3] / (height * width)
     quantiles = np.linspace(0.05, 0.95, 19)

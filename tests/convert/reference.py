@@ -1,63 +1,33 @@
 """Networks in the format of the author's code, written for the tests.
 
-Plain PyTorch, from the published description: torchvision's names; the block
-is one more entry of layer3, right before its last residual unit.
+From the published description: torchvision's units and names. The block is
+one more entry of layer3, right before its last residual unit.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import nn
+from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.ops import FrozenBatchNorm2d
 
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 GROUPS, ORDER, GAMMA = 8, 3, 1e-4
+# maskrcnn-benchmark's: four buffers, no eps
+FrozenNorm = partial(FrozenBatchNorm2d, eps=0.0)
 
 
-class FrozenNorm(nn.Module):
-    """maskrcnn-benchmark's: four buffers, no eps."""
-
-    def __init__(self, channels):
-        super().__init__()
-        for name, value in dict(
-            weight=1.0, bias=0.0, running_mean=0.0, running_var=1.0
-        ).items():
-            self.register_buffer(name, torch.full((channels,), value))
-
-    def forward(self, x):
-        def column(v):
-            return v[:, None, None]
-
-        x = (x - column(self.running_mean)) / column(self.running_var.sqrt())
-        return x * column(self.weight) + column(self.bias)
-
-
-class Unit(nn.Module):
+def unit(inputs, planes, stride, norm, caffe=False):
     """Bottleneck; the stride is in the 3x3, or (caffe) in the first 1x1."""
-
-    def __init__(self, inputs, planes, stride, norm, caffe=False):
-        super().__init__()
-        s1, s2 = (stride, 1) if caffe else (1, stride)
-        outputs = 4 * planes
-        self.conv1 = nn.Conv2d(inputs, planes, 1, s1, bias=False)
-        self.bn1 = norm(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, s2, 1, bias=False)
-        self.bn2 = norm(planes)
-        self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
-        self.bn3 = norm(outputs)
-        self.downsample = None
-        if inputs != outputs:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False),
-                norm(outputs),
-            )
-
-    def forward(self, x):
-        y = self.bn1(self.conv1(x)).relu()
-        y = self.bn2(self.conv2(y)).relu()
-        y = self.bn3(self.conv3(y))
-        return (
-            y + (x if self.downsample is None else self.downsample(x))
-        ).relu()
+    downsample = None
+    if inputs != 4 * planes:
+        convolution = nn.Conv2d(inputs, 4 * planes, 1, stride, bias=False)
+        downsample = nn.Sequential(convolution, norm(4 * planes))
+    made = Bottleneck(inputs, planes, stride, downsample, norm_layer=norm)
+    if caffe:
+        made.conv1.stride, made.conv2.stride = made.conv2.stride, (1, 1)
+    return made
 
 
 class Block(nn.Module):
@@ -101,41 +71,33 @@ def stage(index, depth, width, block, norm, caffe=False):
     planes = width * 2**index
     inputs = width if index == 0 else 2 * planes
     units = []
-    for unit in range(UNITS[depth][index]):
-        if index == 2 and block and unit == UNITS[depth][index] - 1:
+    for number in range(UNITS[depth][index]):
+        if index == 2 and block and number == UNITS[depth][index] - 1:
             units.append(Block(inputs, block))
-        stride = 2 if index and unit == 0 else 1
-        units.append(Unit(inputs, planes, stride, norm, caffe))
+        stride = 2 if index and number == 0 else 1
+        units.append(unit(inputs, planes, stride, norm, caffe))
         inputs = 4 * planes
     return nn.Sequential(*units)
 
 
-class Classifier(nn.Module):
+class Classifier(ResNet):
     """The author's network for CUB (200 classes) and ImageNet (1000)."""
 
     def __init__(self, depth=50, block=None, classes=200, width=8):
-        super().__init__()
+        nn.Module.__init__(self)  # torchvision's is 64 wide
         norm = nn.BatchNorm2d
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = norm(width)
+        self.relu, self.maxpool = nn.ReLU(), nn.MaxPool2d(3, 2, 1)
         for index in range(4):
             layer = stage(index, depth, width, block, norm)
             setattr(self, f'layer{index + 1}', layer)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(32 * width, classes)
 
-    def forward(self, x):
-        x = self.bn1(self.conv1(x)).relu()
-        x = nn.functional.max_pool2d(x, 3, 2, 1)
-        for index in range(4):
-            x = getattr(self, f'layer{index + 1}')(x)
-        return self.fc(x.mean((2, 3)))
 
-
-def child(**modules):
-    parent = nn.Module()
-    for name, module in modules.items():
-        parent.add_module(name, module)
-    return parent
+def named(**modules):
+    return nn.ModuleDict(modules)
 
 
 class DetectorC4(nn.Module):
@@ -144,45 +106,25 @@ class DetectorC4(nn.Module):
     The box and the mask head share the last stage, and both name it.
     """
 
-    def __init__(self, block=None, width=64):
+    def __init__(self, block=None):
         super().__init__()
-        body = child(
-            stem=child(
-                conv1=nn.Conv2d(3, width, 7, 2, 3, bias=False),
-                bn1=FrozenNorm(width),
-            )
+        stem = named(
+            conv1=nn.Conv2d(3, 64, 7, 2, 3, bias=False), bn1=FrozenNorm(64)
         )
-        for index in range(3):
-            layer = stage(index, 50, width, block, FrozenNorm, caffe=True)
-            body.add_module(f'layer{index + 1}', layer)
-        head = child(layer4=stage(3, 50, width, None, FrozenNorm, caffe=True))
-        self.backbone = child(body=body)
-        channels = 16 * width
-        anchors = nn.Module()
-        anchors.register_buffer('0', torch.zeros(15, 4))
-        self.rpn = child(
-            anchor_generator=child(cell_anchors=anchors),
-            head=child(
-                conv=nn.Conv2d(channels, 8, 3),
-                cls_logits=nn.Conv2d(channels, 15, 1),
-                bbox_pred=nn.Conv2d(channels, 60, 1),
+        layers = {
+            f'layer{i + 1}': stage(i, 50, 64, block, FrozenNorm, caffe=True)
+            for i in range(4)
+        }
+        extractor = named(head=named(layer4=layers.pop('layer4')))
+        self.backbone = named(body=named(stem=stem, **layers))
+        self.rpn = nn.Conv2d(1024, 8, 3)
+        self.rpn.register_buffer('anchors', torch.zeros(15, 4))
+        self.roi_heads = named(
+            box=named(
+                feature_extractor=extractor, cls_score=nn.Linear(2048, 81)
             ),
-        )
-        extractor = child(head=head)
-        self.roi_heads = child(
-            box=child(
-                feature_extractor=extractor,
-                predictor=child(
-                    cls_score=nn.Linear(2 * channels, 81),
-                    bbox_pred=nn.Linear(2 * channels, 324),
-                ),
-            ),
-            mask=child(
-                feature_extractor=extractor,
-                predictor=child(
-                    conv5_mask=nn.ConvTranspose2d(2 * channels, 8, 2, 2),
-                    mask_fcn_logits=nn.Conv2d(8, 81, 1),
-                ),
+            mask=named(
+                feature_extractor=extractor, mask_logits=nn.Conv2d(8, 81, 1)
             ),
         )
 
@@ -192,7 +134,7 @@ class DetectorC4(nn.Module):
         x = body.stem.bn1(body.stem.conv1(x)).relu()
         x = nn.functional.max_pool2d(x, 3, 2, 1)
         for index in range(3):
-            x = getattr(body, f'layer{index + 1}')(x)
+            x = body[f'layer{index + 1}'](x)
         return x
 
     def last_stage(self, x):

@@ -28,6 +28,8 @@ def train_a_step(path, models, with_data):
     from mmengine.optim import build_optim_wrapper
     from mmengine.registry import HOOKS, DefaultScope
 
+    from cgnl_mm.deploy.model import without_weights
+
     cfg = Config.fromfile(path)
     host = cfg.get('default_scope')
     make = dict(
@@ -42,7 +44,7 @@ def train_a_step(path, models, with_data):
         if with_data:
             for loader in (cfg.train_dataloader, cfg.val_dataloader):
                 assert registry.DATASETS.build(loader.dataset)[0]
-        model = registry.MODELS.build(models.without_weights(cfg.model))
+        model = registry.MODELS.build(without_weights(cfg.model))
         model.init_weights()
         optim = build_optim_wrapper(model, cfg.optim_wrapper)
     types = [type(module).__name__ for module in model.modules()]

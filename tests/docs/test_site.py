@@ -19,11 +19,12 @@ FILES = sorted(
 LINK = re.compile(r'\]\((?!\w+:)([^)\s]+)\)')
 
 
+CODE = re.compile(r'^```.*?^```', re.MULTILINE | re.DOTALL)
+
+
 def anchors(path):
     """GitHub's names of a page's headings."""
-    text = re.sub(
-        r'^```.*?^```', '', path.read_text('utf-8'), flags=re.M | re.S
-    )
+    text = CODE.sub('', path.read_text('utf-8'))
     for heading in re.findall(r'^#+ (.+)$', text, re.MULTILINE):
         name = re.sub(r'\[(.*?)\]\(.*?\)', r'\1', heading).lower()
         yield re.sub(r'[^\w\- ]', '', name).replace(' ', '-')
@@ -31,17 +32,12 @@ def anchors(path):
 
 @pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links(path):
-    text = re.sub(
-        r'^```.*?^```', '', path.read_text('utf-8'), flags=re.M | re.S
-    )
-    for link in LINK.findall(text):
+    for link in LINK.findall(CODE.sub('', path.read_text('utf-8'))):
         name, _, anchor = link.partition('#')
         target = path.parent / name if name else path
         assert target.exists(), link
         if anchor:
-            stub = re.search(
-                r'\A\[.*\]\((.+)\)\s*\Z', target.read_text('utf-8')
-            )
+            stub = re.match(r'\[.*\]\((.+)\)\s*\Z', target.read_text('utf-8'))
             if stub:  # the site shows the page that it links to
                 target = target.parent / stub[1]
             assert anchor in anchors(target), link

@@ -13,6 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cgnl_mm.checkpoints import find_fault
+from cgnl_mm.convert import convert_checkpoint, inspect_checkpoint
+from cgnl_mm.convert.files import read_checkpoint
 from cgnl_mm.datasets.decode import check_file
 from cgnl_mm.errors import SetupError
 
@@ -67,26 +69,26 @@ def test_looking_at_a_checkpoint_runs_nothing(cut, tmp_path):
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_converting_runs_nothing(zipped, load_tool, tmp_path):
+def test_converting_runs_nothing(zipped, tmp_path):
     path, trace = tmp_path / 'model_best.pth.tar', tmp_path / 'trace'
     content = dict(state_dict={}, epoch=Payload(trace))
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(SetupError, match='the safe loader refuses'):
-        load_tool('convert_checkpoint').read_checkpoint(str(path))
+        read_checkpoint(str(path))
     path.write_bytes(pickle.dumps(content))
-    with pytest.raises(SetupError, match='no whole checkpoint|refuses'):
-        load_tool('convert_checkpoint').read_checkpoint(str(path))
+    with pytest.raises(SetupError, match='not a whole checkpoint|refuses'):
+        read_checkpoint(str(path))
     assert not trace.exists()
 
 
 @in_files
 @given(content=mutations(CHECKPOINT))
-def test_fuzz_converter_reads(content, load_tool):
+def test_fuzz_converter_reads(content):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'model.pth')
         path.write_bytes(content)
         try:
-            load_tool('convert_checkpoint').read_checkpoint(str(path))
+            read_checkpoint(str(path))
         except SetupError as error:
             assert str(path) in str(error)
 
@@ -137,8 +139,6 @@ STATES = st.dictionaries(KEYS, VALUES, max_size=6)
 )
 def test_fuzz_converter_understands(content, target):
     """A state dict of something else is refused with its name."""
-    from cgnl_mm.convert import convert_checkpoint, inspect_checkpoint
-
     with pytest.raises(SetupError):
         inspect_checkpoint(content)
         convert_checkpoint(content, target, False)

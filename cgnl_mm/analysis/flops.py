@@ -1,0 +1,257 @@
+"""Count what a network runs, and what its inserted blocks run of it.
+
+Convolutions, matrix products and attention count, as in the field, by
+PyTorch's FlopCounterMode. It sees the operators that really run, through
+whatever control flow a detector has. mmengine's get_model_complexity_info
+needs a network that torch.jit can trace. In a CGNL block, additions and
+multiplications count, too: they are its attention, where a Non-local block
+has matrix products. Norms, activations, pooling and RoIAlign do not count.
+"""
+
+import math
+
+import torch
+from mmcv.cnn import ContextBlock, NonLocal1d, NonLocal2d, NonLocal3d
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.flop_counter import FlopCounterMode
+
+from .. import CGNL1d, CGNL2d, CGNL3d
+from ..deploy.model import random_pixels
+from ..errors import SetupError
+
+
+def _outputs(*args, out_shape=None, **kwargs) -> int:
+    return math.prod(out_shape)
+
+
+def _inputs(shape, *args, **kwargs) -> int:
+    return math.prod(shape)
+
+
+# The attention of a CGNL block; an operation on each output or each input.
+FORMULAS = {
+    torch.ops.aten.mul: _outputs,
+    torch.ops.aten.add: _outputs,
+    torch.ops.aten.sum: _inputs,
+}
+OURS = (CGNL1d, CGNL2d, CGNL3d)
+BLOCKS = (*OURS, NonLocal1d, NonLocal2d, NonLocal3d, ContextBlock)
+# The heads of a detector that run once for each region.
+HEADS = ('roi_head.bbox_head', 'roi_head.mask_head')
+
+
+def count_flops(model: nn.Module, shape: tuple[int, ...]) -> dict:
+    """Count the parameters and FLOPs of one image or one view of a clip.
+
+    Args:
+        model (Module): A network of mmpretrain, mmaction2 or mmdetection, in
+            evaluation mode.
+        shape (tuple[int, ...]): Size of the input, (H, W) or (T, H, W).
+
+    Returns:
+        dict: 'shape'; 'network', a row with name, kind, params and flops;
+        'parts' and 'blocks', lists of such rows. A block has a place, the
+        shape of its input, and its share of the network's params and flops.
+        'regions' tells how often each head of a two-stage detector ran.
+
+    Raises:
+        SetupError: If the network cannot take such an input, or torch is
+            older than 2.4.
+    """
+    blocks = find_blocks(model)
+    flops, shapes = _run(model, shape, blocks)
+
+    def row(name: str, module: nn.Module) -> dict:
+        params = sum(p.numel() for p in module.parameters())
+        counted = _sum_up(f'.{name}' if name else '', module, flops)
+        kind = type(module).__name__
+        return dict(name=name, kind=kind, params=params, flops=counted)
+
+    network = row('', model)
+    rows = []
+    for name, block in blocks.items():
+        found = row(name, block)
+        found.update(place=_place(model, name), shape=shapes[name][1:])
+        for key in ('params', 'flops'):
+            found[f'{key}_share'] = found[key] / network[key]
+        rows.append(found)
+    return dict(
+        shape=shape,
+        network=network,
+        parts=[
+            row(name, child)
+            for name, child in model.named_children()
+            if any(True for _ in child.parameters())
+        ],
+        blocks=rows,
+        regions={name: shapes[name][0] for name in HEADS if name in shapes},
+    )
+
+
+def find_blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """Find the inserted blocks, by their dotted names, in order."""
+    units = getattr(model.backbone, 'plugin_units', {})
+    inserted = {f'backbone.{path}' for path in units}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if name in inserted or isinstance(module, BLOCKS)
+    }
+
+
+def _place(model: nn.Module, name: str) -> str:
+    path = name.removeprefix('backbone.')
+    unit = getattr(model.backbone, 'plugin_units', {}).get(path)
+    return path if unit is None else f'{path.split(".")[0]}, after unit {unit}'
+
+
+def _run(model, shape, blocks) -> tuple[dict, dict]:
+    """Run the network once.
+
+    Returns:
+        tuple[dict, dict]: FLOPs by the dotted names of modules, '' for the
+        network and a dot before all others; input shapes of blocks and heads.
+    """
+    ours = {n: block for n, block in blocks.items() if isinstance(block, OURS)}
+    names = {m: n for n, m in model.named_modules() if n in HEADS}
+    names.update((block, name) for name, block in blocks.items())
+    shapes = {}
+
+    def keep_shape(module, args) -> None:
+        if module in names:
+            shapes[names[module]] = list(args[0].shape)
+
+    counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
+    if not hasattr(counter, 'mod_tracker'):
+        raise SetupError(
+            f'counting FLOPs needs torch >= 2.4, this is {torch.__version__}'
+        )
+    backends = {name: block.backend for name, block in ours.items()}
+    try:
+        for block in ours.values():
+            # The other paths compute the same by other operators.
+            block.backend = 'reference'
+        with register_module_forward_pre_hook(keep_shape), counter:
+            _call(model, shape)
+    except RuntimeError as error:
+        raise SetupError(
+            f'the network cannot take an input of {describe(shape)}: '
+            f'{str(error).splitlines()[0]}. Give another --shape'
+        ) from error
+    finally:
+        for name, block in ours.items():
+            block.backend = backends[name]
+    root = type(model).__name__
+    counts = {
+        name.removeprefix(root): by_operator
+        for name, by_operator in counter.get_flop_counts().items()
+    }
+    return _flops(counts, [f'.{name}' for name in ours]), shapes
+
+
+def _flops(counts: dict, ours: list[str]) -> dict[str, int]:
+    """Add up operators; those of FORMULAS count inside of ``ours`` alone."""
+    inside = {
+        block: sum(counts[block].get(operator, 0) for operator in FORMULAS)
+        for block in ours
+    }
+    return {
+        name: sum(n for op, n in by_operator.items() if op not in FORMULAS)
+        + sum(n for block, n in inside.items() if _is_in(block, name))
+        for name, by_operator in counts.items()
+    }
+
+
+def _is_in(inner: str, outer: str) -> bool:
+    return f'{inner}.'.startswith(f'{outer}.')
+
+
+@torch.no_grad()
+def _call(model, shape) -> None:
+    """Run the network without the post-processing of a detector."""
+    pixels = random_pixels(shape, batch=1)
+    packages = {kind.__module__.split('.')[0] for kind in type(model).__mro__}
+    if 'mmaction' in packages:
+        model(pixels[:, None], mode='tensor', stage='head')
+    elif 'mmdet' in packages:
+        # The other hosts need no mmdet.
+        from mmdet.structures import DetDataSample
+
+        meta = dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0))
+        sample = DetDataSample(metainfo=meta)
+        batch = dict(inputs=[pixels[0]], data_samples=[sample])
+        # It pads to the multiple that the strides need.
+        model(**model.data_preprocessor(batch), mode='tensor')
+    else:
+        model(pixels, mode='tensor')
+
+
+def _sum_up(name: str, module: nn.Module, flops: dict) -> int:
+    """Return a module's FLOPs, also if its owner calls its children alone."""
+    if name in flops:
+        return flops[name]
+    children = module.named_children()
+    return sum(
+        _sum_up(f'{name}.{key}', child, flops) for key, child in children
+    )
+
+
+def describe(shape: tuple[int, ...]) -> str:
+    """Return the size of an input in words ('3 x 224 x 224')."""
+    return ' x '.join(map(str, (3, *shape)))
+
+
+def as_text(result: dict) -> str:
+    """Lay out what :func:`count_flops` returned as two tables.
+
+    A FLOP is one addition or multiplication. The tables of OpenMMLab call
+    multiply-adds FLOPs, half of that number; both are printed.
+    """
+    network = result['network']
+    costs = ['parameters', 'multiply-adds', 'FLOPs']
+    parts = [['part', 'type', *costs]]
+    parts += [
+        [row['name'], row['kind'], *_costs(row)] for row in result['parts']
+    ]
+    parts += [['all', '', *_costs(network)]]
+    shares = ['of parameters', 'of FLOPs']
+    blocks = [['block', 'type', 'place', 'input', *costs, *shares]]
+    for row in result['blocks']:
+        size = 'x'.join(map(str, row['shape']))
+        shares = [f'{row[f"{key}_share"]:.2%}' for key in ('params', 'flops')]
+        texts = [row['name'], row['kind'], row['place'], size]
+        blocks.append([*texts, *_costs(row), *shares])
+    lines = [
+        f'{network["kind"]}, one input of {describe(result["shape"])}',
+        '',
+        *_table(parts),
+        '',
+        *(_table(blocks) if result['blocks'] else ['no block is inserted']),
+        '',
+        'One multiply-add is two FLOPs; OpenMMLab calls multiply-adds FLOPs.',
+    ]
+    lines += [
+        f'{name} runs for {number} regions; how many depends on the image.'
+        for name, number in result['regions'].items()
+    ]
+    return '\n'.join(lines)
+
+
+def _costs(row: dict) -> list[str]:
+    numbers = row['params'], row['flops'] / 2, row['flops']
+    return [
+        f'{value / 1e9:.3f} G' if value >= 1e9 else f'{value / 1e6:.3f} M'
+        for value in numbers
+    ]
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    """Align columns, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    sides = '<' * rows[0].index('parameters') + '>' * len(widths)
+    columns = list(zip(sides, widths))
+    return [
+        '  '.join(f'{text:{s}{w}}' for text, (s, w) in zip(row, columns))
+        for row in rows
+    ]

@@ -1,0 +1,190 @@
+"""Checkpoint files: read safely, converted, written whole, explained."""
+
+import os
+import pickle
+import re
+import tempfile
+from pathlib import Path
+from typing import Mapping
+
+import torch
+
+from ..checkpoints import require_file
+from ..errors import SetupError, printable
+from ..hosts import HOME
+from .checkpoint import convert_checkpoint, find_target, read_state_dict
+from .names import AUTHOR, MMDET_C4, MMPRETRAIN, Code
+from .network import SUFFIXES, Network
+
+DATASETS = {200: 'cub', 1000: 'imagenet', None: 'imagenet'}
+# maskrcnn-benchmark's, in the order BGR
+BENCHMARK_MEAN = '[102.9801,115.9465,122.7717]'
+# the safe loader's words for what it does not create
+REFUSED = re.compile(r'(?:GLOBAL|Unsupported class) (\S+)')
+
+
+def convert_file(
+    source: str, out: Path, target: str, backbone_only: bool, force: bool
+) -> None:
+    """Convert a checkpoint file; print what it holds and how to use it.
+
+    Args:
+        source (str): Path of the checkpoint.
+        out (Path): Path of the file to write.
+        target (str): As for :func:`convert_checkpoint`.
+        backbone_only (bool): As for :func:`convert_checkpoint`.
+        force (bool): Whether a file at ``out`` is replaced.
+
+    Raises:
+        SetupError: If ``source`` cannot be read or converted, or ``out``
+            cannot be written.
+    """
+    if out.is_dir() or (out.exists() and not force):
+        raise SetupError(f'{out} is there already; --force overwrites a file')
+    checkpoint = read_checkpoint(source)
+    _, code, network = read_state_dict(checkpoint)
+    print(f'found:   {describe(code, network)}')
+    state = convert_checkpoint(checkpoint, target, backbone_only)
+    write_checkpoint(wrap(state, checkpoint, target), out)
+    print(f'written: {printable(str(out))}, {len(state)} tensors')
+    written = find_target(code, target, backbone_only)
+    print(f'use:     {advise(network, written, printable(str(out)))}')
+
+
+def read_checkpoint(path: str):
+    """Load a file with PyTorch's safe loader, on the CPU.
+
+    Raises:
+        SetupError: If the file is not there, is not a checkpoint, or holds
+            objects that the safe loader refuses.
+    """
+    require_file(path, 'IN')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # other files fail it in every way
+        text = 'is not a whole checkpoint of PyTorch'
+        if refused := REFUSED.search(str(error)):
+            text = (
+                f'holds more than weights: the safe loader refuses '
+                f'{refused[1]}. Where you trust the file, write its '
+                "['state_dict'] alone to a new one, with the code it is from"
+            )
+        elif not isinstance(error, pickle.UnpicklingError):
+            # torch's UnpicklingError advises the unsafe loader
+            text += (
+                f': {(str(error).splitlines() or [type(error).__name__])[0]}'
+            )
+        raise SetupError(printable(f'{path} {text}')) from error
+
+
+def write_checkpoint(checkpoint: dict, path: Path) -> None:
+    """Write a file whole: an interrupted run leaves the old one.
+
+    Raises:
+        SetupError: If it cannot be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as partial:
+            torch.save(checkpoint, Path(partial, path.name))
+            os.replace(Path(partial, path.name), path)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise SetupError(f'{path} cannot be written: {error}') from error
+
+
+def wrap(state: dict, checkpoint: Mapping, target: str) -> dict:
+    """Give a state dict what its code expects around it.
+
+    Epoch and best accuracy survive the way here and back. The optimizer's
+    state does not: the file starts a fine-tuning, and cannot be resumed.
+
+    Args:
+        state (dict): What :func:`convert_checkpoint` returned.
+        checkpoint (Mapping): The file that was converted.
+        target (str): As for :func:`convert_checkpoint`.
+
+    Returns:
+        dict: For ``torch.save``.
+    """
+    known = checkpoint
+    if isinstance(checkpoint.get('meta'), dict):
+        known = checkpoint['meta'].get('author', {})
+    known = {k: known[k] for k in ('epoch', 'best_prec1') if k in known}
+    if target != 'author':
+        return dict(meta=dict(author=known), state_dict=state)
+    # The author's networks are wrapped in DataParallel when they load.
+    state = {f'module.{key}': value for key, value in state.items()}
+    return dict(dict(epoch=0, best_prec1=0.0), **known, state_dict=state)
+
+
+def describe(code: Code, network: Network) -> str:
+    """Say what a checkpoint holds."""
+    text = f'R-{network.depth} in the names of {code.name}'
+    if network.block is None:
+        text += " or torchvision's" if code is AUTHOR else ''
+        text += ', no block'
+    else:
+        text += f', {network.block} after unit {network.unit} of layer3'
+    if network.block == 'CGNL2d':
+        text += f', {network.groups} groups'
+    if network.num_classes is not None:
+        text += f', {network.num_classes} classes'
+    return text
+
+
+def advise(network: Network, code: Code, out: str) -> str:
+    """Say how to use what was written, with the config that fits."""
+    if code is AUTHOR:
+        return advise_author(network)
+
+    def path_of(block: str) -> Path:
+        data = DATASETS.get(network.num_classes, network.num_classes)
+        name = code.config.format(depth=network.depth, block=block, data=data)
+        return Path('configs', f'{name}.py')
+
+    suffix = SUFFIXES[network.block]
+    if network.block == 'CGNL2d' and network.groups != 8:
+        suffix += f'_g{network.groups}'
+    config, rbf = path_of(suffix), path_of('_cgnlx')
+    if not (HOME / config).is_file():
+        return (
+            f'no {config} is there: take the config that is nearest, with '
+            'the plugins, depth and num_classes of this network'
+        )
+    text = f'python tools/test.py {config} {out}'
+    if code is not MMPRETRAIN:
+        text = f'python tools/train.py {config} --cfg-options load_from={out}'
+    if code is MMDET_C4:
+        text += f' model.data_preprocessor.mean={BENCHMARK_MEAN}'
+    if suffix == '_cgnl' and (HOME / rbf).is_file():
+        text += (
+            f'\n         or {rbf}, if it was trained as CGNLx (RBF kernel): '
+            'the weights do not tell'
+        )
+    return text
+
+
+def advise_author(network: Network) -> str:
+    """Say how the author's code takes what was written, as far as it can."""
+    data = DATASETS.get(network.num_classes)
+    if data is None:
+        return (
+            f"not by the author's train_val.py as it is: no data set of "
+            f'{network.num_classes} classes'
+        )
+    text = f"the author's train_val.py --dataset '{data}' --arch "
+    text += f"'{network.depth}' "
+    if network.block is not None:
+        text += f"--nl-type '{SUFFIXES[network.block][1:]}' --nl-nums 1 "
+    text += '--valid, under the name model_best.pth.tar'
+    if network.block == 'CGNL2d':
+        text += (
+            "\n         with 'cgnlx' if it was trained with the RBF kernel; "
+            'the author has no other kernel'
+        )
+        if network.groups != 8:
+            text += (
+                "\n         and groups=8, which the author's model/resnet.py "
+                f'has in _make_layer, edited to {network.groups}'
+            )
+    return text
