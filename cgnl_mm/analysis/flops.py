@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import CGNL1d, CGNL2d, CGNL3d
-from ..deploy.model import random_pixels
+from ..deploy.model import as_views, random_pixels, takes_frames
 from ..errors import SetupError
 
 
@@ -173,7 +173,8 @@ def _call(model, shape) -> None:
     pixels = random_pixels(shape, batch=1)
     packages = {kind.__module__.split('.')[0] for kind in type(model).__mro__}
     if 'mmaction' in packages:
-        model(pixels[:, None], mode='tensor', stage='head')
+        views = as_views(pixels, takes_frames(type(model)))
+        model(views, mode='tensor', stage='head')
     elif 'mmdet' in packages:
         # The other hosts need no mmdet.
         from mmdet.structures import DetDataSample
