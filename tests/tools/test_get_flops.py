@@ -23,10 +23,17 @@ def test_command(run_tool, tmp_path):
     assert 'layer3, after unit 0' in line and '64x4x2' in line
 
 
+def test_network_of_another_host(run_tool, tmp_path):
+    config = CONFIGS / 'fcn_r50_cgnl_cityscapes.py'
+    options = '--shape', 32, 64, '--json'
+    done = run_tool('get_flops.py', config, *options, cwd=tmp_path)
+    shapes = [row['shape'] for row in json.loads(done.stdout)['blocks']]
+    assert shapes == 6 * [[1024, 4, 8]]
+
+
 @pytest.mark.parametrize('name, options, message', [
     ('r18_digits', ('--shape', 8, 32, 32), '--shape takes H W'),
     ('i3d_r18_movingdigits', ('--shape', 32, 32), '--shape takes T H W'),
-    ('fcn_r50_cgnl_cityscapes', (), 'networks of mmpretrain, mmaction, mmdet'),
     ('r18_digits', ('--cfg-options', 'model'), 'takes KEY=VALUE'),
 ])  # fmt: skip
 def test_wrong_use(message_of, name, options, message):
