@@ -15,9 +15,9 @@ from mmcv.cnn import ContextBlock, NonLocal2d, NonLocal3d
 from torch import Tensor, nn
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
-from cgnl_mm.blocks.folding import obstacle
+from cgnl_mm.blocks.fused import obstacle
+from cgnl_mm.blocks.paths import BACKENDS, choose
 from cgnl_mm.ops import taylor_coefficients
-from cgnl_mm.ops.dispatch import BACKENDS, choose
 
 LOOP, CONVOLUTIONS, NON_LOCAL = 'per-group loop', 'convolutions', 'NL gaussian'
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -15,10 +15,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..ops import KERNELS, cgnl_attention, taylor_coefficients
-from ..ops.dispatch import BACKENDS, choose
-from ..ops.versions import TORCH, is_compiling
-from .folding import obstacle, run_folded
+from ..ops.torch_versions import TORCH, is_compiling
+from .fused import obstacle, run_folded
 from .norm import build_norm
+from .paths import BACKENDS, choose
 from .precision import in_float32
 
 MODES = (*KERNELS, 'learnable', 'none')
@@ -75,9 +75,9 @@ class _CGNLNd(BaseModule):
         init_std (float): Standard deviation of the normal initialisation of
             the convolutions. Defaults to 0.01.
         backend (str): 'reference' (the operator, then the layers), 'folded'
-            (all in few passes; ``cgnl_mm/ops/folded.py``), 'gram' (the same,
+            (all in few passes; ``cgnl_mm/ops/fused``), 'gram' (the same,
             the dot product's sums from the Gram matrix of x;
-            ``cgnl_mm/ops/inner_sums.py``) or 'auto' (what the measurements
+            ``cgnl_mm/ops/fused/moments.py``) or 'auto' (what the measurements
             speak for). The results are the same to rounding; derivatives of
             derivatives (a gradient penalty) need 'reference'.
             Defaults to 'auto'.

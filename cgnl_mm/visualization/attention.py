@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks.cgnl import _CGNLNd
-from ..ops.taylor import split_powers
+from ..ops.series import split_powers
 
 
 def is_cgnl(block: nn.Module) -> bool:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
 from cgnl_mm.blocks.cgnl import MODES
-from cgnl_mm.ops.naive import generalized_nonlocal
+from cgnl_mm.ops.exact import generalized_nonlocal
 
 BLOCKS = {1: CGNL1d, 2: CGNL2d, 3: CGNL3d}
 NORMS = (None, False, dict(type='GN', num_groups=1), dict(type='BN'))

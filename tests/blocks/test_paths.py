@@ -11,9 +11,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
 from cgnl_mm.blocks import cgnl
+from cgnl_mm.blocks import paths as dispatch
 from cgnl_mm.blocks.cgnl import MODES
-from cgnl_mm.blocks.folding import obstacle
-from cgnl_mm.ops import dispatch
+from cgnl_mm.blocks.fused import obstacle
 
 BLOCKS = {1: CGNL1d, 2: CGNL2d, 3: CGNL3d}
 SIZES = {1: (35,), 2: (5, 7), 3: (3, 4, 5)}

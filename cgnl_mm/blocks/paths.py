@@ -11,8 +11,8 @@ from typing import Callable, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .inner_sums import GramSums
-from .versions import is_compiling
+from ..ops.fused.moments import GramSums
+from ..ops.torch_versions import is_compiling
 
 PATHS = ('reference', 'folded', 'gram')
 BACKENDS = ('auto', *PATHS)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from cgnl_mm.ops import passes
-from cgnl_mm.ops.folded_norm import Fold, FoldedNorm
+from cgnl_mm.ops.fused import torch_steps as passes
+from cgnl_mm.ops.fused.norm import Fold, FoldedNorm
 
 B, G, K, C, S = 2, 3, 4, 5, 7  # C per group
 NORMS = {

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cgnl_mm.ops import passes
+from cgnl_mm.ops.fused import torch_steps as passes
 
 B, G, K, C, S = 2, 3, 4, 5, 7  # C per group
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]

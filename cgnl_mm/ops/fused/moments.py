@@ -19,8 +19,8 @@ from typing import List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from . import passes
-from .versions import autocast_dtype
+from ..torch_versions import autocast_dtype
+from . import torch_steps as passes
 
 
 class MapSums:

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from ..ops.folded import folded_block
-from ..ops.folded_norm import FoldedNorm
-from ..ops.passes import wide
-from ..ops.versions import autocast_dtype
+from ..ops.fused.block import folded_block
+from ..ops.fused.norm import FoldedNorm
+from ..ops.fused.torch_steps import wide
+from ..ops.torch_versions import autocast_dtype
 
 LAYERS = ('theta', 'phi', 'g', 'conv_out')
 # a subclass with a forward of its own computes something else

@@ -13,11 +13,11 @@ from typing import Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor
 
-from . import passes
-from .folded_attention import Attention
-from .folded_norm import Fold, FoldedNorm
-from .inner_sums import GramSums, MapSums, add_product, to_groups
-from .taylor import split_powers
+from ..series import split_powers
+from . import torch_steps as passes
+from .moments import GramSums, MapSums, add_product, to_groups
+from .norm import Fold, FoldedNorm
+from .series import Attention
 
 
 def folded_block(

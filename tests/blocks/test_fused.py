@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cgnl_mm import CGNL2d
-from cgnl_mm.ops.inner_sums import GramSums, MapSums
+from cgnl_mm.ops.fused.moments import GramSums, MapSums
 
 BN = dict(type='BN')
 

@@ -5,9 +5,9 @@ from typing import Optional, Sequence, Union
 import torch
 from torch import Tensor
 
-from .passes import wide
+from .fused.torch_steps import wide
+from .series import split_powers
 from .shapes import split_groups
-from .taylor import split_powers
 
 
 def cgnl_attention(

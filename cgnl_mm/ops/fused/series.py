@@ -5,7 +5,7 @@ from typing import Dict, List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from . import passes
+from . import torch_steps as passes
 
 
 class Attention:

@@ -9,8 +9,8 @@ from typing import Sequence, Union
 import torch
 from torch import Tensor
 
+from .series import check_kernel, split_powers
 from .shapes import split_groups
-from .taylor import check_kernel, split_powers
 
 # 1 GiB of float32: beyond it somebody meant cgnl_attention.
 MAX_AFFINITY_ELEMENTS = 2**28

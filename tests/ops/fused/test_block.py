@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from cgnl_mm.ops import generalized_nonlocal, taylor_coefficients
-from cgnl_mm.ops.folded import folded_block
-from cgnl_mm.ops.folded_norm import FoldedNorm
+from cgnl_mm.ops.fused.block import folded_block
+from cgnl_mm.ops.fused.norm import FoldedNorm
 
 C, G = 32, 4
 NORMS = ('GN', 'GN1', 'GN8', 'IN', 'BN', 'BN eval', 'none')

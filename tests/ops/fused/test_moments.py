@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cgnl_mm.ops.inner_sums import GramSums, MapSums, gram
+from cgnl_mm.ops.fused.moments import GramSums, MapSums, gram
 
 G = 4
 

@@ -11,7 +11,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
-from .passes import wide
+from .torch_steps import wide
 
 
 @dataclass(frozen=True)
