@@ -1,5 +1,6 @@
-"""A block's layers as the arguments of the folded path."""
+"""The folded paths: a block's layers as the arguments of the fused block."""
 
+import math
 from typing import Optional
 
 import torch
@@ -7,153 +8,95 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from ..ops.fused.block import folded_block
-from ..ops.fused.norm import FoldedNorm
-from ..ops.fused.torch_steps import wide
+from ..ops.attention import to_accumulator
+from ..ops.fused.block import fused_block
+from ..ops.fused.plan import Norm, Plan, Weights
+from ..ops.fused.series import Series
 from ..ops.torch_versions import autocast_dtype
 
-LAYERS = ('theta', 'phi', 'g', 'conv_out')
-# a subclass with a forward of its own computes something else
-NORMS = (
-    nn.Identity.forward,
-    nn.GroupNorm.forward,
-    _BatchNorm.forward,
-    _InstanceNorm.forward,
-    nn.SyncBatchNorm.forward,
-)
 
-
-def obstacle(block: nn.Module, x: Tensor, path: str) -> Optional[str]:
-    """Say why a block cannot take a folded path; None if it can.
+def run_fused(block: nn.Module, x: Tensor, use_gram: bool) -> Tensor:
+    """Compute a block as one function.
 
     Args:
-        block (Module): A CGNL block.
-        x (Tensor): Its input.
-        path (str): 'folded' or 'gram'.
-    """
-    if path == 'gram' and block.mode != 'dot_product':
-        return f'the Gram matrix knows no {block.mode!r}'
-    for name in (*LAYERS, 'norm'):
-        layer = getattr(block, name, None)
-        if layer is None:
-            continue
-        if (
-            layer._forward_hooks
-            or layer._forward_pre_hooks
-            or layer._backward_hooks
-            or layer._backward_pre_hooks
-        ):
-            return 'a layer inside the block has a hook'
-        if 'forward' in vars(layer):
-            return 'a layer inside the block has a forward of its own'
-        if name != 'norm':
-            groups = block.groups if name == 'conv_out' else 1
-            reason = _conv_obstacle(layer, block.conv_type, groups)
-            if reason:
-                return f'{name} is {reason}'
-    norm = block.norm
-    if isinstance(norm, nn.SyncBatchNorm) and norm.training:
-        return 'SyncBN joins statistics of several processes'
-    if isinstance(norm, _InstanceNorm) and norm.track_running_stats:
-        return 'instance norm with running statistics'
-    if type(norm).forward not in NORMS:
-        return f'the norm {type(norm).__name__}'
-    weight = block.theta.weight
-    if x.dtype != weight.dtype and autocast_dtype(x.device.type) is None:
-        return f'an input of {x.dtype} and weights of {weight.dtype}'
-    if x.is_inference() and torch.is_grad_enabled():
-        return 'autograd keeps no tensor of inference mode'
-    return None
-
-
-def _conv_obstacle(layer, conv_type: type, groups: int) -> Optional[str]:
-    """Say how a layer is not the 1x1 convolution that it was built as."""
-    if type(layer) is not conv_type:
-        return f'{type(layer).__name__} in place of a convolution'
-    if layer.bias is not None:
-        return 'a convolution with a bias (fuse_conv_bn adds one)'
-    if {*layer.kernel_size, *layer.stride} != {1}:
-        return 'no 1x1 convolution'
-    if layer.groups != groups:
-        return f'a convolution in {layer.groups} groups, not {groups}'
-    return None
-
-
-def run_folded(
-    block: nn.Module, x: Tensor, scale: float, path: str = 'folded'
-) -> Tensor:
-    """Compute a block on the folded path.
-
-    Args:
-        block (Module): A CGNL block without an :func:`obstacle`.
+        block (Module): A CGNL block that can run on this path.
         x (Tensor): (B, C, \\*spatial).
-        scale (float): Factor of the inner products.
-        path (str): 'folded' or 'gram'. Defaults to 'folded'.
+        use_gram (bool): Whether the moments come from the Gram matrix of x.
 
     Returns:
-        Tensor: Same shape and dtype.
+        Tensor: Same shape and type.
     """
-    device = x.device.type
-    layers = [getattr(block, name, None) for name in LAYERS]
-    weights = [None if a is None else a.weight.flatten(1) for a in layers]
-    dtype = autocast_dtype(device)
-    if dtype is not None:
-        # not W_z's: its product is of the precision of the sums
-        weights[:3] = [
-            # autocast leaves float64 alone
-            w if w is None or w.dtype == torch.float64 else w.to(dtype)
-            for w in weights[:3]
-        ]
-    norm = _folded_norm(block.norm, x)
-    with torch.autocast(device, enabled=False):
-        out, mean, var = folded_block(
-            x,
-            *weights,
-            getattr(block.norm, 'weight', None),
-            getattr(block.norm, 'bias', None),
-            norm,
-            block.coefficients,
-            block.groups,
-            scale,
-            block.recompute,
-            path == 'gram',
-        )
-    if isinstance(block.norm, _BatchNorm) and norm.over_batch:
-        _update(block.norm, mean.flatten(), var.flatten(), x)
+    norm, series = _plan_norm(block.norm, x), None
+    if block.mode != 'none':
+        scale = block.scale(math.prod(x.shape[2:]))
+        series = Series(block.coefficients, block.groups, scale)
+    recompute = block.recompute or not torch.is_grad_enabled()
+    plan = Plan(block.groups, norm, series, use_gram, recompute)
+    weights = _collect_weights(block, autocast_dtype(x.device.type))
+    with torch.autocast(x.device.type, enabled=False):
+        out, mean, var = fused_block(plan, x, weights)
+    if norm.over_batch:
+        _update_statistics(block.norm, mean.flatten(), var.flatten(), x)
     return out
 
 
-def _folded_norm(norm: nn.Module, x: Tensor) -> Optional[FoldedNorm]:
-    channels = x.shape[1]
-    if isinstance(norm, nn.Identity):
-        return None
+def _collect_weights(
+    block: nn.Module, dtype: Optional[torch.dtype]
+) -> Weights:
+    """Collect what a block has learnt; autocast has a type if it is on."""
+    theta, phi, g, z = (
+        getattr(block, name).weight.flatten(1)
+        if hasattr(block, name)
+        else None
+        for name in ('theta', 'phi', 'g', 'conv_out')
+    )
+    # The product of W_z has the precision of the sums. Autocast leaves
+    # float64 alone.
+    if dtype is not None and theta.dtype != torch.float64:
+        theta, phi, g = (
+            w if w is None else w.to(dtype) for w in (theta, phi, g)
+        )
+    gamma = getattr(block.norm, 'weight', None)
+    beta = getattr(block.norm, 'bias', None)
+    gamma = z.new_ones(len(z)) if gamma is None else gamma
+    beta = z.new_zeros(len(z)) if beta is None else beta
+    is_trained = isinstance(block.coefficients, Tensor)
+    coefficients = block.coefficients if is_trained else None
+    return Weights(theta, phi, g, z, gamma, beta, coefficients)
+
+
+def _plan_norm(norm: nn.Module, x: Tensor) -> Norm:
+    """Describe how a norm takes its statistics of an input of this shape."""
+    channels, values = x.shape[1], x.numel()
+    if isinstance(norm, nn.Identity):  # a scale of one
+        mean = torch.zeros(channels, device=x.device)
+        return Norm(channels, 0.0, mean=mean, var=mean + 1)
     if isinstance(norm, nn.GroupNorm):
-        _require_several(x.numel() // norm.num_groups, norm, x)
-        return FoldedNorm(norm.num_groups, norm.eps)
-    if isinstance(norm, _InstanceNorm):
-        _require_several(x.shape[2:].numel(), norm, x)
-        return FoldedNorm(channels, norm.eps)
-    if norm.training or norm.running_mean is None:
-        _require_several(x.numel() // channels, norm, x)
-        return FoldedNorm(channels, norm.eps, over_batch=True)
-    mean, var = wide(norm.running_mean), wide(norm.running_var)
-    return FoldedNorm(channels, norm.eps, mean=mean, var=var)
-
-
-def _require_several(values: int, norm: nn.Module, x: Tensor) -> None:
-    if values == 1:  # as the layer itself: there is no variance
+        plan, count = Norm(norm.num_groups, norm.eps), norm.num_groups
+    elif isinstance(norm, _InstanceNorm):
+        plan, count = Norm(channels, norm.eps), channels * len(x)
+    elif norm.training or norm.running_mean is None:
+        plan, count = Norm(channels, norm.eps, over_batch=True), channels
+    else:
+        mean = to_accumulator(norm.running_mean)
+        var = to_accumulator(norm.running_var)
+        return Norm(channels, norm.eps, mean=mean, var=var)
+    if values == count:
+        # The layer itself refuses this input, too.
         raise ValueError(
             f'{type(norm).__name__} of the block needs more than 1 value for '
             f'its statistics, got an input of shape {tuple(x.shape)}'
         )
+    return plan
 
 
 @torch.no_grad()
-def _update(norm: _BatchNorm, mean: Tensor, var: Tensor, x: Tensor) -> None:
+def _update_statistics(
+    norm: _BatchNorm, mean: Tensor, var: Tensor, x: Tensor
+) -> None:
     """Update running statistics as nn.BatchNorm does."""
-    if not (norm.training and norm.track_running_stats):
-        return
-    if norm.running_mean is None:
+    tracks = norm.training and norm.track_running_stats
+    if not tracks or norm.running_mean is None:
         return
     momentum, batches = norm.momentum, norm.num_batches_tracked
     if batches is not None:

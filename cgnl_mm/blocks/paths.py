@@ -1,116 +1,170 @@
-"""Which path computes a block, and why.
+"""Which path computes a block, why, and the call that runs it.
 
-Chosen by the measurements of docs/performance.md, which
-``tools/benchmark.py`` repeats; ``backend=`` of a block forces one.
+The path 'auto' follows the measurements of docs/performance.md, which
+``tools/benchmark.py`` repeats.
 """
 
 import logging
 import math
-from typing import Callable, Optional, Tuple
+from typing import Optional, Tuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
-from ..ops.fused.moments import GramSums
-from ..ops.torch_versions import is_compiling
+from ..ops.torch_versions import autocast_dtype, is_compiling
+from .fused import run_fused
+from .reference import run_reference
 
 PATHS = ('reference', 'folded', 'gram')
 BACKENDS = ('auto', *PATHS)
-# Measured on CPUs. The folded path keeps half as much for the backward pass
-# in no more time, from so many positions on, unless its covariances are large.
+# Thresholds measured on CPUs. From 512 positions on, and up to 64 channels in
+# a group, 'folded' is as fast as 'reference' and keeps half as much memory.
 FOLDED_POSITIONS, FOLDED_INNER = 512, 64
-# The Gram matrix wins from so many positions on, in all and for each channel.
-# Without gradients it spares fewer products.
+# 'gram' pays from so many positions on, and from so many for each channel. It
+# spares fewer products without gradients.
 GRAM_POSITIONS, GRAM_TRAINING, GRAM_INFERENCE = 2048, 2, 6
+# A subclass with a forward method of its own computes something else.
+NORM_FORWARDS = (
+    nn.Identity.forward,
+    nn.GroupNorm.forward,
+    _BatchNorm.forward,
+    _InstanceNorm.forward,
+    nn.SyncBatchNorm.forward,
+)
+HOOKS = (
+    '_forward_hooks',
+    '_forward_pre_hooks',
+    '_backward_hooks',
+    '_backward_pre_hooks',
+)
 
 _logger = logging.getLogger('cgnl_mm')
 _said = set()
 
 
-def choose(
-    backend: str,
-    find_obstacle: Callable[[str], Optional[str]],
-    x: Tensor,
-    inner: int,
-    recompute: bool = False,
-) -> str:
-    """Choose the path of one call.
+def run(block: nn.Module, x: Tensor, path: str) -> Tensor:
+    """Compute a block for the input x on one of :data:`PATHS`."""
+    if path == 'reference':
+        return run_reference(block, x)
+    return run_fused(block, x, use_gram=path == 'gram')
 
-    Args:
-        backend (str): One of :data:`BACKENDS`.
-        find_obstacle (Callable): Says why the block cannot take a path.
-        x (Tensor): The block's input.
-        inner (int): Inner channels of a group, C' / G.
-        recompute (bool): Whether memory goes before time. Defaults to False.
+
+def choose(block: nn.Module, x: Tensor) -> str:
+    """Choose the path of a block for the input x, and log a new choice.
 
     Returns:
-        str: 'reference', 'folded' or 'gram'.
+        str: One of :data:`PATHS`.
 
     Raises:
-        RuntimeError: If a path is forced, but cannot be taken.
+        RuntimeError: If ``block.backend`` names a path that cannot run.
     """
     if is_compiling() or torch.jit.is_tracing():
-        # the compiler fuses the reference; exporters know its operators
+        # Compilers fuse the reference, and exporters know its operators.
         return 'reference'
-
-    def find(path: str) -> Optional[str]:
-        return find_obstacle(path) or _obstacle(path, x)
-
-    if backend == 'auto':
-        path, reason = _choose_auto(find, x, inner, recompute)
-    else:
-        path, reason = backend, f"backend='{backend}'"
-        obstacle = None if backend == 'reference' else find(backend)
-        if obstacle:
-            raise RuntimeError(
-                f"backend='{backend}' does not serve: {obstacle}; use 'auto' "
-                "or 'reference'"
-            )
-    _say_once(f'CGNL runs its {path} path: {reason}')
+    path, reason = block.backend, f"backend='{block.backend}'"
+    if path == 'auto':
+        path, reason = _choose_auto(block, x)
+    elif obstacle := find_obstacle(block, x, path):
+        raise RuntimeError(
+            f"backend='{path}' cannot run: {obstacle}; use 'auto' or "
+            "'reference'"
+        )
+    text = f'CGNL runs its {path} path: {reason}'
+    if text not in _said:
+        _said.add(text)
+        _logger.info(text)
     return path
 
 
-def _choose_auto(find, x, inner, recompute) -> Tuple[str, str]:
-    """The path of backend='auto', and why."""
-    obstacle = find('folded')
-    if obstacle:
-        lost = ' (recompute=True has no effect)' if recompute else ''
+def _choose_auto(block: nn.Module, x: Tensor) -> Tuple[str, str]:
+    """Return the path of backend='auto', and the reason."""
+    if obstacle := find_obstacle(block, x, 'folded'):
+        lost = ' (recompute=True has no effect)' if block.recompute else ''
         return 'reference', obstacle + lost
     device, is_training = x.device.type, torch.is_grad_enabled()
     positions = math.prod(x.shape[2:])
     if device == 'cpu':
         limit = GRAM_TRAINING if is_training else GRAM_INFERENCE
         limit = max(limit * x.shape[1], GRAM_POSITIONS)
-        if positions >= limit and not find('gram'):
+        if positions >= limit and can_run(block, x, 'gram'):
             return 'gram', f'{limit} positions or more'
-    if recompute and is_training:
+    if block.recompute and is_training:
         return 'folded', 'recompute=True'
     if device != 'cpu':
         return 'reference', f'the others are not measured on {device} yet'
     if not is_training:
         return 'reference', 'the fastest without gradients here'
-    if inner > FOLDED_INNER:
+    if block.inter_channels // block.groups > FOLDED_INNER:
         return 'reference', f'more than {FOLDED_INNER} channels in a group'
     if positions < FOLDED_POSITIONS:
         return 'reference', f'fewer than {FOLDED_POSITIONS} positions'
     return 'folded', f'{FOLDED_POSITIONS} positions or more'
 
 
-def _obstacle(path: str, x: Tensor) -> Optional[str]:
-    """Say why a path does not serve an input; None if it does."""
+def can_run(block: nn.Module, x: Tensor, path: str) -> bool:
+    """Return whether a path can compute a block for the input x."""
+    return find_obstacle(block, x, path) is None
+
+
+def find_obstacle(block: nn.Module, x: Tensor, path: str) -> Optional[str]:
+    """Say why a path cannot compute a block for x; None if it can."""
+    if path == 'reference':
+        return None
+    obstacle = _layer_obstacle(block) or _input_obstacle(block, x)
+    if obstacle or path == 'folded':
+        return obstacle
+    if block.mode != 'dot_product':
+        return f'the Gram matrix has no form for {block.mode!r}'
+    if x.dtype not in (torch.float32, torch.float64):
+        return f'x in {x.dtype} loses the sums of its Gram matrix'
+    if autocast_dtype(x.device.type) is not None:
+        return 'autocast asks for products in half precision'
+    return None
+
+
+def _layer_obstacle(block: nn.Module) -> Optional[str]:
+    for name, layer in block.named_children():
+        if any(getattr(layer, hooks) for hooks in HOOKS):
+            return 'a layer inside the block has a hook'
+        if 'forward' in vars(layer):
+            return 'a layer inside the block has a forward of its own'
+        if name != 'norm' and not _is_as_built(block, name, layer):
+            return f'{name} is not the 1x1 convolution of the block: {layer}'
+    norm = block.norm
+    if isinstance(norm, nn.SyncBatchNorm) and norm.training:
+        return 'SyncBN joins the statistics of several processes'
+    if isinstance(norm, _InstanceNorm) and norm.track_running_stats:
+        return 'an instance norm has running statistics'
+    if type(norm).forward not in NORM_FORWARDS:
+        return f'the norm is of type {type(norm).__name__}'
+    return None
+
+
+def _is_as_built(block: nn.Module, name: str, layer: nn.Module) -> bool:
+    """Return whether a layer is the 1x1 convolution that the block built."""
+    return (
+        type(layer) is block.conv_type
+        and layer.bias is None  # fuse_conv_bn adds one.
+        and {*layer.kernel_size, *layer.stride} == {1}
+        and layer.groups == (block.groups if name == 'conv_out' else 1)
+    )
+
+
+def _input_obstacle(block: nn.Module, x: Tensor) -> Optional[str]:
+    if x.is_meta:
+        return 'x is a meta tensor'
+    if not x.numel():
+        return 'x is empty'
+    weight = block.theta.weight
+    if x.dtype != weight.dtype and autocast_dtype(x.device.type) is None:
+        return f'x has the type {x.dtype} and the weights {weight.dtype}'
+    if x.is_inference() and torch.is_grad_enabled():
+        return 'autograd keeps no tensor of inference mode'
     if (
         torch._C._are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0
     ):
-        return 'torch.func and forward-mode derivatives know its layers alone'
-    if x.is_meta:
-        return 'a meta tensor'
-    if not x.numel():
-        return 'an empty input'
-    return GramSums.obstacle(x) if path == 'gram' else None
-
-
-def _say_once(text: str) -> None:
-    if text not in _said:
-        _said.add(text)
-        _logger.info(text)
+        return 'torch.func and forward-mode derivatives need the layers'
+    return None

@@ -1,4 +1,4 @@
-"""The mathematics of CGNL in plain PyTorch, free of OpenMMLab."""
+"""The mathematics of CGNL. Everything here needs PyTorch alone."""
 
 from .attention import cgnl_attention
 from .exact import generalized_nonlocal

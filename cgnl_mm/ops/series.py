@@ -1,27 +1,34 @@
-"""Taylor coefficients: a kernel as one list of numbers (paper, Eq. 12)."""
+"""A kernel as a Taylor series: one list of numbers (paper, Eq. 12)."""
 
 import math
-from typing import List, Sequence, Tuple, Union
+from typing import Dict, Sequence, Tuple, Union
 
+import torch
 from torch import Tensor
 
 KERNELS = ('dot_product', 'embedded_gaussian', 'gaussian_rbf')
+MAX_ORDER = 100  # 1 / 100! is below 1e-157
 
 
 def check_kernel(kernel: str, gamma: float) -> None:
-    """Raise ValueError for an unknown kernel, or an RBF that has no width."""
+    """Raise ValueError for an unknown kernel, or for an RBF without a width.
+
+    Args:
+        kernel (str): One of :data:`KERNELS`.
+        gamma (float): Inverse squared width of the RBF kernel.
+    """
     if kernel not in KERNELS:
         raise ValueError(
             f'kernel must be one of {", ".join(KERNELS)}, got {kernel!r}'
         )
-    if kernel == 'gaussian_rbf' and not gamma > 0:
-        raise ValueError(f'gamma must be positive, got {gamma!r}')
+    if kernel == 'gaussian_rbf' and not 0 < gamma < math.inf:
+        raise ValueError(f'gamma must be positive and finite, got {gamma!r}')
 
 
 def taylor_coefficients(
     kernel: str, order: int = 3, gamma: float = 1e-4
 ) -> Tuple[float, ...]:
-    r"""Coefficients :math:`c_p` of :math:`f(a, b) \approx \sum_p c_p (ab)^p`.
+    r"""Return the :math:`c_p` of :math:`f(a, b) \approx \sum_p c_p (ab)^p`.
 
     =================  ==================================================
     dot_product        :math:`c_1 = 1`, all others 0 (exact)
@@ -34,7 +41,7 @@ def taylor_coefficients(
 
     Args:
         kernel (str): One of :data:`KERNELS`.
-        order (int): Highest power P of the series, at least 0; at least 1
+        order (int): Highest power P of the series, from 0 to 100; at least 1
             for the dot product. Defaults to 3.
         gamma (float): Inverse squared width of the RBF kernel, positive;
             the other kernels ignore it. Defaults to 1e-4.
@@ -47,24 +54,24 @@ def taylor_coefficients(
     """
     check_kernel(kernel, gamma)
     least = 1 if kernel == 'dot_product' else 0
-    if isinstance(order, bool) or not isinstance(order, int) or order < least:
+    is_whole = isinstance(order, int) and not isinstance(order, bool)
+    if not is_whole or not least <= order <= MAX_ORDER:
         raise ValueError(
-            f'order of {kernel} must be an integer >= {least}, got {order!r}'
+            f'the order of {kernel} must be an integer from {least} to '
+            f'{MAX_ORDER}, got {order!r}'
         )
     if kernel == 'dot_product':
         return (0.0, 1.0) + (0.0,) * (order - 1)
-    if kernel == 'embedded_gaussian':
-        return tuple(1 / math.factorial(p) for p in range(order + 1))
-    beta = math.exp(-2 * gamma)
-    return tuple(
-        beta * (2 * gamma) ** p / math.factorial(p) for p in range(order + 1)
-    )
+    beta, width = 1.0, 1.0
+    if kernel == 'gaussian_rbf':
+        beta, width = math.exp(-2 * gamma), 2 * gamma
+    return tuple(beta * width**p / math.factorial(p) for p in range(order + 1))
 
 
 def split_powers(
     coefficients: Union[Sequence[float], Tensor], groups: int
-) -> List[Union[float, Tensor]]:
-    """Check a list of coefficients and take it apart, one entry a power.
+) -> Dict[int, Union[float, Tensor]]:
+    """Take a list of coefficients apart, after a check of its shape.
 
     Args:
         coefficients (Sequence[float] | Tensor): P + 1 numbers, or a tensor of
@@ -72,34 +79,49 @@ def split_powers(
         groups (int): Number of channel groups G.
 
     Returns:
-        list[float | Tensor]: Numbers, without zeros at the end; or tensors
-        of shape () or (G, 1), which broadcast against (B, G, N).
+        dict[int, float | Tensor]: Coefficients by their powers, ascending:
+        the numbers that are not zero; or tensors of shape () or (G, 1),
+        which broadcast against (B, G, N).
 
     Raises:
         ValueError: If the coefficients have a wrong shape.
-        TypeError: If they are no numbers.
+        TypeError: If the coefficients are not numbers.
     """
-    if not isinstance(coefficients, Tensor):
-        # float() would cut the gradient of a tensor in a list
-        if isinstance(coefficients, str) or any(
-            isinstance(c, (str, Tensor)) for c in coefficients
-        ):
-            raise TypeError(
-                'coefficients must be numbers, as taylor_coefficients '
-                f'returns them, or one tensor, got {coefficients!r}'
-            )
-        terms = [float(c) for c in coefficients]
-        if not terms:
-            raise ValueError('coefficients must not be empty, got []')
-        while len(terms) > 1 and terms[-1] == 0:
-            terms.pop()
-        return terms
-    shape = tuple(coefficients.shape)
-    if len(shape) == 1 and shape[0]:
-        return list(coefficients.unbind())
-    if len(shape) == 2 and shape[0] == groups and shape[1]:
-        return [c.unsqueeze(-1) for c in coefficients.unbind(-1)]
-    raise ValueError(
-        f'coefficients must have shape (P + 1) or ({groups}, P + 1) for '
-        f'{groups} groups, got {shape}'
-    )
+    if isinstance(coefficients, Tensor):
+        shape = tuple(coefficients.shape)
+        if len(shape) == 1 and shape[0]:
+            return dict(enumerate(coefficients.unbind()))
+        if len(shape) == 2 and shape[0] == groups and shape[1]:
+            return dict(enumerate(coefficients.unsqueeze(-1).unbind(1)))
+        raise ValueError(
+            f'coefficients must have shape (P + 1) or ({groups}, P + 1) for '
+            f'{groups} groups, got {shape}'
+        )
+    if isinstance(coefficients, str) or any(
+        isinstance(c, (str, Tensor)) for c in coefficients
+    ):
+        # float() would cut the gradient of a tensor in a list.
+        raise TypeError(
+            'coefficients must be numbers, as taylor_coefficients returns '
+            f'them, or one tensor, got {coefficients!r}'
+        )
+    if not len(coefficients):
+        raise ValueError('coefficients must not be empty, got []')
+    return {p: float(c) for p, c in enumerate(coefficients) if c != 0}
+
+
+def evaluate(factors: Dict[int, Tensor], x: Tensor) -> Tensor:
+    """Return the polynomial sum of ``factors[p] * x**p``, in the shape of x.
+
+    Args:
+        factors (dict[int, Tensor]): Factors that broadcast against x.
+        x (Tensor): The argument of the polynomial.
+    """
+    # Horner's rule needs one running map in place of the powers of x.
+    y = None
+    for power in range(max(factors, default=0), -1, -1):
+        if y is not None:
+            y = y * x
+        if power in factors:
+            y = factors[power] if y is None else y + factors[power]
+    return torch.zeros_like(x) if y is None else y.expand_as(x)

@@ -1,188 +1,80 @@
-"""The whole block in few passes: attention, W_z, norm and residual folded.
+"""The whole block as one autograd function.
 
-For the dot product the attention of a group is one number a, so that
-norm(W_z (a theta)) + x is an affine map of theta and x; its coefficients
-follow from the mean and covariance of theta (``folded_norm.py``). Neither the
-attended map nor W_z's output nor the norm's is ever formed. Other series
-first form y = sum_p c_p <phi^p, g> theta^p, then go the same way.
+For the dot product, the attention of a group is one number a. The block
+norm(W_z (a theta)) + x then is an affine map of theta and x, whose
+coefficients follow from the mean and the covariance of theta (``norm.py``).
+Neither the attended map nor the output of W_z or of the norm is formed. Other
+series first form y = sum_p c_p <phi^p, g> theta^p, and then go the same way.
 """
 
-import math
-from typing import Optional, Sequence, Tuple, Union
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
 
-from ..series import split_powers
-from . import torch_steps as passes
-from .moments import GramSums, MapSums, add_product, to_groups
-from .norm import Fold, FoldedNorm
-from .series import Attention
+from . import torch_steps as steps
+from .moments import MomentsFromGram, MomentsFromMaps
+from .norm import AffineNorm
+from .plan import Plan, Weights
+from .series import Moments
 
 
-def folded_block(
-    x: Tensor,
-    theta: Tensor,
-    phi: Optional[Tensor],
-    g: Optional[Tensor],
-    z: Tensor,
-    weight: Optional[Tensor] = None,
-    bias: Optional[Tensor] = None,
-    norm: Optional[FoldedNorm] = None,
-    coefficients: Union[Sequence[float], Tensor] = (0.0, 1.0),
-    groups: int = 8,
-    scale: float = 1.0,
-    recompute: bool = False,
-    use_gram: bool = False,
-) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
-    r"""x + norm(W_z y), y the compact generalized non-local operator.
+def fused_block(
+    plan: Plan, x: Tensor, weights: Weights
+) -> Tuple[Tensor, Tensor, Tensor]:
+    r"""Compute x + norm(W_z y), y the compact generalized non-local operator.
 
     Args:
+        plan (Plan): How the block is computed.
         x (Tensor): (B, C, \*spatial).
-        theta (Tensor): (C', C) weight of a 1x1 convolution.
-        phi (Tensor, optional): (C', C). None is no attention: y = theta.
-        g (Tensor, optional): (C', C).
-        z (Tensor): (C, C' / G) weight of the grouped 1x1 convolution W_z.
-        weight (Tensor, optional): (C,) weight of the norm. Defaults to 1.
-        bias (Tensor, optional): (C,) bias of the norm. Defaults to 0.
-        norm (FoldedNorm, optional): The norm; None for none.
-        coefficients (Sequence[float] | Tensor): As in
-            :func:`cgnl_attention`. Defaults to the dot product.
-        groups (int): Channel groups G of the operator and of W_z.
-            Defaults to 8.
-        scale (float): Factor of the inner products. Defaults to 1.
-        recompute (bool): Whether to compute theta, phi and g again in the
-            backward pass instead of keeping them. Defaults to False.
-        use_gram (bool): Whether to take <phi, g> from the Gram matrix of x,
-            without phi and g (``inner_sums.py``). Defaults to False.
+        weights (Weights): What the block has learnt.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: Output like x; mean and biased variance
-        that the norm computed (broadcast over (B, N, C / N)), None if given.
-
-    Raises:
-        ValueError: If ``use_gram``, but the series is not the dot product.
+        of the norm, which broadcast over (B, N, C / N).
     """
-    shape = (len(x), x.shape[1], math.prod(x.shape[2:]))
-    if norm is None:  # a scale of one
-        ones = z.new_ones(len(z), dtype=torch.float32)
-        norm = FoldedNorm(len(z), 0.0, mean=torch.zeros_like(ones), var=ones)
-    if weight is None:
-        weight = z.new_ones(len(z))
-    if bias is None:
-        bias = torch.zeros_like(weight)
-    attention = source = None
-    if phi is not None:
-        terms = [
-            passes.wide(term.detach()) if isinstance(term, Tensor) else term
-            for term in split_powers(coefficients, groups)
-        ]
-        attention = Attention(terms, groups, scale)
-        if not use_gram:
-            source = MapSums(groups, attention.powers, recompute)
-        elif attention.is_dot:
-            source = GramSums(
-                groups,
-                keep=torch.is_grad_enabled()
-                and not recompute
-                and (phi.requires_grad or g.requires_grad),
-            )
-        else:
-            raise ValueError(
-                'use_gram=True serves the dot product alone, got powers '
-                f'{attention.powers}'
-            )
-    tensor = coefficients if isinstance(coefficients, Tensor) else None
-    out, mean, var = _Folded.apply(
-        x.reshape(shape), theta, phi, g, z, weight, bias, tensor,
-        norm, attention, source, groups, recompute,
-    )  # fmt: skip
+    out, mean, var = _FusedBlock.apply(plan, x.flatten(2), *weights)
     return out.view(x.shape), mean, var
 
 
-class _Folded(torch.autograd.Function):
-    """Shapes as in ``passes.py``; x is (B, C, S)."""
+class _FusedBlock(torch.autograd.Function):
+    """The shapes are those of ``torch_steps.py``; x is (B, C, S)."""
 
     @staticmethod
-    def forward(
-        ctx, x, theta, phi, g, z, weight, bias, coefficients,
-        norm, attention, source, groups, recompute,
-    ):  # fmt: skip
-        theta_map = _project(x, theta, groups)
-        sums, held, y, factor = [], [], theta_map, None
-        if attention:
-            sums, held = source.forward(x, phi, g)
-            y, factor = attention.attend(theta_map, sums)
-        mean, cov = passes.statistics(y)
-        fold = Fold(factor, mean, cov, z, weight, bias, norm, groups)
-        out = passes.apply(x, fold.shift, fold.matrix, y)
+    def forward(ctx, plan: Plan, x: Tensor, *weights: Optional[Tensor]):
+        ctx.plan, weights = plan, Weights(*weights)
+        theta = steps.project(x, weights.theta, plan.groups)
+        moments, kept = {}, []
+        if plan.series:
+            source = _moments_source(plan, x, weights)
+            moments, kept = source.forward(keep=not plan.recompute)
+        y, factor = _attend(plan, theta, moments)
+        mean, cov = steps.statistics(y)
+        affine = AffineNorm(plan, weights, factor, mean, cov)
+        out = steps.affine_residual(x, affine.shift, affine.matrix, y)
+        # Autograd finds out if the norm's statistics change before backward.
         ctx.save_for_backward(
-            x, theta, phi, g, z, weight, bias, coefficients, mean, cov,
-            None if recompute else theta_map, norm.mean, norm.var, *sums,
-            *held,
+            x, *weights, plan.norm.mean, plan.norm.var, mean, cov,
+            None if plan.recompute else theta, *moments.values(), *kept,
         )  # fmt: skip
-        ctx.settings = attention, source, norm, groups, len(sums)
-        if norm.mean is not None:
-            return out, None, None
-        ctx.mark_non_differentiable(fold.m, fold.v)
-        return out, fold.m, fold.v
+        ctx.mark_non_differentiable(affine.m, affine.v)
+        return out, affine.m, affine.v
 
     @staticmethod
-    def backward(ctx, d, *_):
-        # called inside of it, autocast would change the types of the products
+    def backward(ctx, d: Tensor, *_):
+        # Autocast would change the types of the products.
         with torch.no_grad(), torch.autocast(d.device.type, enabled=False):
             gradients = _gradients(ctx, d)
-        if not torch.is_grad_enabled():
-            return gradients
-        return _refuse_second_derivative(gradients)
+        if torch.is_grad_enabled():
+            # once_differentiable lets gradients pass as constants if d is.
+            gradients = _FirstDerivative.apply(
+                *(g if g is None else g.requires_grad_() for g in gradients)
+            )
+        return None, *gradients
 
 
-def _gradients(ctx, d: Tensor) -> tuple:
-    """One for each argument of :meth:`_Folded.forward`."""
-    attention, source, norm, groups, num_sums = ctx.settings
-    (
-        x, theta, phi, g, z, weight, bias, coefficients, mean, cov,
-        theta_map, _, _, *rest,  # those of the norm: checked for changes
-    ) = ctx.saved_tensors  # fmt: skip
-    sums, held = rest[:num_sums], rest[num_sums:]
-    if theta_map is None:
-        theta_map = _project(x, theta, groups)
-    y, factor = theta_map, None
-    if attention:
-        y, factor = attention.attend(theta_map, sums)
-    fold = Fold(factor, mean, cov, z, weight, bias, norm, groups)
-    d_factor, d_mean, d_cov, d_z, d_weight, d_bias = fold.backward(
-        *passes.apply_backward(d, y)
-    )
-    # the moments of y lead to y again
-    inside = 2 / x.shape[-1] * d_cov
-    shift = d_mean / x.shape[-1] - torch.matmul(inside, mean)
-    d_theta = passes.input_gradient(d, fold.matrix, y, inside, shift)
-    d_coefficients = None
-    if attention:
-        d_theta, d_sums, d_coefficients = attention.backward(
-            theta_map, sums, d_theta, d_factor, coefficients
-        )
-    d_theta = d_theta.to(theta.dtype).view(len(x), -1, x.shape[-1])
-    needed = ctx.needs_input_grad
-    d_x, d_weights = None, [None, None, None]
-    if needed[0]:
-        d_x = d.clone(memory_format=torch.preserve_format)  # the residual
-        add_product(d_x, theta, d_theta)
-    if needed[1]:
-        d_weights[0] = passes.weight_gradient(d_theta, x.to(theta.dtype))
-    if attention and any((needed[0], needed[2], needed[3])):
-        d_weights[1:] = source.backward(
-            x, phi, g, held, d_sums, d_x, needed[2:4]
-        )
-    return (
-        d_x, *d_weights, d_z.to(z.dtype), d_weight.to(weight.dtype),
-        d_bias.to(bias.dtype), d_coefficients, *(None,) * 5,
-    )  # fmt: skip
-
-
-class _FirstOnly(torch.autograd.Function):
-    """The identity, without a derivative."""
+class _FirstDerivative(torch.autograd.Function):
+    """The identity, which refuses a derivative."""
 
     @staticmethod
     def forward(ctx, *gradients):
@@ -191,18 +83,56 @@ class _FirstOnly(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *_):
         raise RuntimeError(
-            'the folded paths of CGNL have no second derivative: build the '
+            'the folded paths of CGNL have no second derivative; build the '
             "block with backend='reference'"
         )
 
 
-def _refuse_second_derivative(gradients: tuple) -> tuple:
-    """Tie them to an error: ``once_differentiable`` leaves some constant."""
-    given = [g.detach().requires_grad_() for g in gradients if g is not None]
-    given = iter(_FirstOnly.apply(*given))
-    return tuple(None if g is None else next(given) for g in gradients)
+def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
+    """Return the gradients of x and of each weight."""
+    plan, x, saved = ctx.plan, ctx.saved_tensors[0], ctx.saved_tensors[1:]
+    count = len(Weights._fields)
+    weights = Weights(*saved[:count])
+    mean, cov, theta, *rest = saved[count + 2 :]
+    moments = dict(zip(plan.series.powers, rest)) if plan.series else {}
+    if theta is None:
+        theta = steps.project(x, weights.theta, plan.groups)
+    y, factor = _attend(plan, theta, moments)
+    affine = AffineNorm(plan, weights, factor, mean, cov)
+    d_factor, d_mean, d_cov, d_z, d_gamma, d_beta = affine.backward(
+        *steps.affine_residual_backward(d, y)
+    )
+    # The mean and the covariance of y lead to y again.
+    inside = 2 / x.shape[-1] * d_cov
+    shift = d_mean / x.shape[-1] - torch.matmul(inside, mean)
+    d_y = steps.input_gradient(d, affine.matrix, y, inside, shift)
+    d_theta, d_moments, d_coefficients = d_y, {}, None
+    if plan.series:
+        d_theta, d_moments, d_coefficients = plan.series.backward(
+            theta, moments, d_y, d_factor
+        )
+    d_theta = d_theta.to(weights.theta.dtype).view(len(x), -1, x.shape[-1])
+    d_x = d_w_theta = d_phi = d_g = None
+    needs_x, needs_theta, *needed = ctx.needs_input_grad[1:5]
+    if needs_x:
+        d_x = d.clone(memory_format=torch.preserve_format)  # the residual
+        steps.add_product(d_x, weights.theta, d_theta)
+    if needs_theta:
+        d_w_theta = steps.weight_gradient(d_theta, x)
+    if plan.series and (needs_x or any(needed)):
+        d_phi, d_g = _moments_source(plan, x, weights).backward(
+            rest[len(moments) :], d_moments, d_x, needed
+        )
+    return d_x, d_w_theta, d_phi, d_g, d_z, d_gamma, d_beta, d_coefficients
 
 
-def _project(x, theta, groups) -> Tensor:
-    """theta(x), (B G, k, S)."""
-    return to_groups(passes.project(x.to(theta.dtype), theta), groups)
+def _attend(plan: Plan, theta: Tensor, moments: Moments):
+    """Return y, and the factor of each group that y lacks."""
+    if plan.series is None:
+        return theta, None
+    return plan.series.attend(theta, moments)
+
+
+def _moments_source(plan: Plan, x: Tensor, weights: Weights):
+    cls = MomentsFromGram if plan.use_gram else MomentsFromMaps
+    return cls(plan.groups, plan.series.powers, x, weights.phi, weights.g)

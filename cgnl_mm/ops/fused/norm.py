@@ -1,116 +1,91 @@
-"""The norm after W_z as an affine map, from the moments of W_z's input.
+"""The norm after W_z as an affine map, from the moments of the input of W_z.
 
-With u = W y per sample and group, all that a norm needs of u follows from the
-mean and the covariance of y over the positions: u itself is never formed.
-Everything here is small (no axis of positions) and in float32 or wider.
+With u = W_z y for each sample and group, the norm needs the mean and the
+variance of u. Both follow from the mean and the covariance of y over the
+positions, so u is never formed. All tensors here are small (they have no axis
+of positions) and are float32 or float64.
 """
 
-from dataclasses import dataclass
 from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
 
-from .torch_steps import wide
+from ..attention import to_accumulator
+from .plan import Plan, Weights
 
 
-@dataclass(frozen=True)
-class FoldedNorm:
-    """A norm that scales and shifts each channel.
-
-    Attributes:
-        groups (int): Channel groups N that share their statistics: G for
-            GroupNorm(G), C for instance and batch norm.
-        eps (float): Added to the variance.
-        over_batch (bool): Whether the statistics are of all samples together
-            (batch norm in training).
-        mean (Tensor, optional): (C,) given mean: the statistics are not
-            computed (batch norm in evaluation).
-        var (Tensor, optional): (C,) given variance.
-    """
-
-    groups: int
-    eps: float = 1e-5
-    over_batch: bool = False
-    mean: Optional[Tensor] = None
-    var: Optional[Tensor] = None
-
-
-class Fold:
-    """out = x + shift + matrix y, equal to x + norm(factor W_z y).
+class AffineNorm:
+    """Write norm(factor W_z y) as shift + matrix y.
 
     Args:
-        factor (Tensor, optional): (B, G) attention of each group; None is 1.
+        plan (Plan): The groups, and how the norm takes its statistics.
+        weights (Weights): z, gamma and beta are read.
+        factor (Tensor, optional): (B, G) factor of each group; None is 1.
         mean (Tensor): (B G, k, 1) mean of y over the positions, k = C' / G.
         cov (Tensor): (B G, k, k) covariance of y.
-        z (Tensor): (C, k) weight of W_z.
-        weight (Tensor): (C,) weight of the norm.
-        bias (Tensor): (C,) bias of the norm.
-        norm (FoldedNorm): How the statistics are taken.
-        groups (int): Channel groups G.
 
     Attributes:
         matrix (Tensor): (B G, C / G, k).
         shift (Tensor): (B, C).
         m (Tensor): Mean of the norm, (B or 1, N, 1).
-        v (Tensor): Its biased variance.
+        v (Tensor): Biased variance of the norm, (B or 1, N, 1).
     """
 
     def __init__(
         self,
+        plan: Plan,
+        weights: Weights,
         factor: Optional[Tensor],
         mean: Tensor,
         cov: Tensor,
-        z: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        norm: FoldedNorm,
-        groups: int,
     ) -> None:
-        batch, channels = len(mean) // groups, len(z)
-        self.mean = mean = mean.view(batch, groups, *mean.shape[1:])
-        self.cov = cov = cov.view(batch, groups, *cov.shape[1:])
-        matrix = wide(z).view(groups, -1, z.shape[1])
-        matrix = matrix.expand(batch, -1, -1, -1)
-        weight, bias = wide(weight), wide(bias)
-        self.norm, self.plain, self.factor = norm, matrix, factor
-        # Where one number scales all that is normalised together, the norm
-        # all but removes it again; what is left would cancel in float32.
-        self.is_apart = (
+        norm, groups = plan.norm, plan.groups
+        batch, channels = len(mean) // groups, len(weights.z)
+        shape = self.shape = batch, norm.groups, channels // norm.groups
+        self.norm, self.factor = norm, factor
+        self.y_mean = mean.unflatten(0, (batch, groups))
+        self.y_cov = cov.unflatten(0, (batch, groups))
+        z = to_accumulator(weights.z).unflatten(0, (groups, -1))
+        self.z = self.w = z.expand(batch, -1, -1, -1)
+        # Where one factor scales all values that are normalised together,
+        # the norm cancels it all but completely, and what is left would be
+        # rounding noise. The norm then takes the factor apart.
+        self.factor_into_norm = (
             factor is not None
             and norm.mean is None
             and not norm.over_batch
             and norm.groups % groups == 0
         )
-        f = 1.0
-        if self.is_apart:
+        self.f = 1.0
+        if self.factor_into_norm:
             repeats = norm.groups // groups
-            f = factor.repeat_interleave(repeats, 1).unsqueeze(-1)
+            self.f = factor.repeat_interleave(repeats, 1).unsqueeze(-1)
         elif factor is not None:
-            matrix = matrix * factor[..., None, None]
-        self.w, self.f = matrix, f
-        self.per_group = (batch, norm.groups, channels // norm.groups)
-        self.gamma = weight.view(self.per_group[1:])
+            self.w = self.z * factor[..., None, None]
         self.dims = (0, 2) if norm.over_batch else (2,)
         if norm.mean is None:
-            # mean and variance of each channel of W y, then of each group
-            self.um = torch.matmul(matrix, mean).reshape(self.per_group)
-            uv = (torch.matmul(matrix, cov) * matrix).sum(-1)
-            # no less than zero, whatever was rounded
-            uv = uv.clamp_min(0)
-            self.m = self.um.mean(self.dims, keepdim=True)
-            self.v = (
-                uv.reshape(self.per_group) + (self.um - self.m).square()
-            ).mean(self.dims, keepdim=True)
+            # Mean and variance of each channel of u, then of each group.
+            self.u_mean = torch.matmul(self.w, self.y_mean).reshape(shape)
+            u_var = (torch.matmul(self.w, self.y_cov) * self.w).sum(-1)
+            u_var = u_var.clamp_min(0).reshape(shape)  # Rounding is not < 0.
+            self.m = self.u_mean.mean(self.dims, keepdim=True)
+            self.v = (u_var + (self.u_mean - self.m).square()).mean(
+                self.dims, keepdim=True
+            )
         else:
-            self.m = norm.mean.view(1, *self.per_group[1:])
-            self.v = norm.var.view(1, *self.per_group[1:])
-        self.r = torch.rsqrt(f * f * self.v + norm.eps)
-        self.alpha = (f * self.r * self.gamma).expand(self.per_group)
-        shift = bias.view(self.per_group[1:]) - self.alpha * self.m
-        self.shift = shift.reshape(batch, channels)
-        scaled = matrix * self.alpha.reshape(*matrix.shape[:3], 1)
-        self.matrix = scaled.flatten(0, 1)
+            self.m = norm.mean.view(1, *shape[1:])
+            self.v = norm.var.view(1, *shape[1:])
+        self.gamma = to_accumulator(weights.gamma).view(shape[1:])
+        self.r = torch.rsqrt(self.f * self.f * self.v + norm.eps)
+        self.alpha = (self.f * self.r * self.gamma).expand(shape)
+        beta = to_accumulator(weights.beta).view(shape[1:])
+        self.shift = (beta - self.alpha * self.m).reshape(batch, channels)
+        self.matrix = (self.w * self._rows(self.alpha)).flatten(0, 1)
+
+    def _rows(self, per_channel: Tensor) -> Tensor:
+        """View (B, N, C / N) as (B, G, C / G, 1)."""
+        return per_channel.reshape(*self.w.shape[:3], 1)
 
     def backward(
         self, d_matrix: Tensor, d_shift: Tensor
@@ -122,36 +97,36 @@ class Fold:
             d_shift (Tensor): Gradient of ``shift``.
 
         Returns:
-            tuple[Tensor, ...]: Of factor (None for None), mean, cov
-            (symmetric), z, weight and bias, in float32 or wider.
+            tuple[Tensor, ...]: Gradients of factor (None for None), mean,
+            cov (symmetric), z, gamma and beta, in float32 or float64.
         """
-        w, shape, f = self.w, self.per_group, self.f
-        d_scaled = d_matrix.view_as(w)
-        d_shift = d_shift.view(shape)
-        q = (d_scaled * w).sum(-1).view(shape) - self.m * d_shift
-        d_weight = (f * self.r * q).sum(0).flatten()
-        d_bias = d_shift.sum(0).flatten()
-        d_w = d_scaled * self.alpha.reshape(*w.shape[:3], 1)
-        d_mean, d_cov = torch.zeros_like(self.mean), torch.zeros_like(self.cov)
-        d_factor = None
+        w, f = self.w, self.f
+        d_matrix, d_shift = d_matrix.view_as(w), d_shift.view(self.shape)
+        d_alpha = (d_matrix * w).sum(-1).view(self.shape) - self.m * d_shift
+        d_gamma = (f * self.r * d_alpha).sum(0).flatten()
+        d_beta = d_shift.sum(0).flatten()
+        d_w = d_matrix * self._rows(self.alpha)
+        d_mean = torch.zeros_like(self.y_mean)
+        d_cov, d_factor = torch.zeros_like(self.y_cov), None
         if self.norm.mean is None:
-            count = shape[2] * (shape[0] if self.norm.over_batch else 1)
-            d_s = (self.gamma * q).sum(self.dims, keepdim=True)
+            count = self.shape[2]
+            if self.norm.over_batch:
+                count *= self.shape[0]
+            d_s = (self.gamma * d_alpha).sum(self.dims, keepdim=True)
             d_v = -0.5 * (f * self.r) ** 3 * d_s / count
             d_m = -(self.alpha * d_shift).sum(self.dims, keepdim=True) / count
-            d_um = d_m + 2 * d_v * (self.um - self.m)
-            d_um = d_um.reshape(*w.shape[:3], 1)
-            d_uv = d_v.expand(shape).reshape(*w.shape[:3], 1)
-            d_w = d_w + 2 * d_uv * torch.matmul(w, self.cov)
-            d_w = d_w + d_um * self.mean.mT
-            d_mean = torch.matmul(w.mT, d_um)
-            d_cov = torch.matmul(w.mT, d_uv * w)
-            if self.is_apart:
+            d_u_mean = self._rows(d_m + 2 * d_v * (self.u_mean - self.m))
+            d_u_var = self._rows(d_v.expand(self.shape))
+            d_w = d_w + 2 * d_u_var * torch.matmul(w, self.y_cov)
+            d_w = d_w + d_u_mean * self.y_mean.mT
+            d_mean = torch.matmul(w.mT, d_u_mean)
+            d_cov = torch.matmul(w.mT, d_u_var * w)
+            if self.factor_into_norm:
                 d_factor = d_s * self.norm.eps * self.r**3
                 d_factor = d_factor.reshape(*w.shape[:2], -1).sum(-1)
-        if self.factor is not None and not self.is_apart:
-            d_factor = (d_w * self.plain).sum((2, 3))
+        if self.factor is not None and not self.factor_into_norm:
+            d_factor = (d_w * self.z).sum((2, 3))
             d_w = d_w * self.factor[..., None, None]
-        d_mean, d_cov = d_mean.flatten(0, 1), d_cov.flatten(0, 1)
         d_z = d_w.sum(0).flatten(0, 1)
-        return d_factor, d_mean, d_cov, d_z, d_weight, d_bias
+        d_mean, d_cov = d_mean.flatten(0, 1), d_cov.flatten(0, 1)
+        return d_factor, d_mean, d_cov, d_z, d_gamma, d_beta

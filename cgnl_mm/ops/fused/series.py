@@ -1,105 +1,116 @@
-"""The attention of a folded block, from the sums <phi^p, g> on."""
+"""The series y of the fused block, and its gradients, from the moments."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
 
-from . import torch_steps as passes
+from ..attention import to_accumulator
+from ..series import evaluate, split_powers
+
+Moments = Dict[int, Tensor]  # by the power p
 
 
-class Attention:
-    """y = s sum_p c_p <phi^p, g> theta^p per sample and group.
+class Series:
+    """y = s sum_p c_p <phi^p, g> theta^p for each sample and group.
 
-    For the first power alone (the dot product) y stays theta, and its factor
-    goes into W_z.
+    The dot product has one factor for each sample and group. Its y stays
+    theta, and the factor goes into W_z.
 
     Args:
-        terms (list[float | Tensor]): c_p, as ``split_powers`` returns them.
-        groups (int): Channel groups G.
+        coefficients (Sequence[float] | Tensor): The numbers c_p, as in
+            :func:`cgnl_attention`.
+        groups (int): Number of channel groups G.
         scale (float): The factor s.
+
+    Attributes:
+        powers (list[int]): Powers p whose c_p is not the number 0, ascending.
     """
 
-    def __init__(self, terms: list, groups: int, scale: float) -> None:
+    def __init__(
+        self,
+        coefficients: Union[Sequence[float], Tensor],
+        groups: int,
+        scale: float = 1.0,
+    ) -> None:
+        self.dim = None
+        if isinstance(coefficients, Tensor):
+            self.dim = coefficients.dim()
+            coefficients = to_accumulator(coefficients.detach())
+        self.groups, self.scale = groups, scale
         self.terms = {
-            power: scale * term
-            for power, term in enumerate(terms)
-            if isinstance(term, Tensor) or term != 0
+            power: scale * (c.flatten() if isinstance(c, Tensor) else c)
+            for power, c in split_powers(coefficients, groups).items()
         }
-        self.scale, self.groups = scale, groups
         self.powers = list(self.terms)
         self.is_dot = self.powers == [1]
 
-    def _moments(self, sums: List[Tensor]) -> Dict[int, Tensor]:
-        """Factor of each theta^p, (B G, 1, 1)."""
-        moments = {}
-        for (power, term), value in zip(self.terms.items(), sums):
-            value = value.view(-1, self.groups)
-            if isinstance(term, Tensor):
-                term = term.flatten()
-            moments[power] = (term * value).view(-1, 1, 1)
-        return moments
-
     def attend(
-        self, theta: Tensor, sums: List[Tensor]
+        self, theta: Tensor, moments: Moments
     ) -> Tuple[Tensor, Optional[Tensor]]:
-        """y (B G, k, S), and the factor (B, G) that it lacks, or None."""
-        moments = self._moments(sums)
+        """Return y (B G, k, S), and the factor (B, G) that y lacks, or None.
+
+        Args:
+            theta (Tensor): (B G, k, S).
+            moments (dict[int, Tensor]): <phi^p, g> (B G,) by power p.
+        """
+        factors = self._factors(moments)
         if self.is_dot:
-            return theta, moments[1].view(-1, self.groups)
-        wide = passes.wide(theta)
-        y = torch.zeros_like(wide)
-        for power in range(max(moments, default=0), -1, -1):
-            y = y * wide
-            if power in moments:
-                y = y + moments[power]
-        return y, None
+            return theta, factors[1].view(-1, self.groups)
+        return evaluate(factors, to_accumulator(theta)), None
+
+    def _factors(self, moments: Moments) -> Moments:
+        """Return the factor (B G, 1, 1) of each power of theta."""
+        return {
+            power: (term * moments[power].view(-1, self.groups)).view(-1, 1, 1)
+            for power, term in self.terms.items()
+        }
 
     def backward(
         self,
         theta: Tensor,
-        sums: List[Tensor],
+        moments: Moments,
         d_y: Tensor,
         d_factor: Optional[Tensor],
-        coefficients: Optional[Tensor],
-    ) -> Tuple[Tensor, List[Tensor], Optional[Tensor]]:
-        """Gradients of theta, of each sum (B G,) and of the coefficients.
+    ) -> Tuple[Tensor, Moments, Optional[Tensor]]:
+        """Return the gradients of theta, the moments and the coefficients.
+
+        The last is None for coefficients that are not trained.
 
         Args:
             theta (Tensor): (B G, k, S).
-            sums (list[Tensor]): (B G,) for each power.
+            moments (dict[int, Tensor]): <phi^p, g> (B G,) by power p.
             d_y (Tensor): Gradient of y.
-            d_factor (Tensor, optional): Gradient of the factor.
-            coefficients (Tensor, optional): If they are trained.
+            d_factor (Tensor, optional): Gradient of the factor, if any.
         """
-        moments = self._moments(sums)
         if self.is_dot:
-            d_moments, d_theta = {1: d_factor.flatten()}, d_y
+            d_theta, d_factors = d_y, {1: d_factor.flatten()}
         else:
-            d_moments, d_theta = {}, torch.zeros_like(d_y)
-            power_map, wide = d_y, passes.wide(theta)
-            for power in range(max(moments, default=0) + 1):
-                if power:
-                    if power in moments:
-                        d_theta = d_theta + power * moments[power] * power_map
-                    power_map = power_map * wide
-                if power in moments:
-                    d_moments[power] = power_map.sum((1, 2))
-        d_sums = [
-            (
-                d_moments[power].view(-1, self.groups)
-                * (term.flatten() if isinstance(term, Tensor) else term)
-            ).flatten()
+            d_theta, d_factors = self._backward(theta, moments, d_y)
+        d_moments = {
+            power: (d_factors[power].view(-1, self.groups) * term).flatten()
             for power, term in self.terms.items()
-        ]
-        d_coefficients = None
-        if coefficients is not None:
-            d_terms = [
-                self.scale * (d_moments[power] * value).view(-1, self.groups)
-                for power, value in zip(self.terms, sums)
-            ]
-            d_coefficients = torch.stack([d.sum(0) for d in d_terms], -1)
-            if coefficients.dim() == 1:
-                d_coefficients = d_coefficients.sum(0)
-            d_coefficients = d_coefficients.to(coefficients.dtype)
-        return d_theta, d_sums, d_coefficients
+        }
+        if self.dim is None:
+            return d_theta, d_moments, None
+        d_terms = torch.stack(
+            [self.scale * (d_factors[p] * moments[p]) for p in self.powers], -1
+        )
+        d_terms = d_terms.unflatten(0, (-1, self.groups)).sum(0)
+        return d_theta, d_moments, d_terms.sum(0) if self.dim == 1 else d_terms
+
+    def _backward(
+        self, theta: Tensor, moments: Moments, d_y: Tensor
+    ) -> Tuple[Tensor, Moments]:
+        """Return the gradients of theta and of each factor (B G,)."""
+        factors, d_factors = self._factors(moments), {}
+        d_theta, theta = torch.zeros_like(d_y), to_accumulator(theta)
+        product = d_y  # d_y theta^p
+        for power in range(max(factors, default=0) + 1):
+            if power:
+                if power in factors:
+                    d_theta = d_theta + power * factors[power] * product
+                product = product * theta
+            if power in factors:
+                d_factors[power] = product.sum((1, 2))
+        return d_theta, d_factors
