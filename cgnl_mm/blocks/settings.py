@@ -49,7 +49,7 @@ def check_settings(block: nn.Module) -> None:
         allowed = [str(d) for d in range(1, inner + 1) if inner % d == 0]
         raise ValueError(
             f'groups={block.groups} does not divide in_channels / reduction '
-            f'= {inner}; use one of {", ".join(allowed)}'
+            f'= {inner}; allowed are {", ".join(allowed)}'
         )
     if block.recompute and block.backend == 'reference':
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The folded block against the published chain of operations."""
+"""The fused block against the published chain of operations."""
 
 from dataclasses import replace
 from itertools import product
@@ -8,8 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from cgnl_mm.ops import generalized_nonlocal, taylor_coefficients
-from cgnl_mm.ops.fused.block import folded_block
-from cgnl_mm.ops.fused.norm import FoldedNorm
+from cgnl_mm.ops.accuracy import (
+    assert_as_exact,
+    errors,
+    output_and_gradients,
+)
+from cgnl_mm.ops.fused.block import fused_block
+from cgnl_mm.ops.fused.plan import Norm, Plan, Weights
+from cgnl_mm.ops.fused.series import Series
 
 C, G = 32, 4
 NORMS = ('GN', 'GN1', 'GN8', 'IN', 'BN', 'BN eval', 'none')
@@ -27,11 +33,13 @@ SERIES = {
     'per group': (4,),
     'no attention': None,
 }
-NAMES = ('x', 'theta', 'phi', 'g', 'z', 'weight', 'bias', 'coefficients')
+SCALE = 0.5
+# The norm of the block without a norm is a scale of one.
+ONE = Norm(C, 0.0, mean=torch.zeros(C), var=torch.ones(C))
 
 
 def arguments(series, norm, dtype, shape=(3, C, 35), std=0.2, groups=G):
-    """Tensors by name, and what ``folded_block`` takes besides."""
+    """Make a plan, the coefficients of its series, and tensors by name."""
     k = C // 2
     tensors = dict(
         x=torch.randn(shape).relu(),
@@ -39,106 +47,88 @@ def arguments(series, norm, dtype, shape=(3, C, 35), std=0.2, groups=G):
         phi=std * torch.randn(k, C),
         g=std * torch.randn(k, C),
         z=std * torch.randn(C, k // groups),
-        weight=torch.randn(C),
-        bias=torch.randn(C),
-    )
-    mean, var = torch.randn(C), torch.rand(C) + 0.5
-    settings = dict(
-        groups=groups,
-        scale=0.5,
-        use_gram='gram' in series,
-        norm={
-            'GN': FoldedNorm(groups),
-            'GN1': FoldedNorm(1),
-            'GN8': FoldedNorm(8),
-            'IN': FoldedNorm(C),
-            'BN': FoldedNorm(C, over_batch=True),
-            'BN eval': FoldedNorm(C, mean=mean.to(dtype), var=var.to(dtype)),
-            'none': None,
-        }[norm],
+        gamma=torch.randn(C),
+        beta=torch.randn(C),
     )
     coefficients = SERIES[series]
-    if series in ('learnable', 'per group'):
-        if series == 'per group':
-            coefficients = (groups, *coefficients)
+    if series == 'learnable':
         tensors['coefficients'] = 0.3 * torch.randn(coefficients)
+    elif series == 'per group':
+        tensors['coefficients'] = 0.3 * torch.randn(groups, *coefficients)
     elif series == 'no attention':
-        del tensors['phi'], tensors['g']
-    else:
-        settings['coefficients'] = coefficients
+        tensors['phi'] = tensors['g'] = None
     if norm == 'none':
-        del tensors['weight'], tensors['bias']
-    tensors = {k: t.to(dtype).requires_grad_() for k, t in tensors.items()}
-    return tensors, settings
+        tensors['gamma'], tensors['beta'] = torch.ones(C), torch.zeros(C)
+    norms = {
+        'GN': Norm(groups),
+        'GN1': Norm(1),
+        'GN8': Norm(8),
+        'IN': Norm(C),
+        'BN': Norm(C, over_batch=True),
+        'BN eval': Norm(C, mean=torch.randn(C), var=torch.rand(C) + 0.5),
+        'none': ONE,
+    }
+    plan = Plan(groups, norms[norm], use_gram='gram' in series)
+    tensors = {
+        name: tensor.to(dtype).requires_grad_()
+        for name, tensor in tensors.items()
+        if tensor is not None
+    }
+    return (plan, coefficients), tensors
 
 
-def in_float64(tensors, settings):
-    norm = settings['norm']
-    if norm is not None and norm.mean is not None:
-        norm = replace(norm, mean=norm.mean.double(), var=norm.var.double())
-    wide = {
+def in_float64(tensors):
+    return {
         name: tensor.detach().double().requires_grad_()
         for name, tensor in tensors.items()
     }
-    return wide, dict(settings, norm=norm)
 
 
-def folded(tensors, settings):
-    values = {name: tensors.get(name) for name in NAMES}
-    if values['coefficients'] is None:
-        del values['coefficients']
-    return folded_block(**values, **settings)[0]
+def folded(settings, tensors):
+    (plan, coefficients), tensors = settings, dict(tensors)
+    x = tensors.pop('x')
+    weights = Weights(**{'phi': None, 'g': None, **tensors})
+    if coefficients is not None:
+        given = tensors.get('coefficients', coefficients)
+        plan = replace(plan, series=Series(given, plan.groups, SCALE))
+    if plan.norm.mean is not None:
+        mean, var = (t.to(x.dtype) for t in (plan.norm.mean, plan.norm.var))
+        plan = replace(plan, norm=replace(plan.norm, mean=mean, var=var))
+    return fused_block(plan, x, weights)[0]
 
 
-def chain(tensors, settings):
-    """norm(W_z Y) + X, with Y from the literal affinity."""
-    x = tensors['x']
+def chain(settings, tensors):
+    """Compute norm(W_z Y) + X, with Y from the literal affinity."""
+    (plan, coefficients), x = settings, tensors['x']
 
     def project(name):
         return torch.einsum('oc,bc...->bo...', tensors[name], x)
 
     y = project('theta')
     if 'phi' in tensors:
+        coefficients = tensors.get('coefficients', coefficients)
         y = generalized_nonlocal(
-            y,
-            project('phi'),
-            project('g'),
-            tensors.get('coefficients', settings.get('coefficients')),
-            groups=settings['groups'],
-            scale=settings['scale'],
-        )
+            y, project('phi'), project('g'), coefficients,
+            groups=plan.groups, scale=SCALE,
+        )  # fmt: skip
     z = tensors['z'].unsqueeze(-1)
-    u = F.conv1d(y.flatten(2), z, groups=settings['groups'])
-    u = u.view(x.shape)
-    norm = settings['norm']
-    if norm is not None:
-        affine = tensors['weight'], tensors['bias']
-        if norm.mean is not None:
-            u = F.batch_norm(u, norm.mean, norm.var, *affine)
-        elif norm.over_batch:
-            u = F.batch_norm(u, None, None, *affine, training=True)
-        else:
-            u = F.group_norm(u, norm.groups, *affine)
-    return x + u
+    u = F.conv1d(y.flatten(2), z, groups=plan.groups).view(x.shape)
+    norm, affine = plan.norm, (tensors['gamma'], tensors['beta'])
+    if norm.mean is not None:
+        mean, var = norm.mean.to(x.dtype), norm.var.to(x.dtype)
+        return x + F.batch_norm(u, mean, var, *affine, eps=norm.eps)
+    if norm.over_batch:
+        return x + F.batch_norm(u, None, None, *affine, training=True)
+    return x + F.group_norm(u, norm.groups, *affine)
 
 
-def results(function, tensors, settings, direction):
-    """Output and every gradient, by name."""
-    out = function(tensors, settings)
-    gradients = torch.autograd.grad(out, list(tensors.values()), direction)
-    return dict(zip(['out', *tensors], [out, *gradients]))
+def results(function, settings, tensors, d):
+    return output_and_gradients(function(settings, tensors), d, tensors)
 
 
 def assert_close(actual, truth):
     for name, value in truth.items():
         assert torch.allclose(actual[name], value, 1e-6, 1e-9), name
-
-
-def assert_rounds_no_more(actual, plain, truth, times, slack):
-    for name, value in truth.items():
-        ours = (actual[name].double() - value).abs().max()
-        theirs = (plain[name].double() - value).abs().max()
-        assert ours <= times * theirs + slack * value.abs().max(), name
 
 
 def meets(series, norm):
@@ -158,16 +148,12 @@ def meets(series, norm):
     ],
 )
 def test_equals_the_chain_in_float64(series, norm):
-    tensors, settings = arguments(series, norm, torch.float64)
-    direction = torch.randn(3, C, 35, dtype=torch.float64)
-    if series == 'zero':  # y is zero: no gradient reaches phi and g
-        truth = {k: torch.zeros_like(tensors[k]) for k in NAMES[1:4]}
-        truth['out'] = chain(tensors, settings)
-    else:
-        truth = results(chain, tensors, settings, direction)
+    (plan, coefficients), tensors = arguments(series, norm, torch.float64)
+    d = torch.randn(3, C, 35, dtype=torch.float64)
+    truth = results(chain, (plan, coefficients), tensors, d)
     for recompute in (False, True):
-        options = dict(settings, recompute=recompute)
-        assert_close(results(folded, tensors, options, direction), truth)
+        settings = replace(plan, recompute=recompute), coefficients
+        assert_close(results(folded, settings, tensors, d), truth)
 
 
 @pytest.mark.pairs(
@@ -178,12 +164,19 @@ def test_equals_the_chain_in_float64(series, norm):
     )
 )
 def test_any_number_of_axes_positions_and_groups(series, shape, groups):
-    tensors, settings = arguments(
-        series, 'GN', torch.float64, shape, groups=groups
-    )
-    direction = torch.randn(shape, dtype=torch.float64)
-    truth = results(chain, tensors, settings, direction)
-    assert_close(results(folded, tensors, settings, direction), truth)
+    case = arguments(series, 'GN', torch.float64, shape, groups=groups)
+    d = torch.randn(shape, dtype=torch.float64)
+    assert_close(results(folded, *case, d), results(chain, *case, d))
+
+
+def check_rounding(case, d, times=2, slack=2e-6):
+    """Compare with the chain in the same type; return all three results."""
+    settings, tensors = case
+    truth = results(chain, settings, in_float64(tensors), d.double())
+    plain = results(chain, settings, tensors, d)
+    actual = results(folded, settings, tensors, d)
+    assert_as_exact(actual, plain, truth, times, slack)
+    return actual, plain, truth
 
 
 @pytest.mark.pairs(
@@ -197,15 +190,11 @@ def test_any_number_of_axes_positions_and_groups(series, shape, groups):
     }
 )
 def test_error_is_at_most_twice_the_chains(series, norm, dtype, batch, poison):
-    """flash-attention's rule, for the output and every gradient."""
-    tensors, settings = arguments(series, norm, dtype, (batch, C, 9, 7))
-    direction = torch.randn(batch, C, 9, 7).to(dtype)
-    truth = results(chain, *in_float64(tensors, settings), direction.double())
-    plain = results(chain, tensors, settings, direction)
-    actual = results(folded, tensors, settings, direction)
+    """The rule of flash-attention, for the output and every gradient."""
+    case = arguments(series, norm, dtype, (batch, C, 9, 7))
     # a few units in the last place, where the chain is nearly exact
     slack = 2e-6 if dtype == torch.float32 else torch.finfo(dtype).eps
-    assert_rounds_no_more(actual, plain, truth, 2, slack)
+    check_rounding(case, torch.randn(batch, C, 9, 7).to(dtype), slack=slack)
 
 
 @pytest.mark.parametrize('series', ['dot', 'gram'])
@@ -215,56 +204,44 @@ def test_gradient_of_phi_and_g_survives_the_group_norm(series):
     The chain gets what is left as a difference of large numbers: noise. Here
     it is a product.
     """
-    tensors, settings = arguments(series, 'GN', torch.float32, std=0.6)
-    direction = torch.randn(3, C, 35)
-    truth = results(chain, *in_float64(tensors, settings), direction.double())
-    plain = results(chain, tensors, settings, direction)
-    actual = results(folded, tensors, settings, direction)
-
-    def error(result, name):
-        return (result[name] - truth[name]).norm() / truth[name].norm()
-
-    for name in ('phi', 'g'):
-        assert error(plain, name) > 1e-2
-        assert error(actual, name) < 1e-3
+    case = arguments(series, 'GN', torch.float32, std=0.6)
+    actual, plain, truth = check_rounding(case, torch.randn(3, C, 35))
+    truth = {name: truth[name] for name in ('phi', 'g')}
+    assert min(errors(plain, truth, order=2).values()) > 1e-2
+    assert max(errors(actual, truth, order=2).values()) < 1e-3
 
 
 @pytest.mark.parametrize('series', ['dot', 'gram'])
 def test_channels_last_stays_channels_last(series):
-    tensors, settings = arguments(series, 'GN', torch.float64, (3, C, 5, 7))
-    direction = torch.randn(3, C, 5, 7, dtype=torch.float64)
-    by_maps = dict(settings, use_gram=False)
-    expected = results(folded, tensors, by_maps, direction)
-    last = torch.channels_last
-    x = tensors['x'].detach().to(memory_format=last).requires_grad_()
-    actual = results(
-        folded, {**tensors, 'x': x}, settings,
-        direction.to(memory_format=last),
-    )  # fmt: skip
+    settings, tensors = arguments(series, 'GN', torch.float64, (3, C, 5, 7))
+    d = torch.randn(3, C, 5, 7, dtype=torch.float64)
+    expected = results(folded, settings, tensors, d)
+    x, d = (t.detach().to(memory_format=torch.channels_last)
+            for t in (tensors['x'], d))  # fmt: skip
+    tensors['x'] = x.requires_grad_()
+    actual = results(folded, settings, tensors, d)
     for name in ('out', 'x'):
-        assert actual[name].is_contiguous(memory_format=last)
+        assert actual[name].is_contiguous(memory_format=torch.channels_last)
     for name, value in expected.items():
         assert torch.allclose(actual[name], value, 1e-9, 1e-12), name
 
 
 def test_mixed_types_of_autocast():
     """x in float32, weights and maps in bfloat16: the sum in float32."""
-    tensors, settings = arguments('dot', 'GN', torch.float32)
+    settings, tensors = arguments('dot', 'GN', torch.float32)
     cast = {
         name: tensor.to(
             torch.bfloat16 if name in ('theta', 'phi', 'g', 'z') else None
         )
         for name, tensor in tensors.items()
     }
-    out = folded(cast, settings)
+    out = folded(settings, cast)
     assert out.dtype == torch.float32
     out.square().sum().backward()
     for name, tensor in tensors.items():
         assert tensor.grad.dtype == torch.float32, name
         assert tensor.grad.isfinite().all()
-    truth = chain(
-        {k: t.detach().double() for k, t in tensors.items()}, settings
-    )
+    truth = chain(settings, in_float64(tensors))
     assert (out - truth).abs().max() < 0.05
 
 
@@ -276,7 +253,10 @@ def test_what_is_kept_for_the_backward_pass(recompute, series):
     With the Gram matrix theta, and without recomputation two small matrices a
     sample.
     """
-    tensors, settings = arguments(series, 'GN', torch.float32, (2, C, 40, 40))
+    (plan, coefficients), tensors = arguments(
+        series, 'GN', torch.float32, (2, C, 40, 40)
+    )
+    settings = replace(plan, recompute=recompute), coefficients
     kept = {}
 
     def pack(tensor):
@@ -285,7 +265,7 @@ def test_what_is_kept_for_the_backward_pass(recompute, series):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        folded(tensors, dict(settings, recompute=recompute))
+        folded(settings, tensors)
     x = tensors['x'].nbytes
     maps = 0 if recompute else (1 if series == 'gram' else 3) * x // 2
     assert x + maps <= sum(kept.values()) < x + maps + 0.1 * x
@@ -299,14 +279,14 @@ def test_what_is_kept_for_the_backward_pass(recompute, series):
     )
 )
 def test_what_needs_no_gradient_gets_none(series, recompute, frozen):
-    """And the others get what they get without."""
-    tensors, settings = arguments(series, 'GN', torch.float64)
-    direction = torch.randn(3, C, 35, dtype=torch.float64)
-    truth = results(chain, tensors, settings, direction)
+    """The others get what they get without."""
+    (plan, coefficients), tensors = arguments(series, 'GN', torch.float64)
+    settings = replace(plan, recompute=recompute), coefficients
+    d = torch.randn(3, C, 35, dtype=torch.float64)
+    truth = results(chain, settings, tensors, d)
     for name in frozen.split():
         tensors[name].requires_grad_(False)
-    out = folded(tensors, dict(settings, recompute=recompute))
-    out.backward(direction)
+    folded(settings, tensors).backward(d)
     for name, tensor in tensors.items():
         if name in frozen.split():
             assert tensor.grad is None
@@ -317,29 +297,17 @@ def test_what_needs_no_gradient_gets_none(series, recompute, frozen):
 @pytest.mark.parametrize('series', ['dot', 'gram'])
 def test_weights_that_ignore_a_large_mean(series):
     """X X^T without its mean, or the sums would be rounding noise."""
-    tensors, settings = arguments(series, 'none', torch.float32)
+    settings, tensors = arguments(series, 'none', torch.float32)
     with torch.no_grad():
         for name in ('theta', 'phi', 'g'):
             tensors[name] -= tensors[name].mean(1, keepdim=True)
         tensors['x'] += 10
-    direction = torch.randn(3, C, 35)
-    truth = results(chain, *in_float64(tensors, settings), direction.double())
-    plain = results(chain, tensors, settings, direction)
-    actual = results(folded, tensors, settings, direction)
-    assert_rounds_no_more(actual, plain, truth, 4, 2e-6)
-
-
-def test_gram_serves_the_dot_product_alone():
-    tensors, settings = arguments('exp', 'GN', torch.float32)
-    with pytest.raises(ValueError, match='dot product alone.*0, 1, 2, 3'):
-        folded(tensors, dict(settings, use_gram=True))
+    check_rounding((settings, tensors), torch.randn(3, C, 35), times=4)
 
 
 def test_second_derivative_is_refused():
-    tensors, settings = arguments('dot', 'GN', torch.float64)
-    out = folded(tensors, settings)
-    (d_x,) = torch.autograd.grad(
-        out.square().sum(), tensors['x'], create_graph=True
-    )
+    case = arguments('dot', 'GN', torch.float64)
+    out = folded(*case).square().sum()
+    (d_x,) = torch.autograd.grad(out, case[1]['x'], create_graph=True)
     with pytest.raises(RuntimeError, match='no second derivative'):
         d_x.sum().backward()
