@@ -169,13 +169,13 @@ def test_any_number_of_axes_positions_and_groups(series, shape, groups):
     assert_close(results(folded, *case, d), results(chain, *case, d))
 
 
-def check_rounding(case, d, times=2, slack=2e-6):
+def check_rounding(case, d, slack=2e-6):
     """Compare with the chain in the same type; return all three results."""
     settings, tensors = case
     truth = results(chain, settings, in_float64(tensors), d.double())
     plain = results(chain, settings, tensors, d)
     actual = results(folded, settings, tensors, d)
-    assert_as_exact(actual, plain, truth, times, slack)
+    assert_as_exact(actual, plain, truth, slack=slack)
     return actual, plain, truth
 
 
@@ -226,25 +226,6 @@ def test_channels_last_stays_channels_last(series):
         assert torch.allclose(actual[name], value, 1e-9, 1e-12), name
 
 
-def test_mixed_types_of_autocast():
-    """x in float32, weights and maps in bfloat16: the sum in float32."""
-    settings, tensors = arguments('dot', 'GN', torch.float32)
-    cast = {
-        name: tensor.to(
-            torch.bfloat16 if name in ('theta', 'phi', 'g', 'z') else None
-        )
-        for name, tensor in tensors.items()
-    }
-    out = folded(settings, cast)
-    assert out.dtype == torch.float32
-    out.square().sum().backward()
-    for name, tensor in tensors.items():
-        assert tensor.grad.dtype == torch.float32, name
-        assert tensor.grad.isfinite().all()
-    truth = chain(settings, in_float64(tensors))
-    assert (out - truth).abs().max() < 0.05
-
-
 @pytest.mark.parametrize('series', ['dot', 'gram'])
 @pytest.mark.parametrize('recompute', [False, True])
 def test_what_is_kept_for_the_backward_pass(recompute, series):
@@ -292,22 +273,3 @@ def test_what_needs_no_gradient_gets_none(series, recompute, frozen):
             assert tensor.grad is None
         else:
             assert torch.allclose(tensor.grad, truth[name], 1e-6, 1e-9), name
-
-
-@pytest.mark.parametrize('series', ['dot', 'gram'])
-def test_weights_that_ignore_a_large_mean(series):
-    """X X^T without its mean, or the sums would be rounding noise."""
-    settings, tensors = arguments(series, 'none', torch.float32)
-    with torch.no_grad():
-        for name in ('theta', 'phi', 'g'):
-            tensors[name] -= tensors[name].mean(1, keepdim=True)
-        tensors['x'] += 10
-    check_rounding((settings, tensors), torch.randn(3, C, 35), times=4)
-
-
-def test_second_derivative_is_refused():
-    case = arguments('dot', 'GN', torch.float64)
-    out = folded(*case).square().sum()
-    (d_x,) = torch.autograd.grad(out, case[1]['x'], create_graph=True)
-    with pytest.raises(RuntimeError, match='no second derivative'):
-        d_x.sum().backward()
