@@ -56,13 +56,13 @@ def _collect_weights(
         theta, phi, g = (
             w if w is None else w.to(dtype) for w in (theta, phi, g)
         )
-    gamma = getattr(block.norm, 'weight', None)
-    beta = getattr(block.norm, 'bias', None)
-    gamma = z.new_ones(len(z)) if gamma is None else gamma
-    beta = z.new_zeros(len(z)) if beta is None else beta
+    norm_weight = getattr(block.norm, 'weight', None)
+    norm_bias = getattr(block.norm, 'bias', None)
+    norm_weight = z.new_ones(len(z)) if norm_weight is None else norm_weight
+    norm_bias = z.new_zeros(len(z)) if norm_bias is None else norm_bias
     is_trained = isinstance(block.coefficients, Tensor)
     coefficients = block.coefficients if is_trained else None
-    return Weights(theta, phi, g, z, gamma, beta, coefficients)
+    return Weights(theta, phi, g, z, norm_weight, norm_bias, coefficients)
 
 
 def _plan_norm(norm: nn.Module, x: Tensor) -> Norm:

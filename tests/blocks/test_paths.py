@@ -42,6 +42,7 @@ def test_paths_agree(rank, mode, path, norm, training):
     """Compare outputs, gradients and running statistics."""
     training &= norm != 'SyncBN'  # an obstacle: see below
     options = dict(mode=mode, norm_cfg=NORMS[norm], gamma=0.1)
+    options['use_scale'] = mode != 'none'
     x = torch.randn(2, 32, *SIZES[rank], dtype=torch.float64)
     d, found = torch.randn_like(x), []
     for block in twins(rank, path, **options):

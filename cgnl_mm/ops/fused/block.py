@@ -99,7 +99,7 @@ def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
         theta = steps.project(x, weights.theta, plan.groups)
     y, factor = _attend(plan, theta, moments)
     affine = AffineNorm(plan, weights, factor, mean, cov)
-    d_factor, d_mean, d_cov, d_z, d_gamma, d_beta = affine.backward(
+    d_factor, d_mean, d_cov, d_z, d_norm_weight, d_norm_bias = affine.backward(
         *steps.affine_residual_backward(d, y)
     )
     # The mean and the covariance of y lead to y again.
@@ -123,7 +123,10 @@ def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
         d_phi, d_g = _moments_source(plan, x, weights).backward(
             rest[len(moments) :], d_moments, d_x, needed
         )
-    return d_x, d_w_theta, d_phi, d_g, d_z, d_gamma, d_beta, d_coefficients
+    return (
+        d_x, d_w_theta, d_phi, d_g, d_z, d_norm_weight, d_norm_bias,
+        d_coefficients,
+    )  # fmt: skip
 
 
 def _attend(plan: Plan, theta: Tensor, moments: Moments):

@@ -20,7 +20,7 @@ class AffineNorm:
 
     Args:
         plan (Plan): The groups, and how the norm takes its statistics.
-        weights (Weights): z, gamma and beta are read.
+        weights (Weights): z, norm_weight and norm_bias are read.
         factor (Tensor, optional): (B, G) factor of each group; None is 1.
         mean (Tensor): (B G, k, 1) mean of y over the positions, k = C' / G.
         cov (Tensor): (B G, k, k) covariance of y.
@@ -76,11 +76,11 @@ class AffineNorm:
         else:
             self.m = norm.mean.view(1, *shape[1:])
             self.v = norm.var.view(1, *shape[1:])
-        self.gamma = to_accumulator(weights.gamma).view(shape[1:])
+        self.norm_weight = to_accumulator(weights.norm_weight).view(shape[1:])
         self.r = torch.rsqrt(self.f * self.f * self.v + norm.eps)
-        self.alpha = (self.f * self.r * self.gamma).expand(shape)
-        beta = to_accumulator(weights.beta).view(shape[1:])
-        self.shift = (beta - self.alpha * self.m).reshape(batch, channels)
+        self.alpha = (self.f * self.r * self.norm_weight).expand(shape)
+        norm_bias = to_accumulator(weights.norm_bias).view(shape[1:])
+        self.shift = (norm_bias - self.alpha * self.m).reshape(batch, channels)
         self.matrix = (self.w * self._rows(self.alpha)).flatten(0, 1)
 
     def _rows(self, per_channel: Tensor) -> Tensor:
@@ -98,13 +98,14 @@ class AffineNorm:
 
         Returns:
             tuple[Tensor, ...]: Gradients of factor (None for None), mean,
-            cov (symmetric), z, gamma and beta, in float32 or float64.
+            cov (symmetric), z, norm_weight and norm_bias, in float32 or
+            float64.
         """
         w, f = self.w, self.f
         d_matrix, d_shift = d_matrix.view_as(w), d_shift.view(self.shape)
         d_alpha = (d_matrix * w).sum(-1).view(self.shape) - self.m * d_shift
-        d_gamma = (f * self.r * d_alpha).sum(0).flatten()
-        d_beta = d_shift.sum(0).flatten()
+        d_norm_weight = (f * self.r * d_alpha).sum(0).flatten()
+        d_norm_bias = d_shift.sum(0).flatten()
         d_w = d_matrix * self._rows(self.alpha)
         d_mean = torch.zeros_like(self.y_mean)
         d_cov, d_factor = torch.zeros_like(self.y_cov), None
@@ -112,7 +113,7 @@ class AffineNorm:
             count = self.shape[2]
             if self.norm.over_batch:
                 count *= self.shape[0]
-            d_s = (self.gamma * d_alpha).sum(self.dims, keepdim=True)
+            d_s = (self.norm_weight * d_alpha).sum(self.dims, keepdim=True)
             d_v = -0.5 * (f * self.r) ** 3 * d_s / count
             d_m = -(self.alpha * d_shift).sum(self.dims, keepdim=True) / count
             d_u_mean = self._rows(d_m + 2 * d_v * (self.u_mean - self.m))
@@ -129,4 +130,4 @@ class AffineNorm:
             d_w = d_w * self.factor[..., None, None]
         d_z = d_w.sum(0).flatten(0, 1)
         d_mean, d_cov = d_mean.flatten(0, 1), d_cov.flatten(0, 1)
-        return d_factor, d_mean, d_cov, d_z, d_gamma, d_beta
+        return d_factor, d_mean, d_cov, d_z, d_norm_weight, d_norm_bias

@@ -16,8 +16,8 @@ class Weights(NamedTuple):
         phi (Tensor, optional): (C', C); None without attention.
         g (Tensor, optional): (C', C); None without attention.
         z (Tensor): (C, C' / G) weight of the grouped 1x1 convolution W_z.
-        gamma (Tensor): (C,) weight of the norm.
-        beta (Tensor): (C,) bias of the norm.
+        norm_weight (Tensor): (C,) weight of the norm.
+        norm_bias (Tensor): (C,) bias of the norm.
         coefficients (Tensor, optional): Coefficients of the series, if they
             are trained.
     """
@@ -26,8 +26,8 @@ class Weights(NamedTuple):
     phi: Optional[Tensor]
     g: Optional[Tensor]
     z: Tensor
-    gamma: Tensor
-    beta: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
     coefficients: Optional[Tensor] = None
 
 

@@ -47,8 +47,8 @@ def arguments(series, norm, dtype, shape=(3, C, 35), std=0.2, groups=G):
         phi=std * torch.randn(k, C),
         g=std * torch.randn(k, C),
         z=std * torch.randn(C, k // groups),
-        gamma=torch.randn(C),
-        beta=torch.randn(C),
+        norm_weight=torch.randn(C),
+        norm_bias=torch.randn(C),
     )
     coefficients = SERIES[series]
     if series == 'learnable':
@@ -58,7 +58,8 @@ def arguments(series, norm, dtype, shape=(3, C, 35), std=0.2, groups=G):
     elif series == 'no attention':
         tensors['phi'] = tensors['g'] = None
     if norm == 'none':
-        tensors['gamma'], tensors['beta'] = torch.ones(C), torch.zeros(C)
+        tensors['norm_weight'] = torch.ones(C)
+        tensors['norm_bias'] = torch.zeros(C)
     norms = {
         'GN': Norm(groups),
         'GN1': Norm(1),
@@ -113,7 +114,7 @@ def chain(settings, tensors):
         )  # fmt: skip
     z = tensors['z'].unsqueeze(-1)
     u = F.conv1d(y.flatten(2), z, groups=plan.groups).view(x.shape)
-    norm, affine = plan.norm, (tensors['gamma'], tensors['beta'])
+    norm, affine = plan.norm, (tensors['norm_weight'], tensors['norm_bias'])
     if norm.mean is not None:
         mean, var = norm.mean.to(x.dtype), norm.var.to(x.dtype)
         return x + F.batch_norm(u, mean, var, *affine, eps=norm.eps)

@@ -24,14 +24,14 @@ NORMS = {
 @pytest.mark.parametrize('norm', NORMS)
 def test_backward(norm, has_factor):
     """Compare ``backward`` with autograd through the matrix and the shift."""
-    factor, y, z, gamma, beta, d_matrix, d_shift = (
+    factor, y, z, norm_weight, norm_bias, d_matrix, d_shift = (
         torch.randn(shape, dtype=torch.float64)
         for shape in (
             (B, G), (B * G, K, S), (C * G, K), (C * G,), (C * G,),
             (B * G, C, K), (B, C * G),
         )
     )  # fmt: skip
-    leaves = [factor, *steps.statistics(y), z, gamma, beta]
+    leaves = [factor, *steps.statistics(y), z, norm_weight, norm_bias]
     leaves = [leaf.requires_grad_() for leaf in leaves]
     if not has_factor:
         leaves[0] = None
