@@ -8,16 +8,14 @@ compute a block. Forms that compute CGNL hold their layers under the names of
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from mmcv.cnn import ContextBlock, NonLocal2d, NonLocal3d
 from torch import Tensor, nn
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
-from cgnl_mm.blocks.folding import obstacle
+from cgnl_mm.blocks.paths import BACKENDS, choose
 from cgnl_mm.ops import taylor_coefficients
-from cgnl_mm.ops.dispatch import BACKENDS, choose
 
 LOOP, CONVOLUTIONS, NON_LOCAL = 'per-group loop', 'convolutions', 'NL gaussian'
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -219,10 +217,7 @@ def resolved(
     paths = set()
     for training in (True, False):
         with torch.set_grad_enabled(training):
-            paths.add(choose(
-                'auto', partial(obstacle, block, x), x,
-                case.inner // case.groups, block.recompute,
-            ))  # fmt: skip
+            paths.add(choose(block, x))
     return [
         _ours(path, block.recompute and path != 'reference')
         for path in sorted(paths)

@@ -390,9 +390,9 @@ def check(args: argparse.Namespace) -> None:
     """
     import torch
 
+    from cgnl_mm.blocks.paths import BACKENDS
     from cgnl_mm.errors import SetupError
     from cgnl_mm.hosts import require_mmcv
-    from cgnl_mm.ops.dispatch import BACKENDS
 
     require_mmcv()
     if args.device == 'cuda' and not torch.cuda.is_available():

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from cgnl_mm.ops import passes
+from cgnl_mm.ops.fused import torch_steps as steps
 
 ROOT = Path(__file__).parents[2]
 INPUT = dict(batch=2, channels=32, size=(5, 3))
@@ -168,7 +168,7 @@ def test_wrong_path_is_refused_and_named(
     name, load, bench, monkeypatch, capsys
 ):
     """A hundredth off: the others are reported, this one is not."""
-    right = getattr(passes, name)
+    right = getattr(steps, name)
 
     def wrong(*args):
         out = right(*args)
@@ -176,7 +176,7 @@ def test_wrong_path_is_refused_and_named(
             return out[0], 1.01 * out[1]
         return 1.01 * out
 
-    monkeypatch.setattr(passes, name, wrong)
+    monkeypatch.setattr(steps, name, wrong)
     forms = load('_bench_forms')
     case = forms.Case('tiny', **INPUT)
     chosen = [f for f in forms.block_forms() if f.is_cgnl]
@@ -200,7 +200,7 @@ def test_wrong_path_is_refused_and_named(
 
 def test_auto_is_checked_on_the_path_that_is_timed(load, bench, monkeypatch):
     """Which a few positions would not take."""
-    inner_sums = importlib.import_module('cgnl_mm.ops.inner_sums')
+    inner_sums = importlib.import_module('cgnl_mm.ops.fused.moments')
     right = inner_sums.gram
     monkeypatch.setattr(inner_sums, 'gram', lambda x: 1.01 * right(x))
     forms, tiny = load('_bench_forms'), bench()
