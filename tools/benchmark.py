@@ -17,8 +17,7 @@ import shlex
 import sys
 from pathlib import Path
 
-import _bench_timing as timing  # before torch is imported
-
+from cgnl_mm.benchmark import timing
 from cgnl_mm.cli import run
 
 WHAT = ('block', 'networks', 'scaling')
@@ -107,8 +106,9 @@ class Benchmark:
         if not form.is_cgnl:
             return None
         import torch
-        from _bench_forms import resolved
-        from _bench_parity import find_deviation, one_sample
+
+        from cgnl_mm.benchmark.forms import resolved
+        from cgnl_mm.benchmark.parity import find_deviation, one_sample
 
         # in half precision the loop rounds its sums, which the rule forbids
         dtype = self.dtype if form.is_ours else torch.float32
@@ -178,7 +178,7 @@ class Benchmark:
         return dict(median_ms=median, q1_ms=q1, q3_ms=q3, samples=len(samples))
 
     def complete(self, records: list[dict], case, kind: str) -> list[dict]:
-        from _bench_report import add_ratios
+        from cgnl_mm.benchmark.report import add_ratios
 
         add_ratios(records, 'block')
         common = dict(
@@ -196,8 +196,8 @@ class Benchmark:
 
     def run_network(self, network) -> list[dict]:
         """Measure one network with no, one and five blocks."""
-        import _bench_networks as nets
-        from _bench_report import add_ratios
+        import cgnl_mm.benchmark.networks as nets
+        from cgnl_mm.benchmark.report import add_ratios
 
         self.report(f'{network.name}: builds')
         layout = self.memory_format(len(network.size))
@@ -256,8 +256,8 @@ def plan(args: argparse.Namespace, what: str) -> list[tuple]:
     Returns:
         list[tuple]: (columns of the records, case or network).
     """
-    import _bench_forms as forms
-    import _bench_networks as nets
+    import cgnl_mm.benchmark.forms as forms
+    import cgnl_mm.benchmark.networks as nets
 
     if what == 'networks':
         units = [({}, n) for n in nets.networks(args.device, args.quick)]
@@ -433,11 +433,12 @@ def main() -> None:
     from cgnl_mm.errors import SetupError
 
     check(args)
-    import _bench_forms
-    import _bench_plots
-    import _bench_report as report
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    from cgnl_mm.benchmark import forms as _bench_forms
+    from cgnl_mm.benchmark import plots as _bench_plots
+    from cgnl_mm.benchmark import report
 
     experiments = WHAT if args.what == 'all' else (args.what,)
     plans = {what: plan(args, what) for what in experiments}

@@ -30,7 +30,13 @@ def few_objects_to_collect():
 def load(monkeypatch):
     """Import a module of tools/ by name."""
     monkeypatch.syspath_prepend(str(ROOT / 'tools'))
-    return importlib.import_module
+    names = dict(_common='_common', benchmark='benchmark')
+
+    def load(name):
+        name = names.get(name, name.replace('_bench_', 'cgnl_mm.benchmark.'))
+        return importlib.import_module(name)
+
+    return load
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from importlib import import_module
 
 import torch
-from _bench_timing import autocast
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
@@ -21,6 +20,8 @@ from torch import nn
 
 from cgnl_mm.hosts import HOME as ROOT
 from cgnl_mm.hosts import require_host
+
+from .timing import autocast
 
 # residual units that blocks follow: Wang et al.'s and the author's layouts
 LAYOUTS = {

@@ -11,10 +11,11 @@ from dataclasses import replace
 from functools import lru_cache, partial
 
 import torch
-from _bench_forms import Case, Form, build_cgnl
 from torch import Tensor, nn
 
 from cgnl_mm.ops import generalized_nonlocal, taylor_coefficients
+
+from .forms import Case, Form, build_cgnl
 
 # entries of the affinity: 128 MiB
 LARGEST_AFFINITY = 2**24

@@ -1,0 +1,1 @@
+"""Measure what the block costs: time, memory, traffic."""
