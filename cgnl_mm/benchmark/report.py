@@ -1,218 +1,207 @@
-"""What tools/benchmark.py writes: csv, markdown, with versions and hardware.
+"""Write the records of a benchmark as csv, markdown and a figure.
 
-A record is a dict, one line of the csv: one form of one case in one pass.
+A record is a dict and one line of the csv: one form of one case in one pass.
 """
 
-import csv
 import os
 import platform
+import shlex
 import subprocess
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
+from mmengine.utils.dl_utils import collect_env
 
-from cgnl_mm.hosts import HOME as ROOT
-from cgnl_mm.version import __version__
+from ..hosts import HOME
+from ..version import __version__
 
-# ratio columns: the form whose median divides
+# Lines of mmengine's collect_env, and packages, that a report names.
+SOFTWARE = ('Python', 'PyTorch', 'MMEngine')
+PACKAGES = ('mmcv', 'mmcv-lite', 'mmpretrain', 'mmaction2', 'mmdet')
+# Ratio columns, and the form whose median divides.
 RATIOS = {
-    'block': {
-        'to_loop': 'per-group loop',
-        'to_convolutions': 'convolutions',
-        'to_nl': 'NL gaussian',
-    },
-    'networks': {'to_no_block': 'no block'},
+    'to_loop': 'per-group loop',
+    'to_convolutions': 'convolutions',
+    'to_nl': 'NL gaussian',
+    'to_no_block': 'no block',
 }
-RATIOS['scaling'] = RATIOS['block']
-MEMORY = ('peak_mb', 'saved_mb', 'saved_x_mb', 'saved_parameters_mb')
-INPUT = (
-    'batch', 'channels', 'size', 'positions', 'groups', 'mode', 'order',
-)  # fmt: skip
-TIMES = ('median_ms', 'q1_ms', 'q3_ms', 'samples')
-RUN = ('device', 'dtype', 'layout')
-# quartiles further apart than this share of the median get a ~
+# Columns that make a table for each pass, and the titles of the tables.
+TITLES = {
+    'median_ms': 'ms',
+    'peak_mb': 'peak memory beyond what was there, MB',
+    'saved_mb': 'kept for the backward pass, without input and parameters, MB',
+    'traffic_mb': 'read and written, MB',
+    'operators': 'number of operators',
+}
+# Columns that the figures show.
+FIGURES = dict(
+    block='to_loop',
+    networks='to_no_block',
+    scaling='median_ms',
+    traffic='traffic_mb',
+)
+TEXT = """\
+Times are medians of interleaved runs. In brackets stands the ratio to the
+per-group loop in the same rounds, for networks to the one without blocks. A ~
+marks quartiles that are more than 10 % of the median apart, which a noisy
+machine causes. A block's forward pass runs in inference mode; forward +
+backward computes the gradients of the input and of every parameter. A
+network's passes are the host's own test_step and train_step, from uint8 images
+to predictions or to the optimizer's step. Traffic is counted without a GPU:
+docs/performance.md has the conventions."""
+# Quartiles further apart than this share of the median get a ~.
 NOISY = 0.1
 
 
-def fields(what: str) -> list[str]:
-    """Columns of the csv of an experiment."""
-    start = ['case', 'form', 'pass', 'status']
-    if what == 'scaling':
-        start = ['varied', 'value', *start]
-    if what == 'networks':
-        rest = ('batch', 'size', *TIMES, *RATIOS[what], 'peak_mb')
-    else:
-        rest = (*INPUT, *TIMES, *RATIOS[what], *MEMORY)
-    return [*start, *rest, *RUN]
-
-
-def add_ratios(records: list[dict], what: str) -> None:
-    """Fill the ratio columns of one case and pass, all of one round robin."""
-    medians = {r['form']: r.get('median_ms') for r in records}
-    for record in records:
-        for field, base in RATIOS[what].items():
-            if record.get('median_ms') and medians.get(base):
-                record[field] = record['median_ms'] / medians[base]
-
-
 def environment(device: str, options: str) -> dict[str, str]:
-    """Versions and hardware.
+    """Describe versions and hardware.
 
     Args:
         device (str): 'cpu' or 'cuda'.
-        options (str): The command line.
+        options (str): Options of the command line.
     """
-    commit = _git('rev-parse', '--short', 'HEAD') or 'unknown'
-    if _git('status', '--porcelain'):
-        commit += ' with changes'
+    # mmengine's get_git_hash asks the current folder, which may be another
+    # repository.
+    status, commit = subprocess.getstatusoutput(
+        f'git -C {shlex.quote(str(HOME))} describe --always --dirty'
+    )
+    found, cpu = collect_env(), torch.backends.cpu.get_cpu_capability()
     facts = {
         'command': f'tools/benchmark.py {options}'.strip(),
-        'cgnl_mm': f'{__version__}, commit {commit}',
-        'Python': platform.python_version(),
-        'torch': torch.__version__,
+        'cgnl_mm': f'{__version__}, {"no" if status else ""} commit {commit}',
+        **{name: found[name] for name in SOFTWARE},
+        'CPU': f'{cpu_name()}, {os.cpu_count()} cores, {cpu}',
+        'threads': torch.get_num_threads(),
+        'OMP_WAIT_POLICY': os.environ.get('OMP_WAIT_POLICY', 'unset'),
     }
-    for name in ('mmcv', 'mmcv-lite', 'mmengine', 'mmpretrain', 'mmaction2',
-                 'mmdet'):  # fmt: skip
-        try:
-            facts[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    facts['CPU'] = (
-        f'{_cpu_model()}, {os.cpu_count()} cores, '
-        f'{torch.backends.cpu.get_cpu_capability()}'
-    )
-    facts['threads'] = str(torch.get_num_threads())
-    facts['OMP_WAIT_POLICY'] = os.environ.get('OMP_WAIT_POLICY', 'unset')
+    for package in metadata.distributions():
+        if package.name in PACKAGES:
+            facts[package.name] = package.version
     if device != 'cpu':
         facts['GPU'] = torch.cuda.get_device_name()
-        facts['CUDA, cuDNN'] = (
-            f'{torch.version.cuda}, {torch.backends.cudnn.version()}'
-        )
-        facts['TF32'] = str(torch.backends.cudnn.allow_tf32)
+        facts['CUDA'] = torch.version.cuda
+        facts['cuDNN'] = torch.backends.cudnn.version()
+        facts['TF32'] = torch.backends.cudnn.allow_tf32
     return facts
 
 
-def _git(*args: str) -> str:
-    try:
-        done = subprocess.run(
-            ['git', '-C', ROOT, *args], capture_output=True, text=True
-        )
-    except OSError:  # no git
-        return ''
-    return done.stdout.strip()
+def cpu_name() -> str:
+    for line in Path('/proc/cpuinfo').read_text().splitlines():
+        if line.startswith('model name'):
+            return line.partition(': ')[2]
+    return platform.machine()
 
 
-def _cpu_model() -> str:
-    try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                return line.partition(':')[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def quartiles(samples: list[float]) -> dict:
+    """Return the columns for samples in seconds."""
+    q1, median, q3 = 1e3 * np.quantile(samples, (0.25, 0.5, 0.75))
+    return dict(median_ms=median, q1_ms=q1, q3_ms=q3, samples=len(samples))
 
 
-def write_csv(path: Path, records: list[dict], what: str) -> None:
-    """One line a record, full precision."""
-    with path.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, fields(what), restval='')
-        writer.writeheader()
-        writer.writerows(records)
+def make_table(records: list[dict]) -> pd.DataFrame:
+    """Make a table with the ratios to the forms of the same round robin."""
+    # Objects keep integers beside empty fields what they are.
+    table = pd.DataFrame(records, dtype=object)
+    rounds = pd.MultiIndex.from_frame(table[['case', 'pass']])
+    for ratio, base in RATIOS.items():
+        bases = table[table['form'] == base].set_index(['case', 'pass'])
+        if 'median_ms' in table and len(bases):
+            medians = bases['median_ms'].reindex(rounds)
+            table[ratio] = table['median_ms'] / medians.to_numpy()
+    return table
 
 
-INTRODUCTION = {
-    'block': """\
-Milliseconds, medians of interleaved runs; in brackets the ratio to the
-per-group loop in the same rounds. A ~ marks quartiles more than 10 % of the
-median apart: a noisy machine. Forward is in inference mode; forward +
-backward computes the gradients of the input and of every parameter. Weights
-and input have the type of the run.""",
-    'networks': """\
-Milliseconds, medians of interleaved runs; in brackets the ratio to the network
-without blocks, whose excess over 1 is the blocks' share. A ~ marks quartiles
-more than 10 % of the median apart: a noisy machine. Forward and training step
-are the host's own test_step and train_step, from uint8 images to predictions
-or to the optimizer's step.""",
-}
-INTRODUCTION['scaling'] = (
-    'One quantity varies at a time. ' + INTRODUCTION['block']
-)
+def write_csv(folder: Path, what: str, records: list[dict]) -> None:
+    """Write one line for each record, with full precision."""
+    make_table(records).to_csv(folder / f'{what}.csv', index=False)
 
 
-def write_markdown(
-    path: Path, records: list[dict], what: str, facts: dict[str, str]
+def write_report(
+    folder: Path, what: str, records: list[dict], facts: dict[str, str]
 ) -> None:
-    """The tables for people.
+    """Write the tables for people and the figure.
 
     Args:
-        path (Path): The file.
-        records (list[dict]): All of one experiment.
-        what (str): Its name.
+        folder (Path): Folder of the files.
+        what (str): Name of the experiment.
+        records (list[dict]): All records of the experiment.
         facts (dict[str, str]): :func:`environment`.
     """
-    first = records[0]
-    lines = [
-        f'# Benchmark: {what}, {first["device"]}, {first["dtype"]}, '
-        f'{first["layout"]}',
-        '',
-        *(f'- {name}: {value}' for name, value in facts.items()),
-        '',
-        INTRODUCTION[what],
-        '',
-    ]
-    ratio = next(iter(RATIOS[what]))
-    for kind in dict.fromkeys(r['pass'] for r in records):
-        chosen = [r for r in records if r['pass'] == kind]
-        lines += _table(f'{kind.capitalize()}, ms', chosen, ratio)
-    for kind in dict.fromkeys(r['pass'] for r in records):
-        chosen = [r for r in records if r['pass'] == kind and 'peak_mb' in r]
-        title = f'{kind.capitalize()}, peak memory beyond what was there, MB'
-        lines += _table(title, chosen, None, 'peak_mb')
-    chosen = [r for r in records if 'saved_mb' in r]
-    title = 'Kept for the backward pass, without input and parameters, MB'
-    lines += _table(title, chosen, None, 'saved_mb')
-    absent = [r for r in records if r['status'] != 'ok']
-    if absent:
-        lines += ['## Without a result', '']
-        lines += [
-            f'- {r["case"]}, {r["form"]}, {r["pass"]}: {r["status"]}'
-            for r in absent
-        ]
-    path.write_text('\n'.join(lines).rstrip() + '\n', encoding='utf-8')
+    table = make_table(records)
+    run = f'{what}, {", ".join(table.loc[0, ["device", "dtype", "layout"]])}'
+    parts = [f'# Benchmark: {run}', as_list(facts), TEXT]
+    for column in filter(table.columns.__contains__, TITLES):
+        rows = table[table[column].notna()]
+        for kind, part in rows.groupby('pass', sort=False):
+            parts.append(f'## {kind.capitalize()}, {TITLES[column]}')
+            parts.append(as_markdown(part, column))
+    absent = table[table['status'] != 'ok']
+    if len(absent):
+        names = absent[['case', 'form', 'pass']].agg(', '.join, axis=1)
+        lines = as_list(dict(zip(names, absent['status'])))
+        parts += ['## Without a result', lines]
+    text = '\n\n'.join(parts) + '\n'
+    (folder / f'{what}.md').write_text(text, encoding='utf-8')
+    column = FIGURES[what]
+    if column in table and table[column].notna().any():
+        draw(folder / f'{what}.png', table, column, run)
 
 
-def _table(title, records, ratio, value='median_ms') -> list[str]:
-    if not records:
-        return []
-    forms = list(dict.fromkeys(r['form'] for r in records))
-    cells = {(r['case'], r['form']): r for r in records}
-    lines = [
-        f'## {title}',
-        '',
-        f'| | {" | ".join(forms)} |',
-        '|---' * (len(forms) + 1) + '|',
-    ]
-    for case in dict.fromkeys(r['case'] for r in records):
-        row = [_cell(cells.get((case, f)), value, ratio) for f in forms]
-        lines.append(f'| {case} | {" | ".join(row)} |')
-    return [*lines, '']
+def as_list(facts: dict) -> str:
+    return '\n'.join(f'- {name}: {value}' for name, value in facts.items())
 
 
-def _cell(record: dict | None, value: str, ratio: str | None) -> str:
-    if record is None:
-        return ''
-    if record['status'] != 'ok':
-        return record['status'].partition(':')[0]
-    if value not in record:
-        return ''
-    text = f'{record[value]:.3g}'
-    if record[value] >= 1000:
-        text = f'{record[value]:.0f}'
-    if value in TIMES and record.get('samples'):
-        spread = record['q3_ms'] - record['q1_ms']
-        if spread > NOISY * record['median_ms']:
-            text = f'~{text}'
-    if ratio in record:
-        text += f' ({record[ratio]:.2f})'
-    return text
+def pivot(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a row for each case and a column for each form, in order."""
+    wide = table.pivot(index='case', columns='form', values=column)
+    return wide.reindex(table['case'].unique())[table['form'].unique()]
+
+
+def as_markdown(table: pd.DataFrame, column: str) -> str:
+    cells = table.apply(cell, axis=1, column=column)
+    wide = pivot(table.assign(cell=cells), 'cell').fillna('')
+    return wide.to_markdown(disable_numparse=True)
+
+
+def cell(record: pd.Series, column: str) -> str:
+    """Format one number, with a mark for noise and the ratio of a time."""
+    value = record[column]
+    text = f'{value:.3g}' if value < 1000 else f'{value:.0f}'
+    if column != 'median_ms':
+        return text
+    noisy = record['q3_ms'] - record['q1_ms'] > NOISY * value
+    ratio = record.get('to_loop', record.get('to_no_block'))
+    text = f'~{text}' if noisy else text
+    return text if pd.isna(ratio) else f'{text} ({ratio:.2f})'
+
+
+def draw(path: Path, table: pd.DataFrame, column: str, title: str) -> None:
+    """Draw a panel for each pass, with a mark for each case and form."""
+    table = table[table[column].notna()]
+    panels = list(table.groupby('pass', sort=False))
+    size = (len(panels) * (2 + 0.25 * table['case'].nunique()), 6)
+    figure = Figure(size, layout='constrained')
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, (kind, part) in zip(axes, panels):
+        # All forms, so that a form has one colour in all panels.
+        wide = pivot(part, column).reindex(columns=table['form'].unique())
+        wide.astype(float).plot(
+            ax=axis,
+            title=kind,
+            ylabel=column,
+            logy=True,
+            marker='o',
+            linestyle='',
+            colormap='tab20',
+            legend=False,
+            grid=True,
+        )
+        axis.set_xticks(range(len(wide)), wide.index, rotation=90)
+    handles = axis.get_legend_handles_labels()
+    figure.legend(*handles, loc='outside lower center', ncols=4)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)

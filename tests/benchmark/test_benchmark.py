@@ -1,0 +1,448 @@
+"""What the benchmark counts, compares, refuses and writes; no times."""
+
+import csv
+import math
+from importlib import import_module
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+from torch._subclasses import FakeTensorMode
+
+from cgnl_mm.benchmark import networks, parity, run, timing, traffic
+from cgnl_mm.benchmark.cases import SHAPES, Case, scaling_cases
+from cgnl_mm.benchmark.forms import LOOP, NON_LOCAL, Form, block_forms
+from cgnl_mm.benchmark.report import RATIOS, make_table
+from cgnl_mm.benchmark.settings import Settings
+from cgnl_mm.deploy.model import without_weights
+from cgnl_mm.errors import SetupError
+from cgnl_mm.ops import inner_sums, passes
+
+ROOT = Path(__file__).parents[2]
+TINY = Case('tiny', 2, 32, (5, 3))
+FORMS = {form.name: form for form in block_forms()}
+QUICK = Settings(quick=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_remembered():
+    """Check each form anew: a test may have put a fault into it."""
+    parity.deviation.cache_clear()
+
+
+def rows(path):
+    with path.open(newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def by_case(records):
+    """Records by form, for each case and pass."""
+    cases = {}
+    for record in records:
+        key = record['case'], record['pass']
+        assert record['form'] not in cases.setdefault(key, {})
+        cases[key][record['form']] = record
+    return cases
+
+
+def check_ratios(records, columns):
+    for forms in by_case(records).values():
+        for record in forms.values():
+            for column in columns:
+                base = forms.get(RATIOS[column])
+                if base is None:
+                    assert record[column] == ''
+                    continue
+                ratio = float(record['median_ms']) / float(base['median_ms'])
+                assert float(record[column]) == pytest.approx(ratio)
+
+
+@pytest.fixture(scope='module')
+def finished(python, tmp_path_factory):
+    """The folder that all experiments wrote, run as a user runs them."""
+    folder = tmp_path_factory.mktemp('benchmark')
+    python(
+        ROOT / 'tools/benchmark.py', '--what', 'all', '--quick', '--shapes',
+        '^(R-50|I3D|r50_|i3d_|positions)', '--out', 'out',
+        cwd=folder,
+    )  # fmt: skip
+    return folder / 'out'
+
+
+def test_every_form_of_the_block_is_measured(finished):
+    """Both passes, times in order, ratios of the times beside them."""
+    records = rows(finished / 'block.csv')
+    cases = by_case(records)
+    assert len(cases) == 4
+    for (case, kind), measured in cases.items():
+        wanted = {
+            form.name
+            for form in FORMS.values()
+            if kind != 'forward' or not form.recompute
+        }
+        if case.startswith('i3d'):
+            wanted.remove('ContextBlock')
+        assert set(measured) == wanted
+    for record in records:
+        assert record['status'] == 'ok'
+        assert (record['device'], record['dtype']) == ('cpu', 'float32')
+        times = [float(record[k]) for k in ('q1_ms', 'median_ms', 'q3_ms')]
+        assert 0 < times[0] <= times[1] <= times[2]
+        assert float(record['peak_mb']) > 0
+        assert (record['saved_mb'] != '') == (record['pass'] != 'forward')
+    check_ratios(records, ('to_loop', 'to_convolutions', 'to_nl'))
+
+
+def test_networks_scaling_and_traffic_are_measured(finished):
+    records = rows(finished / 'networks.csv')
+    assert [(r['case'], r['pass'], r['form']) for r in records] == [
+        (case, kind, form)
+        for case in ('R-50', 'I3D-R50')
+        for kind in ('backbone forward', 'forward', 'training step')
+        for form in ('no block', '1 block', '5 blocks')
+    ]
+    assert {r['status'] for r in records} == {'ok'}
+    check_ratios(records, ['to_no_block'])
+    records = rows(finished / 'scaling.csv')
+    assert {(r['varied'], r['value'], r['positions']) for r in records} == {
+        ('positions', '49', '49'), ('positions', '196', '196'),
+    }  # fmt: skip
+    check_ratios(records, ['to_loop'])
+    records = rows(finished / 'traffic.csv')
+    assert {r['form'] for r in records} == {
+        name for name in FORMS if 'auto' not in name
+    }
+    for record in records:
+        assert record['status'] == 'ok'
+        assert float(record['traffic_mb']) > 0 < int(record['operators'])
+
+
+def test_tables_and_pictures_show_the_csv(finished):
+    for name in run.EXPERIMENTS:
+        text = (finished / f'{name}.md').read_text()
+        assert f'PyTorch: {torch.__version__}' in text
+        assert '- CPU: ' in text and '- threads: ' in text
+        for record in rows(finished / f'{name}.csv'):
+            line = next(
+                line
+                for line in text.splitlines()
+                if line.startswith(f'| {record["case"]} ')
+            )
+            assert line.count('|') > 3
+        picture = matplotlib.image.imread(finished / f'{name}.png')[..., :3]
+        # more than white paper and black letters
+        assert len(set(map(tuple, picture.reshape(-1, 3).tolist()))) > 50
+    loop = by_case(rows(finished / 'block.csv'))['r50_res4_224_b2', 'forward']
+    value = float(loop[LOOP]['median_ms'])
+    assert f'{value:.3g} (1.00)' in (finished / 'block.md').read_text()
+
+
+def test_mask_rcnn_runs_with_blocks(monkeypatch):
+    layouts = {k: networks.LAYOUTS[k] for k in ('no block', '5 blocks')}
+    monkeypatch.setattr(networks, 'LAYOUTS', layouts)
+    monkeypatch.setattr(run, 'LAYOUTS', layouts)
+    monkeypatch.setattr(timing, 'WARM_UP', 0)
+    monkeypatch.setattr(run, 'QUICK_ROUNDS', 1)
+    network = networks.networks('cpu', quick=True)[-1]
+    records = run.measure_network(network, QUICK)
+    assert [r['status'] for r in records] == ['ok'] * 6
+
+
+def test_twins_have_the_same_weights():
+    network = networks.networks('cpu', quick=True)[0]
+    twins = [networks.build(network, name, QUICK) for name in networks.LAYOUTS]
+    x = torch.randn(1, 3, *network.size)
+    first, *others = (twin.backbone(x)[-1] for twin in twins)
+    assert all(torch.equal(first, out) for out in others)
+
+
+@pytest.mark.parametrize('name', ['input_gradient', 'statistics'])
+def test_wrong_path_is_refused_and_named(name, monkeypatch, capsys, tmp_path):
+    """A hundredth off: the others are reported, this one is not."""
+    right = getattr(passes, name)
+
+    def wrong(*args):
+        out = right(*args)
+        if name == 'statistics':
+            return out[0], 1.01 * out[1]
+        return 1.01 * out
+
+    monkeypatch.setattr(passes, name, wrong)
+    settings = Settings(
+        quick=True, shapes='r50', forms='cgnl (fol|ref)', out=tmp_path
+    )
+    assert run.run_benchmark(settings) == 1
+    for record in rows(tmp_path / 'block.csv'):
+        if record['form'].startswith('cgnl folded'):
+            assert record['status'].startswith('refused')
+            assert ('output' in record['status']) == (name == 'statistics')
+            assert record['median_ms'] == ''
+        else:
+            assert record['status'] == 'ok' and float(record['to_loop']) > 0
+    said = capsys.readouterr().err
+    assert 'because wrong: ' in said and 'cgnl folded' in said
+    assert 'cgnl reference' not in said
+
+
+def test_auto_is_checked_on_the_path_that_is_timed(monkeypatch):
+    """Which a few positions would not take."""
+    right = inner_sums.gram
+    monkeypatch.setattr(inner_sums, 'gram', lambda x: 1.01 * right(x))
+
+    def deviation(name, size):
+        case = Case('', 1, 32, size)
+        return parity.find_deviation(FORMS[name], case, QUICK)
+
+    assert deviation('cgnl auto', (56, 56))
+    assert deviation('cgnl auto recompute', (56, 56))
+    assert deviation('cgnl auto', (5, 3)) is None
+    assert deviation('cgnl folded', (56, 56)) is None
+
+
+@pytest.mark.parametrize('size', [(7,), (5, 3), (2, 3, 3)])
+@pytest.mark.parametrize(
+    'series',
+    [dict(), dict(mode='embedded_gaussian', order=3), dict(groups=1)],
+    ids=str,
+)
+def test_loop_is_the_published_block(size, series):
+    case = Case('c', 2, 32, size, **series)
+    assert parity.find_deviation(FORMS[LOOP], case, QUICK) is None
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_half_precision_is_compared_in_its_type(dtype):
+    """A path that is right passes; float32's rule would refuse it."""
+    settings = Settings(dtype=dtype)
+    for form in FORMS.values():
+        if form.backend and form.serves(TINY, dtype):
+            assert not parity.find_deviation(form, TINY, settings)
+
+
+def test_failure_leaves_the_other_forms():
+    """One form cannot be built, one cannot run, one is too large."""
+
+    class Breaks(nn.Identity):
+        def forward(self, x):
+            raise RuntimeError('no\nsuch kernel')
+
+    def refuse(case):
+        raise ValueError('not for 32 channels')
+
+    forms = [
+        Form('unbuilt', refuse),
+        Form('broken', lambda case: Breaks()),
+        *(FORMS[LOOP], FORMS[NON_LOCAL]),
+    ]
+    # the affinity: 2 samples, 15 x 15 positions, 4 bytes
+    small = Settings(quick=True, nl_limit=1.79e-6)
+    records = run.measure_block(TINY, small, forms)
+    for measured in by_case(records).values():
+        status = {name: record['status'] for name, record in measured.items()}
+        assert status['unbuilt'] == 'failed: ValueError: not for 32 channels'
+        assert status['broken'] == 'failed: RuntimeError: no such kernel'
+        assert status[NON_LOCAL].startswith('skipped: an affinity of')
+        assert status[LOOP] == 'ok'
+    assert len(make_table(records)) == 8
+    large = Settings(quick=True, nl_limit=1.81e-6)
+    records = run.measure_block(TINY, large, forms[-1:])
+    assert {r['status'] for r in records} == {'ok'}
+
+
+def test_saved_bytes_are_those_of_a_small_module():
+    """float32, 5 samples of 4 features.
+
+    Linear keeps its input and its weight; Sigmoid its output, which is the
+    second Linear's input as well: it counts once.
+    """
+    module = nn.Sequential(nn.Linear(4, 8), nn.Sigmoid(), nn.Linear(8, 2))
+    saved = timing.saved_bytes(module, torch.randn(5, 4))
+    assert saved == pytest.approx(
+        dict(
+            saved_mb=5 * 8 * 4e-6,
+            saved_x_mb=5 * 4 * 4e-6,
+            saved_parameters_mb=(8 * 4 + 2 * 8) * 4e-6,
+        )
+    )
+
+
+def test_saved_view_keeps_its_whole_storage():
+    class Half(nn.Module):
+        def forward(self, x):
+            return (2 * x)[:, :2].square()
+
+    saved = timing.saved_bytes(Half(), torch.randn(5, 4))
+    assert saved['saved_mb'] == pytest.approx(5 * 4 * 4e-6)
+    assert saved['saved_x_mb'] == saved['saved_parameters_mb'] == 0
+
+
+def test_peak_counts_what_lives_at_once():
+    x = torch.ones(1000)
+
+    def call():
+        y = x + 1
+        y = y + 1  # two maps here, one after it
+        return y * y  # two again
+
+    assert 8000 <= timing.peak_bytes(call, 'cpu') < 8100  # and the ones
+
+
+def test_rounds_are_interleaved_and_errors_are_kept_apart():
+    log = []
+
+    def call(name):
+        log.append(name)
+        if name == 'late' and log.count('late') == 5:
+            raise RuntimeError('late')
+        if name == 'bad':
+            raise ValueError('bad')
+
+    samples, failed = timing.time_interleaved(
+        {k: lambda k=k: call(k) for k in ('a', 'b', 'late', 'bad')},
+        rounds=6,
+        shortest=0.0,
+    )
+    assert failed == {
+        'bad': 'failed: ValueError: bad',
+        'late': 'failed: RuntimeError: late',
+    }
+    assert {k: len(v) for k, v in samples.items()} == dict(a=6, b=6)
+    rounds = log[3 * (timing.WARM_UP + 1) + 1 :]
+    assert sorted(rounds[:3]) == ['a', 'b', 'late']
+    left = [name for name in rounds if name != 'late']
+    assert all({*left[i : i + 2]} == {'a', 'b'} for i in range(0, 12, 2))
+
+
+def test_slow_call_gets_three_samples():
+    samples, _ = timing.time_interleaved(
+        dict(slow=lambda: torch.randn(10)), rounds=9, budget=1e-12
+    )
+    assert len(samples['slow']) == 3
+
+
+@pytest.mark.parametrize(
+    'name, config, size',
+    [
+        ('r50_res{}_224', 'mask_rcnn_r50_fpn_coco', (224, 224)),
+        ('r50_res{}_448', 'mask_rcnn_r50_fpn_coco', (448, 448)),
+        ('mask_rcnn_res{}', 'mask_rcnn_r50_fpn_coco', (800, 1344)),
+        ('i3d_res{}_8f', 'i3d_r50_minikinetics', (8, 224, 224)),
+        ('i3d_res{}_32f', 'i3d_r50_minikinetics', (32, 224, 224)),
+    ],
+)
+def test_shapes_are_those_of_the_networks(name, config, size):
+    """Maps of res3 and res4 in our configs, without computing."""
+    cfg = Config.fromfile(ROOT / 'configs' / f'{config}.py')
+    registry = import_module(f'{cfg.default_scope}.registry').MODELS
+    with torch.device('meta'):
+        backbone = registry.build(without_weights(cfg.model.backbone))
+    seen = {}
+    for stage in (3, 4):
+        getattr(backbone, f'layer{stage - 1}').register_forward_hook(
+            lambda module, args, out, stage=stage: seen.update(
+                {name.format(stage): (out.shape[1], tuple(out.shape[2:]))}
+            )
+        )
+    backbone(torch.empty(1, 3, *size, device='meta'))
+    assert seen == {k: SHAPES[k] for k in map(name.format, (3, 4))}
+
+
+def test_scaling_varies_one_quantity():
+    """From 49 to 100 k positions; all else stays what it is."""
+    base = dict(positions=784, channels=512, groups=8, order=1, batch=1)
+    values = {}
+    for case in scaling_cases('cpu', quick=False):
+        varied, _, value = case.name.partition('=')
+        values.setdefault(varied, []).append(int(value))
+        found = {k: v for k, v in case.columns().items() if k in base}
+        assert found == {**base, varied: int(value)}
+    assert values.keys() == base.keys()
+    assert values['positions'][::6] == [49, 100489]
+    assert math.prod(map(len, values.values())) == 7 * 6 * 7 * 6 * 6
+
+
+def test_traffic_counts_each_element_once():
+    """Bytes by hand: a 1x1 convolution and a sum with a broadcast map."""
+    x = torch.ones(2, 3, 4, 4)
+    layer = nn.Conv2d(3, 5, 1, bias=False)
+
+    def call(x):
+        y = layer(x).flatten(2)
+        return y + y[:, :, :1].expand_as(y)
+
+    module = nn.Module()
+    module.forward = call
+    maps, out, weight = 2 * 3 * 16 * 4, 2 * 5 * 16 * 4, 5 * 3 * 4
+    found = traffic.count_passes(module, x, QUICK)['forward']
+    assert found.operators == ['convolution', 'add']
+    assert found.bytes == maps + weight + out + out + 2 * 5 * 4 + out
+
+
+def test_traffic_of_the_loop_is_the_authors():
+    """Counted for the author's code on fake CUDA tensors: 813 MB in 77."""
+    settings = Settings(dtype='bfloat16', forms='^$')
+    plain = traffic_record(settings, 'forward + backward')
+    assert round(plain['traffic_mb']) == 813 and plain['operators'] == 77
+
+
+def traffic_record(settings, kind):
+    case = Case('', 32, 1024, (14, 14))
+    (record,) = (
+        r for r in traffic.count_traffic(case, settings) if r['pass'] == kind
+    )
+    return record
+
+
+@pytest.mark.skipif(
+    not torch.backends.cuda.is_built(), reason='needs a PyTorch with CUDA'
+)
+@pytest.mark.parametrize('form', ['cgnl reference', LOOP, NON_LOCAL])
+@pytest.mark.parametrize('mode', ['dot_product', 'gaussian_rbf'])
+def test_traffic_follows_cudas_autocast(form, mode, monkeypatch):
+    """The forward pass on fake CUDA tensors, which have no backward pass."""
+    common = torch.cuda.amp.common
+    monkeypatch.setattr(common, 'amp_definitely_not_available', lambda: False)
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda *_: True)
+    case = Case('', 2, 64, (7, 7), mode=mode, order=3)
+    settings = Settings(dtype='bfloat16')
+    found = {}
+    for device in ('cpu', 'cuda'):
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
+            module = FORMS[form].build(case).eval()
+            x = torch.empty(case.shape, dtype=torch.bfloat16)
+            if device == 'cpu':
+                counter = traffic.count_passes(module, x, settings)['forward']
+            else:
+                with torch.no_grad(), traffic.TrafficCounter() as counter:
+                    with torch.autocast('cuda', torch.bfloat16):
+                        module(x)
+        found[device] = counter
+    assert found['cpu'].operators == found['cuda'].operators
+    # CUDA's batch norm returns its statistics in evaluation, too.
+    assert found['cpu'].bytes == pytest.approx(found['cuda'].bytes, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(shapes='r18'), "--shapes 'r18' matches no case of block"),
+        (dict(shapes='('), 'is not a regular expression'),
+        (dict(threads=0), '--threads must be positive, got 0'),
+        (dict(nl_limit=-1), '--nl-limit must be positive, got -1'),
+        (dict(out=Path(__file__, 'out')), '--out '),
+        pytest.param(
+            dict(device='cuda'),
+            'PyTorch sees no GPU',
+            marks=pytest.mark.skipif(
+                torch.cuda.is_available(), reason='there is one'
+            ),
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else '',
+)
+def test_wrong_option_says_what_is_wrong(options, message):
+    with pytest.raises(SetupError, match=message.replace('(', '[(]')):
+        run.run_benchmark(Settings(**options))
