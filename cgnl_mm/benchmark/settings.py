@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ..errors import SetupError
+from ..ops.dispatch import BACKENDS
 
 FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -38,6 +39,11 @@ class Settings:
     def __post_init__(self) -> None:
         require_device(self.device)
         require_positive(self, 'repeats', 'threads', 'budget', 'nl_limit')
+        if self.backend not in BACKENDS:
+            raise SetupError(
+                f'--backend {self.backend} is unknown; use one of '
+                f'{", ".join(BACKENDS)}'
+            )
         for option in ('shapes', 'forms'):
             pattern = getattr(self, option)
             try:

@@ -428,6 +428,7 @@ def test_traffic_follows_cudas_autocast(form, mode, monkeypatch):
         "--forms '[(]' is not a regular expression": dict(forms='('),
         '--threads must be positive, got 0': dict(threads=0),
         '--nl-limit must be positive, got -1': dict(nl_limit=-1),
+        '--backend fast is unknown; use one of auto,': dict(backend='fast'),
         '--out .*: ': dict(out=Path(__file__, 'out')),
         'PyTorch sees no GPU': dict(device='cuda'),
     }.items(),
