@@ -53,7 +53,7 @@ CORE = [
     '--ignore=tests/deploy', *(
         f'--ignore=tests/tools/test_{name}.py'
         for name in (
-            'demo_detection', 'deploy', 'launchers',
+            'benchmark', 'demo_detection', 'deploy', 'launchers',
             'misuse', 'processes', 'profile_training',
             'recipes', 'reproduce', 'resume', 'visualize_attention',
         )
