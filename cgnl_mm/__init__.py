@@ -14,7 +14,7 @@ import torch
 from . import compat, errors
 from .hosts import has_openmmlab, register_hosts, require_mmcv
 from .insertion import insert_after
-from .ops.versions import missing
+from .ops.torch_versions import missing
 from .version import __version__
 
 __all__ = [

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .errors import SetupError
-from .ops.versions import TORCH
+from .ops.torch_versions import TORCH
 
 
 def wrap_classes(

@@ -56,7 +56,7 @@ def packages(tmp_path):
 CODE = f"""
 import importlib.util, warnings
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
-# of an old one, in tests/ops/test_versions.py
+# of an old one, in tests/ops/test_torch_versions.py
 warnings.filterwarnings('ignore', 'PyTorch .* works with cgnl_mm')
 for name in {LEFT_OUT}:
     assert importlib.util.find_spec(name) is None, name

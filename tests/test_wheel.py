@@ -158,7 +158,7 @@ def test_wheel_holds_modules_configs_and_tools_and_nothing_else(
     assert packed.keys() == expected.keys()
     assert packed == expected
     for name in (
-        'ops/compact.py',
+        'ops/attention.py',
         '.mim/configs/_base_/recipe_r18_digits.py',
         '.mim/tools/data/minikinetics.py',
         '.mim/tools/dist_train.sh',

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from ..blocks.paths import BACKENDS
 from ..errors import SetupError
-from ..ops.dispatch import BACKENDS
 
 FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..ops.versions import autocast_dtype
+from ..ops.torch_versions import autocast_dtype
 from .cases import Case
 from .forms import choose_forms
 from .settings import Settings

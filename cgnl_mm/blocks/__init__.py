@@ -1,14 +1,19 @@
-"""Blocks in OpenMMLab's root registry, so that every host finds them."""
+"""The blocks. PyTorch alone is enough; OpenMMLab finds them by name."""
 
-from mmcv.cnn import NonLocal3d
-from mmengine.registry import MODELS
+from importlib.util import find_spec
 
 from .cgnl import CGNL1d, CGNL2d, CGNL3d
-from .logs import forward_to_mmengine
-
-# mmcv registers NonLocal2d alone; the video baselines need this one.
-MODELS.register_module(module=NonLocal3d, force=True)
 
 __all__ = ['CGNL1d', 'CGNL2d', 'CGNL3d']
 
-forward_to_mmengine()
+if find_spec('mmengine') and find_spec('mmcv'):
+    from mmcv.cnn import NonLocal3d
+    from mmengine.registry import MODELS
+
+    from .logs import forward_to_mmengine
+
+    for block in (CGNL1d, CGNL2d, CGNL3d):
+        MODELS.register_module(module=block)
+    # mmcv registers NonLocal2d alone; the video baselines need this one.
+    MODELS.register_module(module=NonLocal3d, force=True)
+    forward_to_mmengine()

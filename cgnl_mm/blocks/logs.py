@@ -1,4 +1,4 @@
-"""What ``cgnl_mm.ops``, which knows no MMEngine, logs: into MMEngine's log."""
+"""Log records of ``cgnl_mm`` in the log of MMEngine's runner."""
 
 import logging
 
@@ -6,17 +6,17 @@ from mmengine.logging import MMLogger, print_log
 
 
 class ForwardingHandler(logging.Handler):
-    """Hands records to the logger of the current runner, if there is one."""
+    """Hand records to the logger of the current runner, if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # 'mmengine' is the default one, which prints; a runner's is named
-        # after its experiment
-        if MMLogger._instance_dict.keys() - {'mmengine'}:
+        # The logger named 'mmengine' is the default one; a runner names its
+        # logger after its experiment.
+        if MMLogger.get_current_instance().instance_name != 'mmengine':
             print_log(record.getMessage(), 'current', record.levelno)
 
 
 def forward_to_mmengine() -> None:
-    """Forward the records of the logger 'cgnl_mm'; idempotent."""
+    """Forward the records of the logger 'cgnl_mm'; calling twice is safe."""
     logger = logging.getLogger('cgnl_mm')
     if not any(isinstance(h, ForwardingHandler) for h in logger.handlers):
         logger.addHandler(ForwardingHandler())

@@ -1,11 +1,18 @@
-"""The normalisation after W_z, from an OpenMMLab ``norm_cfg``."""
+"""The normalisation after W_z, from a ``norm_cfg``."""
 
 from typing import Union
 
-from mmcv.cnn import build_norm_layer
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
-_RANKED = ('BN', 'IN')  # mmcv's 'BN' is BN2d whatever the rank
+from ..ops.torch_versions import TORCH, is_compiling
+
+NORMS = {'GN': nn.GroupNorm, 'SyncBN': nn.SyncBatchNorm}
+RANKED = {
+    'BN': (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    'IN': (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+}
 
 
 def build_norm(
@@ -14,10 +21,11 @@ def build_norm(
     """Build the norm of a block.
 
     Args:
-        norm_cfg (dict | bool | None): OpenMMLab norm config. None is
-            GroupNorm with ``groups`` groups; ``dict(type='GN')`` takes the
-            same default; 'BN' and 'IN' get the block's rank; False is no
-            normalisation.
+        norm_cfg (dict | bool | None): A dict has ``type``, a name or a class,
+            and the arguments of that class; ``requires_grad=False`` freezes
+            the norm. 'GN', 'BN', 'IN' and 'SyncBN' are PyTorch's; other
+            names are looked up by mmcv. None is ``dict(type='GN')``, and
+            False is no norm.
         channels (int): Number of channels.
         groups (int): Default number of groups of GroupNorm.
         rank (int): Number of spatial axes of the block.
@@ -33,49 +41,82 @@ def build_norm(
     """
     if norm_cfg is False:
         return nn.Identity()
-    if norm_cfg is None:
-        norm_cfg = dict(type='GN')
-    if not isinstance(norm_cfg, dict) or 'type' not in norm_cfg:
+    cfg = dict(type='GN') if norm_cfg is None else norm_cfg
+    if not isinstance(cfg, dict) or 'type' not in cfg:
         raise TypeError(
             'norm_cfg must be None (GroupNorm with the groups of the block), '
-            f"False (no norm) or a dict with a 'type', got {norm_cfg!r}"
+            f"False (no norm) or a dict with a 'type', got {cfg!r}"
         )
-    cfg = dict(norm_cfg)
-    kind = cfg['type']
-    if kind in _RANKED:
-        cfg['type'] = f'{kind}{rank}d'
-    elif (
-        isinstance(kind, str)
-        and kind[:-2] in _RANKED
-        and kind[-2:] != f'{rank}d'
-    ):
-        raise ValueError(
-            f'norm_cfg type {kind!r} does not fit a block with {rank} '
-            f'spatial axes: use {kind[:-2]!r} or {kind[:-2] + f"{rank}d"!r}'
-        )
-    if kind in ('LN', nn.LayerNorm):
-        # it would pass unnoticed where the last axis has C entries
-        raise ValueError(
-            "norm_cfg type 'LN' normalises the last axis, which is not the "
-            "channels: use dict(type='GN', num_groups=1)"
-        )
-    if kind in ('GN', nn.GroupNorm):
-        num_groups = cfg.setdefault('num_groups', groups)
-        if num_groups < 1 or channels % num_groups:
-            raise ValueError(
-                f'norm_cfg num_groups={num_groups} does not divide the '
-                f'{channels} channels'
-            )
-    try:
-        norm = build_norm_layer(cfg, channels)[1]
-    except KeyError as error:  # mmcv's message does not say which
-        raise ValueError(
-            f'norm_cfg type {kind!r} is not registered; known are, for '
-            'example, GN, BN, SyncBN and IN'
-        ) from error
+    cfg = dict(cfg)
+    kind = _resolve(cfg.pop('type'), rank)
+    requires_grad = cfg.pop('requires_grad', True)
+    if kind is nn.GroupNorm:
+        norm = _build_group_norm(channels, **{'num_groups': groups, **cfg})
+    elif isinstance(kind, type):
+        norm = kind(channels, **cfg)
+    else:
+        norm = _build_by_mmcv(dict(cfg, type=kind), channels)
     if getattr(norm, 'weight', None) is None:
         raise ValueError(
-            f'norm_cfg {norm_cfg!r} has no weight to start from zero: add '
-            'affine=True'
+            f'norm_cfg {norm_cfg!r} has no weight that could start at zero; '
+            'add affine=True'
         )
-    return norm
+    return norm.requires_grad_(requires_grad)
+
+
+def _resolve(kind: Union[str, type], rank: int) -> Union[str, type]:
+    """Return the class of a norm of PyTorch; leave other types as they are."""
+    if kind in ('LN', nn.LayerNorm):
+        # It would pass unnoticed where the last axis has C entries.
+        raise ValueError(
+            "norm_cfg type 'LN' normalises the last axis, which is not the "
+            "channels; use dict(type='GN', num_groups=1)"
+        )
+    for name, classes in RANKED.items():
+        if kind in (name, f'{name}{rank}d'):
+            return classes[rank - 1]
+        if kind in (f'{name}1d', f'{name}2d', f'{name}3d'):
+            raise ValueError(
+                f'norm_cfg type {kind!r} does not fit a block with {rank} '
+                f'spatial axes; use {name!r} or {name + f"{rank}d"!r}'
+            )
+    return NORMS.get(kind, kind)
+
+
+def _build_group_norm(channels: int, num_groups: int, **arguments):
+    if num_groups < 1 or channels % num_groups:
+        raise ValueError(
+            f'norm_cfg num_groups={num_groups} does not divide the '
+            f'{channels} channels'
+        )
+    return nn.GroupNorm(num_groups, channels, **arguments)
+
+
+def _build_by_mmcv(cfg: dict, channels: int) -> nn.Module:
+    try:
+        # mmcv is optional: PyTorch's own norms do not need it.
+        from mmcv.cnn import build_norm_layer
+
+        return build_norm_layer(cfg, channels)[1]
+    except (ImportError, KeyError) as error:
+        raise ValueError(
+            f'norm_cfg type {cfg["type"]!r} is not registered; known are, '
+            'for example, GN, BN, SyncBN and IN'
+        ) from error
+
+
+def contiguous_gradient(norm: nn.Module, u: Tensor) -> Tensor:
+    """Let a norm get a contiguous gradient of its output u; return u.
+
+    For one sample, PyTorch 2.14 takes a channels-last gradient of a batch or
+    instance norm for a contiguous one.
+    """
+    if (
+        isinstance(norm, (_InstanceNorm, _BatchNorm))
+        and u.requires_grad
+        and len(u) == 1
+        # Before 2.11, PyTorch compiles no hook of a tensor in a graph.
+        and not (TORCH < (2, 11) and is_compiling())
+    ):
+        u.register_hook(Tensor.contiguous)
+    return u

@@ -1,4 +1,4 @@
-"""Float32 islands in a half-precision network."""
+"""Layers that compute in float32 inside a half-precision network."""
 
 import torch
 from torch import Tensor, nn
@@ -6,10 +6,10 @@ from torch.func import functional_call
 
 
 def in_float32(module: nn.Module, x: Tensor) -> Tensor:
-    """Call ``module`` on float32 ``x``, also where its weights are float16.
+    """Call a module on a float32 input, even if its weights are float16.
 
     Args:
-        module (nn.Module): A layer; its parameters stay what they are.
+        module (nn.Module): A layer, whose parameters keep their type.
         x (Tensor): Float32 input.
 
     Returns:
@@ -19,7 +19,7 @@ def in_float32(module: nn.Module, x: Tensor) -> Tensor:
     wide = {
         k: t.float() if t.dtype == torch.float16 else t for k, t in own.items()
     }
-    # FSDP sets its gathered weights as attributes too, which would go before
+    # FSDP also sets its gathered weights as attributes, which would win.
     hidden = {k: module.__dict__.pop(k) for k in own if k in module.__dict__}
     try:
         with torch.autocast(x.device.type, enabled=False):
@@ -27,10 +27,10 @@ def in_float32(module: nn.Module, x: Tensor) -> Tensor:
                 return module(x)
             y = functional_call(module, wide, (x,))
     finally:
-        if hidden:  # the compiler of torch 2.11 knows no update
+        if hidden:  # The compiler of torch 2.11 cannot trace an update.
             module.__dict__.update(hidden)
     with torch.no_grad():
-        # running statistics were written to the copies
+        # The running statistics were written to the copies.
         for name, buffer in module.named_buffers():
             if wide[name] is not buffer:
                 buffer.copy_(wide[name])

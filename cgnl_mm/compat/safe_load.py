@@ -32,7 +32,7 @@ from typing import Callable, Optional
 import numpy as np
 import torch
 
-from ..ops.versions import TORCH
+from ..ops.torch_versions import TORCH
 from .after_import import after_import
 from .workaround import Workaround
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import SetupError
 from ..hosts import host_of
-from ..ops.versions import TORCH
+from ..ops.torch_versions import TORCH
 from .model import (
     as_views,
     build_model,

@@ -1,8 +1,8 @@
-"""The mathematics of CGNL in plain PyTorch, free of OpenMMLab."""
+"""The mathematics of CGNL. Everything here needs PyTorch alone."""
 
-from .compact import cgnl_attention
-from .naive import generalized_nonlocal
-from .taylor import KERNELS, taylor_coefficients
+from .attention import cgnl_attention
+from .exact import generalized_nonlocal
+from .series import KERNELS, taylor_coefficients
 
 __all__ = [
     'KERNELS',

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks.cgnl import _CGNLNd
-from ..ops.taylor import split_powers
+from ..ops.series import split_powers
 
 
 def is_cgnl(block: nn.Module) -> bool:
@@ -84,7 +84,7 @@ def attention_map(
     theta = theta[..., flat]
     total = torch.zeros_like(phi[:, :, 0])
     values = g if weighted else torch.ones_like(g)
-    for power, term in enumerate(_terms(block, phi.dtype)):
+    for power, term in _terms(block, phi.dtype).items():
         looking = (theta**power).mean(-1, keepdim=True)
         total = total + term * looking * (phi**power * values).sum(2)
     return _scale(block, x) * total.view(len(x), block.groups, *spatial)
@@ -114,8 +114,7 @@ def group_factors(block: nn.Module, x: Tensor) -> dict[int, Tensor]:
     scale = _scale(block, x)
     return {
         power: scale * term * (phi**power * g).sum((2, 3))
-        for power, term in enumerate(_terms(block, phi.dtype))
-        if isinstance(term, Tensor) or term != 0
+        for power, term in _terms(block, phi.dtype).items()
     }
 
 
@@ -136,7 +135,7 @@ def _widened(t: Tensor) -> Tensor:
     return t.to(torch.promote_types(t.dtype, torch.float32))
 
 
-def _terms(block: nn.Module, dtype: torch.dtype) -> list[float | Tensor]:
+def _terms(block: nn.Module, dtype: torch.dtype) -> dict[int, float | Tensor]:
     coefficients = block.coefficients
     if isinstance(coefficients, Tensor):
         coefficients = coefficients.to(dtype)

@@ -17,7 +17,7 @@ from cgnl_mm.benchmark.report import make_table
 from cgnl_mm.benchmark.settings import Settings
 from cgnl_mm.deploy.model import without_weights
 from cgnl_mm.errors import SetupError
-from cgnl_mm.ops import inner_sums, passes
+from cgnl_mm.ops.fused import moments, torch_steps
 
 ROOT = Path(__file__).parents[2]
 TINY = Case('tiny', 2, 32, (5, 3))
@@ -58,7 +58,7 @@ def test_twins_have_the_same_weights():
 @pytest.mark.parametrize('name', ['input_gradient', 'statistics'])
 def test_wrong_path_is_refused_and_named(name, monkeypatch, capsys, tmp_path):
     """A hundredth off: the others are reported, this one is not."""
-    right = getattr(passes, name)
+    right = getattr(torch_steps, name)
 
     def wrong(*args):
         out = right(*args)
@@ -66,7 +66,7 @@ def test_wrong_path_is_refused_and_named(name, monkeypatch, capsys, tmp_path):
             return out[0], 1.01 * out[1]
         return 1.01 * out
 
-    monkeypatch.setattr(passes, name, wrong)
+    monkeypatch.setattr(torch_steps, name, wrong)
     settings = Settings(
         quick=True, shapes='r50', forms='cgnl (fol|ref)', out=tmp_path
     )
@@ -87,8 +87,8 @@ def test_wrong_path_is_refused_and_named(name, monkeypatch, capsys, tmp_path):
 
 def test_auto_is_checked_on_the_path_that_is_timed(monkeypatch):
     """Which a few positions would not take."""
-    right = inner_sums.gram
-    monkeypatch.setattr(inner_sums, 'gram', lambda x: 1.01 * right(x))
+    right = moments.gram
+    monkeypatch.setattr(moments, 'gram', lambda x: 1.01 * right(x))
 
     def deviation(name, size):
         case = Case('', 1, 32, size)

@@ -1,39 +1,42 @@
-"""GroupNorm of the same groups leaves of the attention its sign.
+"""GroupNorm of the same groups leaves the sign of the attention alone.
 
-See cgnl_mm/ops/README.md. One group's attention is one scalar a a sample, and
-GN(a u) = a (u - mean u) / sqrt(a^2 var u + eps).
+See cgnl_mm/ops/README.md. The attention of a group is one scalar a for each
+sample, and GN(a u) = a (u - mean u) / sqrt(a^2 var u + eps).
 """
 
 import pytest
 import torch
+from samples import NORMS
 
 from cgnl_mm import CGNL3d
 
 GROUPS = 8
-DEFAULT = None
-ONE_GROUP = dict(type='GN', num_groups=1)
-BATCH = dict(type='BN')
 
 
-def block_of(std, norm_cfg, **options):
+def make(std, norm='default', batch=2, **options):
+    """Make a block and an input; the numbers of the README are of seed 0."""
     torch.manual_seed(0)
-    return CGNL3d(
-        256,
-        groups=GROUPS,
-        norm_cfg=norm_cfg,
-        zero_init=False,
-        init_std=std,
-        **options,
-    )
+    block = CGNL3d(
+        256, groups=GROUPS, norm_cfg=NORMS[norm], zero_init=False,
+        init_std=std, **options,
+    )  # fmt: skip
+    return block, torch.randn(batch, 256, 8, 14, 14).relu()
 
 
-def features(batch=2):
-    return torch.randn(batch, 256, 8, 14, 14).relu()
-
-
+@pytest.mark.parametrize(
+    ('std', 'norm', 'batch', 'is_sign_alone'),
+    [
+        (0.1, 'default', 2, True),
+        (0.01, 'default', 2, False),  # eps outweighs a^2 var u
+        (0.1, 'GN1', 2, False),
+        (0.1, 'BN', 2, False),
+        (0.1, 'BN', 1, True),  # one sample a GPU, as in detection
+    ],
+)
 @torch.no_grad()
-def distance_to_sign(block, x):
-    """How far the output is from the one that knows only the sign of a."""
+def test_what_survives_of_the_attention(std, norm, batch, is_sign_alone):
+    """Compare with the output that knows only the sign of a."""
+    block, x = make(std, norm, batch)
     theta, phi, g = (
         conv(x).reshape(len(x), GROUPS, -1)
         for conv in (block.theta, block.phi, block.g)
@@ -41,77 +44,50 @@ def distance_to_sign(block, x):
     sign = (phi * g).sum(-1, keepdim=True).sign()
     y = (1e6 * sign * theta).reshape(len(x), -1, *x.shape[2:])  # eps is moot
     sign_only = x + block.norm(block.conv_out(y))
-    return (block(x) - sign_only).abs().max().item()
-
-
-def test_sign_alone_survives():
-    x = features()
-    y = block_of(0.1, DEFAULT)(x)
-    assert distance_to_sign(block_of(0.1, DEFAULT), x) < 0.003
-    assert y.abs().max() > 5
-
-
-def test_magnitude_matters_at_initial_weights():
-    """There eps outweighs a^2 var u."""
-    assert distance_to_sign(block_of(0.01, DEFAULT), features()) > 1
-
-
-@pytest.mark.parametrize('norm_cfg', [ONE_GROUP, BATCH], ids=str)
-def test_other_norms_keep_the_magnitude(norm_cfg):
-    """Of groups beside each other, and of samples beside each other."""
-    assert distance_to_sign(block_of(0.1, norm_cfg), features()) > 1
-
-
-def test_batch_norm_needs_a_batch():
-    """One sample a GPU, as in detection: its magnitude cancels as well."""
-    assert distance_to_sign(block_of(0.1, BATCH), features(1)) < 0.003
+    distance = (block(x) - sign_only).abs().max()
+    assert distance < 0.003 if is_sign_alone else distance > 1
+    assert sign_only.abs().max() > 5
 
 
 @torch.no_grad()
-def change_by_doubling(block, x):
-    """Largest change of the output when phi, and so a, doubles."""
+def change_by_doubling(norm, mode='dot_product', coefficient=0):
+    """Return the change of the output when phi, and so a, doubles."""
+    block, x = make(0.1, norm, mode=mode)
+    if coefficient:
+        block.coefficients[2] = coefficient
     y = block(x)
     block.phi.weight *= 2
     return (block(x) - y).abs().max().item() / (y - x).abs().max().item()
 
 
 def test_no_norm_is_linear_in_the_attention():
-    block = block_of(0.1, False)
-    assert change_by_doubling(block, features()) == pytest.approx(1, rel=1e-3)
+    assert change_by_doubling('none') == pytest.approx(1, rel=1e-3)
 
 
 def test_several_orders_keep_their_ratio():
-    """<phi, g> doubles, <phi^2, g> grows fourfold."""
-    x = features()
-    assert change_by_doubling(block_of(0.1, DEFAULT), x) < 1e-3
-    block = block_of(0.1, DEFAULT, mode='learnable')
-    with torch.no_grad():
-        block.coefficients[2] = 1
-    assert change_by_doubling(block, x) > 0.05
+    """<phi, g> doubles, and <phi^2, g> grows fourfold."""
+    assert change_by_doubling('default') < 1e-3
+    assert change_by_doubling('default', 'learnable', 1) > 0.05
 
 
-def gradient_share(std, norm_cfg):
-    """Relative gradient of phi over that of theta."""
-    block = block_of(std, norm_cfg)
-    x = features()
-    block(x).backward(torch.randn_like(x))
+@pytest.mark.parametrize(
+    ('norm', 'learns'),
+    [('default', False), ('GN1', True), ('BN', True), ('none', True)],
+)
+def test_whether_phi_learns_when_weights_have_grown(norm, learns):
+    """Compare the relative gradient of phi with that of theta.
 
-    def relative(weight):
-        return weight.grad.norm() / weight.norm()
-
-    share = relative(block.phi.weight) / relative(block.theta.weight)
-    return share.item()
-
-
-def test_phi_stops_learning_when_weights_grow():
-    """Measured: 4.6 at std 0.01, 0.0015 at 0.1."""
-    assert gradient_share(0.01, DEFAULT) > 1
-    assert gradient_share(0.1, DEFAULT) < 0.01
-
-
-@pytest.mark.parametrize('norm_cfg', [ONE_GROUP, BATCH, False], ids=str)
-def test_phi_goes_on_learning_under_other_norms(norm_cfg):
-    """Measured: 1.2 and 1.2; 11 and 20; 1.2 and 1.2."""
-    small, large = (gradient_share(std, norm_cfg) for std in (0.01, 0.1))
-    assert small > 0.5
-    assert large > 0.5
+    Measured at std 0.01 and 0.1: 4.6 and 0.0015; 1.2 and 1.2; 11 and 20; 1.2
+    and 1.2.
+    """
+    shares = []
+    for std in (0.01, 0.1):
+        block, x = make(std, norm)
+        block(x).backward(torch.randn_like(x))
+        phi, theta = (
+            (layer.weight.grad.norm() / layer.weight.norm()).item()
+            for layer in (block.phi, block.theta)
+        )
+        shares.append(phi / theta)
+    assert shares[0] > (0.5 if learns else 1)
+    assert shares[1] > 0.5 if learns else shares[1] < 0.01

@@ -12,7 +12,7 @@ from cgnl_mm.cli import setup_message
 from cgnl_mm.convert import Network
 from cgnl_mm.convert.files import advise_author, convert_file
 from cgnl_mm.errors import SetupError
-from cgnl_mm.ops.versions import TORCH
+from cgnl_mm.ops.torch_versions import TORCH
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from cgnl_mm.deploy import export as module
 from cgnl_mm.deploy.export import Exported, export, largest_difference
 from cgnl_mm.deploy.model import as_views, build_model, random_pixels
 from cgnl_mm.errors import SetupError
-from cgnl_mm.ops.versions import TORCH
+from cgnl_mm.ops.torch_versions import TORCH
 
 PURE = str(Path(__file__).with_name('pure_{}.py'))
 SHAPES = {

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from cgnl_mm import CGNL2d
 from cgnl_mm.hooks import CGNLStatisticsHook
-from cgnl_mm.ops.versions import TORCH
+from cgnl_mm.ops.torch_versions import TORCH
 
 ITERATIONS, BATCH = 8, 4
 LR = 0.5

@@ -10,7 +10,7 @@ import torch
 from demos import CONFIGS, trained
 from PIL import Image
 
-from cgnl_mm.ops.versions import TORCH
+from cgnl_mm.ops.torch_versions import TORCH
 
 CONFIG = CONFIGS / 'r18_cgnl_digits.py'
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cgnl_mm.ops.versions import TORCH, missing
+from cgnl_mm.ops.torch_versions import TORCH, missing
 
 
 def test_each_version_lacks_what_came_later():

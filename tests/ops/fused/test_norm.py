@@ -3,17 +3,18 @@
 import pytest
 import torch
 
-from cgnl_mm.ops import passes
-from cgnl_mm.ops.folded_norm import Fold, FoldedNorm
+from cgnl_mm.ops.fused import torch_steps as steps
+from cgnl_mm.ops.fused.norm import AffineNorm
+from cgnl_mm.ops.fused.plan import Norm, Plan, Weights
 
 B, G, K, C, S = 2, 3, 4, 5, 7  # C per group
 NORMS = {
-    'GN': FoldedNorm(G),
-    'GN of 15': FoldedNorm(C * G),
-    'GN of one': FoldedNorm(1),
-    'GN of five': FoldedNorm(5),
-    'BN': FoldedNorm(C * G, over_batch=True),
-    'given': FoldedNorm(
+    'GN': Norm(G),
+    'GN of 15': Norm(C * G),
+    'GN of one': Norm(1),
+    'GN of five': Norm(5),
+    'BN': Norm(C * G, over_batch=True),
+    'given': Norm(
         C * G, mean=torch.rand(C * G).double(), var=torch.rand(C * G).double()
     ),
 }
@@ -23,29 +24,30 @@ NORMS = {
 @pytest.mark.parametrize('norm', NORMS)
 def test_backward(norm, has_factor):
     """Compare ``backward`` with autograd through the matrix and the shift."""
-    factor, y, z, weight, bias, d_matrix, d_shift = (
+    factor, y, z, norm_weight, norm_bias, d_matrix, d_shift = (
         torch.randn(shape, dtype=torch.float64)
         for shape in (
             (B, G), (B * G, K, S), (C * G, K), (C * G,), (C * G,),
             (B * G, C, K), (B, C * G),
         )
     )  # fmt: skip
-    moments = passes.statistics(y)
-    leaves = [factor, *moments, z, weight, bias]
+    leaves = [factor, *steps.statistics(y), z, norm_weight, norm_bias]
     leaves = [leaf.requires_grad_() for leaf in leaves]
     if not has_factor:
         leaves[0] = None
-    fold = Fold(*leaves, NORMS[norm], G)
-    wanted = [leaf for leaf in leaves if leaf is not None]
+    plan, weights = (
+        Plan(G, NORMS[norm]),
+        Weights(None, None, None, *leaves[3:]),
+    )
+    affine = AffineNorm(plan, weights, *leaves[:3])
     expected = torch.autograd.grad(
-        (fold.matrix, fold.shift), wanted, (d_matrix, d_shift),
-        allow_unused=norm == 'given', materialize_grads=norm == 'given',
-    )  # fmt: skip
+        (affine.matrix, affine.shift),
+        [leaf for leaf in leaves if leaf is not None],
+        (d_matrix, d_shift),
+        materialize_grads=True,
+    )
     with torch.no_grad():
-        again = Fold(*leaves, NORMS[norm], G)
-        gradients = list(again.backward(d_matrix, d_shift))
-    assert torch.equal(again.matrix, fold.matrix)
-    assert torch.equal(again.shift, fold.shift)
+        gradients = list(affine.backward(d_matrix, d_shift))
     if not has_factor:
         assert gradients.pop(0) is None
     assert len(gradients) == len(expected)

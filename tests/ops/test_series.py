@@ -78,12 +78,16 @@ def test_rbf_error_falls_with_order():
     ('arguments', 'message'),
     [
         (('softmax',), "one of dot_product, .*, got 'softmax'"),
-        (('embedded_gaussian', -1), 'integer >= 0, got -1'),
-        (('gaussian_rbf', 2.0), 'integer >= 0, got 2.0'),
+        (('embedded_gaussian', -1), 'integer from 0 to 100, got -1'),
+        (('embedded_gaussian', 10**6), '0 to 100, got 1000000'),
+        (('gaussian_rbf', 2.0), '0 to 100, got 2.0'),
         (('gaussian_rbf', True), 'got True'),
-        (('dot_product', 0), 'dot_product must be an integer >= 1, got 0'),
-        (('gaussian_rbf', 3, 0.0), 'gamma must be positive, got 0.0'),
-        (('gaussian_rbf', 3, float('nan')), 'gamma must be positive, got nan'),
+        (('dot_product', 0), 'dot_product must be an integer from 1 to 100'),
+        (
+            ('gaussian_rbf', 3, 0.0),
+            'gamma must be positive and finite, got 0.0',
+        ),
+        (('gaussian_rbf', 3, float('nan')), 'got nan'),
     ],
 )
 def test_errors_name_the_value(arguments, message):

@@ -1,7 +1,7 @@
-"""The literal generalized non-local operator: the truth of every test.
+"""The exact generalized non-local operator: the truth of every test.
 
-It forms the affinity between every position of every channel and every
-other, (C/G * S)^2 numbers a group, so it serves small inputs only.
+The operator forms the affinity between every position of every channel and
+every other, (C / G * S)^2 numbers for each group. It serves small inputs.
 """
 
 from typing import Sequence, Union
@@ -9,10 +9,10 @@ from typing import Sequence, Union
 import torch
 from torch import Tensor
 
-from .shapes import split_groups
-from .taylor import check_kernel, split_powers
+from .attention import split_groups
+from .series import check_kernel, split_powers
 
-# 1 GiB of float32: beyond it somebody meant cgnl_attention.
+# 1 GiB of float32. A larger input is meant for cgnl_attention.
 MAX_AFFINITY_ELEMENTS = 2**28
 
 
@@ -25,7 +25,7 @@ def generalized_nonlocal(
     gamma: float = 1e-4,
     scale: float = 1.0,
 ) -> Tensor:
-    r"""Generalized non-local operator, exact (paper, Eq. 8).
+    r"""Apply the exact generalized non-local operator (paper, Eq. 8).
 
     In each channel group, :math:`y = f(\mathrm{vec}\,\theta,
     \mathrm{vec}\,\phi)\,\mathrm{vec}\,g`, where f acts on two numbers and
@@ -33,39 +33,39 @@ def generalized_nonlocal(
 
     Args:
         theta (Tensor): Queries (B, C, \*spatial), any number of spatial axes.
-        phi (Tensor): Keys, same shape.
-        g (Tensor): Values, same shape.
+        phi (Tensor): Keys of the same shape.
+        g (Tensor): Values of the same shape.
         kernel (str | Sequence[float] | Tensor): ``'dot_product'`` (ab),
             ``'embedded_gaussian'`` (:math:`e^{ab}`) or ``'gaussian_rbf'``
-            (:math:`e^{-\gamma(a-b)^2}`, with its full beta); or Taylor
-            coefficients as in :func:`cgnl_attention`, for the literal
-            affinity :math:`\sum_p c_p (ab)^p` that it never forms.
-            Defaults to 'embedded_gaussian'.
+            (:math:`e^{-\gamma(a-b)^2}`, with its full beta). Taylor
+            coefficients as in :func:`cgnl_attention` give the literal
+            affinity :math:`\sum_p c_p (ab)^p`, which that function never
+            forms. Defaults to 'embedded_gaussian'.
         groups (int): Number of channel groups G; 1 is the ungrouped
             operator. Defaults to 8.
         gamma (float): Inverse squared width of the RBF. Defaults to 1e-4.
-        scale (float): Factor on the result. Defaults to 1.
+        scale (float): Factor of the result. Defaults to 1.
 
     Returns:
-        Tensor: (B, C, \*spatial), theta's dtype.
+        Tensor: (B, C, \*spatial) in the type of theta.
 
     Raises:
-        ValueError: If shapes differ, groups does not divide C, the kernel is
-            unknown, gamma is not positive, the coefficients have a wrong
-            shape, or the affinity exceeds 2^28 elements.
+        ValueError: If the shapes differ, ``groups`` does not divide C, the
+            kernel is unknown, gamma is not positive, the coefficients have a
+            wrong shape, or the affinity exceeds 2^28 elements.
     """
     rows = split_groups(groups, theta=theta, phi=phi, g=g)
     batch, _, size = rows[0].shape
     if batch * groups * size**2 > MAX_AFFINITY_ELEMENTS:
         raise ValueError(
             f'the affinity would hold {batch} x {groups} x {size} x {size} '
-            f'elements, more than {MAX_AFFINITY_ELEMENTS}: use '
+            f'elements, more than {MAX_AFFINITY_ELEMENTS}; use '
             'cgnl_attention, which never forms it, or a smaller input'
         )
     a, b, values = rows[0].unsqueeze(-1), rows[1].unsqueeze(-2), rows[2]
     if not isinstance(kernel, str):
         affinity = torch.zeros_like(a * b)
-        for power, coefficient in enumerate(split_powers(kernel, groups)):
+        for power, coefficient in split_powers(kernel, groups).items():
             if isinstance(coefficient, Tensor):
                 coefficient = coefficient.unsqueeze(-1)
             affinity = affinity + coefficient * (a * b) ** power

@@ -1,0 +1,1 @@
+"""The whole block as one autograd function, for training on large maps."""

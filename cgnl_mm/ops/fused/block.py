@@ -1,0 +1,141 @@
+"""The whole block as one autograd function.
+
+For the dot product, the attention of a group is one number a. The block
+norm(W_z (a theta)) + x then is an affine map of theta and x, whose
+coefficients follow from the mean and the covariance of theta (``norm.py``).
+Neither the attended map nor the output of W_z or of the norm is formed. Other
+series first form y = sum_p c_p <phi^p, g> theta^p, and then go the same way.
+"""
+
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from . import torch_steps as steps
+from .moments import MomentsFromGram, MomentsFromMaps
+from .norm import AffineNorm
+from .plan import Plan, Weights
+from .series import Moments
+
+
+def fused_block(
+    plan: Plan, x: Tensor, weights: Weights
+) -> Tuple[Tensor, Tensor, Tensor]:
+    r"""Compute x + norm(W_z y), y the compact generalized non-local operator.
+
+    Args:
+        plan (Plan): How the block is computed.
+        x (Tensor): (B, C, \*spatial).
+        weights (Weights): What the block has learnt.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: Output like x; mean and biased variance
+        of the norm, which broadcast over (B, N, C / N).
+    """
+    out, mean, var = _FusedBlock.apply(plan, x.flatten(2), *weights)
+    return out.view(x.shape), mean, var
+
+
+class _FusedBlock(torch.autograd.Function):
+    """The shapes are those of ``torch_steps.py``; x is (B, C, S)."""
+
+    @staticmethod
+    def forward(ctx, plan: Plan, x: Tensor, *weights: Optional[Tensor]):
+        ctx.plan, weights = plan, Weights(*weights)
+        theta = steps.project(x, weights.theta, plan.groups)
+        moments, kept = {}, []
+        if plan.series:
+            source = _moments_source(plan, x, weights)
+            moments, kept = source.forward(keep=not plan.recompute)
+        y, factor = _attend(plan, theta, moments)
+        mean, cov = steps.statistics(y)
+        affine = AffineNorm(plan, weights, factor, mean, cov)
+        out = steps.affine_residual(x, affine.shift, affine.matrix, y)
+        # Autograd finds out if the norm's statistics change before backward.
+        ctx.save_for_backward(
+            x, *weights, plan.norm.mean, plan.norm.var, mean, cov,
+            None if plan.recompute else theta, *moments.values(), *kept,
+        )  # fmt: skip
+        ctx.mark_non_differentiable(affine.m, affine.v)
+        return out, affine.m, affine.v
+
+    @staticmethod
+    def backward(ctx, d: Tensor, *_):
+        # Autocast would change the types of the products.
+        with torch.no_grad(), torch.autocast(d.device.type, enabled=False):
+            gradients = _gradients(ctx, d)
+        if torch.is_grad_enabled():
+            # once_differentiable lets gradients pass as constants if d is.
+            gradients = _FirstDerivative.apply(
+                *(g if g is None else g.requires_grad_() for g in gradients)
+            )
+        return None, *gradients
+
+
+class _FirstDerivative(torch.autograd.Function):
+    """The identity, which refuses a derivative."""
+
+    @staticmethod
+    def forward(ctx, *gradients):
+        return gradients
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError(
+            'the folded paths of CGNL have no second derivative; build the '
+            "block with backend='reference'"
+        )
+
+
+def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
+    """Return the gradients of x and of each weight."""
+    plan, x, saved = ctx.plan, ctx.saved_tensors[0], ctx.saved_tensors[1:]
+    count = len(Weights._fields)
+    weights = Weights(*saved[:count])
+    mean, cov, theta, *rest = saved[count + 2 :]
+    moments = dict(zip(plan.series.powers, rest)) if plan.series else {}
+    if theta is None:
+        theta = steps.project(x, weights.theta, plan.groups)
+    y, factor = _attend(plan, theta, moments)
+    affine = AffineNorm(plan, weights, factor, mean, cov)
+    d_factor, d_mean, d_cov, d_z, d_norm_weight, d_norm_bias = affine.backward(
+        *steps.affine_residual_backward(d, y)
+    )
+    # The mean and the covariance of y lead to y again.
+    inside = 2 / x.shape[-1] * d_cov
+    shift = d_mean / x.shape[-1] - torch.matmul(inside, mean)
+    d_y = steps.input_gradient(d, affine.matrix, y, inside, shift)
+    d_theta, d_moments, d_coefficients = d_y, {}, None
+    if plan.series:
+        d_theta, d_moments, d_coefficients = plan.series.backward(
+            theta, moments, d_y, d_factor
+        )
+    d_theta = d_theta.to(weights.theta.dtype).view(len(x), -1, x.shape[-1])
+    d_x = d_w_theta = d_phi = d_g = None
+    needs_x, needs_theta, *needed = ctx.needs_input_grad[1:5]
+    if needs_x:
+        d_x = d.clone(memory_format=torch.preserve_format)  # the residual
+        steps.add_product(d_x, weights.theta, d_theta)
+    if needs_theta:
+        d_w_theta = steps.weight_gradient(d_theta, x)
+    if plan.series and (needs_x or any(needed)):
+        d_phi, d_g = _moments_source(plan, x, weights).backward(
+            rest[len(moments) :], d_moments, d_x, needed
+        )
+    return (
+        d_x, d_w_theta, d_phi, d_g, d_z, d_norm_weight, d_norm_bias,
+        d_coefficients,
+    )  # fmt: skip
+
+
+def _attend(plan: Plan, theta: Tensor, moments: Moments):
+    """Return y, and the factor of each group that y lacks."""
+    if plan.series is None:
+        return theta, None
+    return plan.series.attend(theta, moments)
+
+
+def _moments_source(plan: Plan, x: Tensor, weights: Weights):
+    cls = MomentsFromGram if plan.use_gram else MomentsFromMaps
+    return cls(plan.groups, plan.series.powers, x, weights.phi, weights.g)

@@ -1,0 +1,168 @@
+"""The moments <phi^p, g> of each sample and group, in two ways.
+
+:class:`MomentsFromMaps` forms the maps phi and g. :class:`MomentsFromGram`
+needs neither: with phi = W_phi x and g = W_g x,
+
+    <phi, g> = sum_c (W_phi X X^T W_g^T)_cc
+
+over the channels c of a group. The Gram matrix X X^T (C, C) is symmetric, so
+it costs about as much as one of the two maps. Its backward pass has one
+product with x in place of four. It serves the first power alone, and it pays
+where there are more positions than channels.
+"""
+
+from typing import List, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from ..attention import to_accumulator
+from . import torch_steps as steps
+from .series import Moments
+
+
+class MomentsFromMaps:
+    """Compute the moments from the maps phi and g.
+
+    Args:
+        groups (int): Number of channel groups G.
+        powers (list[int]): The powers p, ascending.
+        inputs (tuple[Tensor, Tensor, Tensor]): x (B, C, S), and the weights
+            phi and g (C', C).
+    """
+
+    def __init__(
+        self, groups: int, powers: List[int], *inputs: Tensor
+    ) -> None:
+        self.groups, self.powers, self.inputs = groups, powers, inputs
+
+    def _maps(self) -> List[Tensor]:
+        x, *weights = self.inputs
+        return [steps.project(x, weight, self.groups) for weight in weights]
+
+    def forward(self, keep: bool) -> Tuple[Moments, List[Tensor]]:
+        """Return <phi^p, g> (B G,) by power p, and what backward needs.
+
+        Args:
+            keep (bool): Whether backward gets tensors that it would compute
+                again otherwise.
+        """
+        maps = self._maps()
+        return steps.moments(*maps, self.powers), maps if keep else []
+
+    def backward(
+        self,
+        kept: List[Tensor],
+        d_moments: Moments,
+        d_x: Optional[Tensor],
+        needed: Sequence[bool] = (True, True),
+    ) -> List[Optional[Tensor]]:
+        """Add to the gradient of x, and return those of phi and g.
+
+        Args:
+            kept (list[Tensor]): What :meth:`forward` returned, if anything.
+            d_moments (dict[int, Tensor]): Gradients of the moments.
+            d_x (Tensor, optional): Gradient of x; None if x needs none.
+            needed (Sequence[bool]): Whether phi and g need a gradient; one
+                that is not needed is None. Defaults to both.
+        """
+        (x, *weights), d_weights = self.inputs, []
+        x = x.to(weights[0].dtype)
+        d_maps = self._d_maps(*(kept or self._maps()), d_moments)
+        for weight, d_map, is_needed in zip(weights, d_maps, needed):
+            d_map = d_map.to(weight.dtype).view(len(x), -1, x.shape[-1])
+            if d_x is not None:
+                steps.add_product(d_x, weight, d_map)
+            d_weights.append(
+                steps.weight_gradient(d_map, x) if is_needed else None
+            )
+        return d_weights
+
+    def _d_maps(
+        self, phi: Tensor, g: Tensor, d_moments: Moments
+    ) -> Tuple[Tensor, Tensor]:
+        d_moments = {p: d.view(-1, 1, 1) for p, d in d_moments.items()}
+        if self.powers == [1]:
+            # A float32 factor: alone it would leave the range of float16.
+            return d_moments[1] * g, d_moments[1] * phi
+        phi, g = to_accumulator(phi), to_accumulator(g)
+        d_phi, d_g = torch.zeros_like(phi), torch.zeros_like(phi)
+        phi_power = torch.ones_like(phi)
+        for power in range(max(d_moments, default=0) + 1):
+            if power in d_moments:
+                d_g = d_g + d_moments[power] * phi_power
+            if power + 1 in d_moments:
+                factor = (power + 1) * d_moments[power + 1]
+                d_phi = d_phi + factor * phi_power
+            phi_power = phi_power * phi
+        return d_phi * g, d_g
+
+
+class MomentsFromGram(MomentsFromMaps):
+    """Compute <phi, g> from the Gram matrix of x, without the maps.
+
+    Two matrices (C', C) are kept for each sample, in place of the maps.
+    """
+
+    def forward(self, keep: bool) -> Tuple[Moments, List[Tensor]]:
+        """Compute as :meth:`MomentsFromMaps.forward`."""
+        (x, phi, g), moments, kept = self.inputs, [], []
+        wide_phi, wide_g = phi.double(), g.double()
+        for sample in x:
+            gram, mean = centred_gram(sample)
+            phi_mean, g_mean = torch.mv(wide_phi, mean), torch.mv(wide_g, mean)
+            phi_x = torch.mm(phi, gram)
+            rows = (phi_x * g).sum(1) + x.shape[-1] * phi_mean * g_mean
+            moments.append(rows.view(self.groups, -1).sum(1).to(phi.dtype))
+            if keep:
+                g_x = torch.mm(g, gram)
+                for product, vector in ((phi_x, phi_mean), (g_x, g_mean)):
+                    vectors = vector.to(g.dtype), mean.to(g.dtype)
+                    kept.append(product.addr(*vectors, alpha=x.shape[-1]))
+        return {1: torch.cat(moments)}, kept
+
+    def backward(
+        self,
+        kept: List[Tensor],
+        d_moments: Moments,
+        d_x: Optional[Tensor],
+        needed: Sequence[bool] = (True, True),
+    ) -> List[Optional[Tensor]]:
+        """Compute as :meth:`MomentsFromMaps.backward`."""
+        x, phi, g = self.inputs
+        if not kept and any(needed):
+            _, kept = self.forward(keep=True)
+        rows = d_moments[1].view(len(x), -1, 1).to(phi.dtype)
+        rows = rows.repeat_interleave(len(phi) // self.groups, 1)
+        if d_x is not None:
+            matrices = torch.stack(
+                [torch.mm(phi.t(), row * g) for row in rows]
+            )
+            steps.add_product(d_x, matrices + matrices.mT, x)
+        products = zip((kept[1::2], kept[::2]), needed)
+        return [
+            sum(map(torch.mul, rows, p)) if n else None for p, n in products
+        ]
+
+
+def centred_gram(x: Tensor) -> Tuple[Tensor, Tensor]:
+    """Return the Gram matrix (C, C) of x (C, S) less its mean, and the mean.
+
+    A mean far from zero would cancel where weights have learnt to ignore it.
+    So would its rounding error, so the mean (C,) is float64.
+    """
+    mean = x.mean(1, keepdim=True)
+    centred = x - mean
+    # The rest is the rounding error of the mean; float64 throughout is slow.
+    return gram(centred), (mean.double() + centred.mean(1, True)).squeeze(1)
+
+
+def gram(x: Tensor, blocks: int = 4) -> Tensor:
+    """Return X X^T (C, C) of x (C, S), by a triangle of its blocks."""
+    out = x.new_empty(len(x), len(x))
+    step = -(-len(x) // blocks)
+    for start in range(0, len(x), step):
+        stop = min(start + step, len(x))
+        torch.mm(x[start:stop], x[:stop].t(), out=out[start:stop, :stop])
+        out[:start, start:stop] = out[start:stop, :start].t()
+    return out

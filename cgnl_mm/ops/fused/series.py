@@ -1,0 +1,116 @@
+"""The series y of the fused block, and its gradients, from the moments."""
+
+from typing import Dict, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor
+
+from ..attention import to_accumulator
+from ..series import evaluate, split_powers
+
+Moments = Dict[int, Tensor]  # by the power p
+
+
+class Series:
+    """y = s sum_p c_p <phi^p, g> theta^p for each sample and group.
+
+    The dot product has one factor for each sample and group. Its y stays
+    theta, and the factor goes into W_z.
+
+    Args:
+        coefficients (Sequence[float] | Tensor): The numbers c_p, as in
+            :func:`cgnl_attention`.
+        groups (int): Number of channel groups G.
+        scale (float): The factor s.
+
+    Attributes:
+        powers (list[int]): Powers p whose c_p is not the number 0, ascending.
+    """
+
+    def __init__(
+        self,
+        coefficients: Union[Sequence[float], Tensor],
+        groups: int,
+        scale: float = 1.0,
+    ) -> None:
+        self.dim = None
+        if isinstance(coefficients, Tensor):
+            self.dim = coefficients.dim()
+            coefficients = to_accumulator(coefficients.detach())
+        self.groups, self.scale = groups, scale
+        self.terms = {
+            power: scale * (c.flatten() if isinstance(c, Tensor) else c)
+            for power, c in split_powers(coefficients, groups).items()
+        }
+        self.powers = list(self.terms)
+        self.is_dot = self.powers == [1]
+
+    def attend(
+        self, theta: Tensor, moments: Moments
+    ) -> Tuple[Tensor, Optional[Tensor]]:
+        """Return y (B G, k, S), and the factor (B, G) that y lacks, or None.
+
+        Args:
+            theta (Tensor): (B G, k, S).
+            moments (dict[int, Tensor]): <phi^p, g> (B G,) by power p.
+        """
+        factors = self._factors(moments)
+        if self.is_dot:
+            return theta, factors[1].view(-1, self.groups)
+        return evaluate(factors, to_accumulator(theta)), None
+
+    def _factors(self, moments: Moments) -> Moments:
+        """Return the factor (B G, 1, 1) of each power of theta."""
+        return {
+            power: (term * moments[power].view(-1, self.groups)).view(-1, 1, 1)
+            for power, term in self.terms.items()
+        }
+
+    def backward(
+        self,
+        theta: Tensor,
+        moments: Moments,
+        d_y: Tensor,
+        d_factor: Optional[Tensor],
+    ) -> Tuple[Tensor, Moments, Optional[Tensor]]:
+        """Return the gradients of theta, the moments and the coefficients.
+
+        The last is None for coefficients that are not trained.
+
+        Args:
+            theta (Tensor): (B G, k, S).
+            moments (dict[int, Tensor]): <phi^p, g> (B G,) by power p.
+            d_y (Tensor): Gradient of y.
+            d_factor (Tensor, optional): Gradient of the factor, if any.
+        """
+        if self.is_dot:
+            d_theta, d_factors = d_y, {1: d_factor.flatten()}
+        else:
+            d_theta, d_factors = self._backward(theta, moments, d_y)
+        d_moments = {
+            power: (d_factors[power].view(-1, self.groups) * term).flatten()
+            for power, term in self.terms.items()
+        }
+        if self.dim is None:
+            return d_theta, d_moments, None
+        d_terms = torch.stack(
+            [self.scale * (d_factors[p] * moments[p]) for p in self.powers], -1
+        )
+        d_terms = d_terms.unflatten(0, (-1, self.groups)).sum(0)
+        return d_theta, d_moments, d_terms.sum(0) if self.dim == 1 else d_terms
+
+    def _backward(
+        self, theta: Tensor, moments: Moments, d_y: Tensor
+    ) -> Tuple[Tensor, Moments]:
+        """Return the gradients of theta and of each factor (B G,)."""
+        factors, d_factors = self._factors(moments), {}
+        d_theta, theta = torch.zeros_like(d_y), to_accumulator(theta)
+        product = d_y  # d_y theta^p
+        for power in range(max(factors, default=0) + 1):
+            if power:
+                if power in factors:
+                    d_theta = d_theta + power * factors[power] * product
+                product = product * theta
+            if power in factors:
+                d_factors[power] = product.sum((1, 2))
+        return d_theta, d_factors
