@@ -49,7 +49,8 @@ SETS = {
 # Most whole trainings are left out: they run the hosts' code in the same way.
 CORE = [
     '--ignore=tests/docs', '--ignore=tests/test_wheel.py',
-    '--ignore=tests/datasets/prepare', '--ignore=tests/deploy', *(
+    '--ignore=tests/benchmark', '--ignore=tests/datasets/prepare',
+    '--ignore=tests/deploy', *(
         f'--ignore=tests/tools/test_{name}.py'
         for name in (
             'benchmark', 'demo_detection', 'deploy', 'launchers',

@@ -13,7 +13,8 @@ CLIP = ['--seconds', '1', '--size', '64', '64']
 
 def rows(text):
     """Milliseconds by name, of both tables."""
-    found = re.findall(r'^\| ([\w, ]+?) \| ([\d.]+) \| (\d+)% \|$', text, re.M)
+    line = r'^\| ([\w, ]+?) +\| ([\d.]+) +\| (\d+)% +\|$'
+    found = re.findall(line, text, re.M)
     return {name: (float(ms), int(share)) for name, ms, share in found}
 
 
@@ -31,13 +32,13 @@ def test_every_transform_and_part_has_a_row(run_tool, tmp_path):
     network, worker = re.search(
         r'takes ([\d.]+) ms a clip, a worker ([\d.]+) ms', out
     ).groups()
-    totals = [float(ms) for ms in re.findall(r'\| all \| ([\d.]+) \|', out)]
+    totals = [float(ms) for ms in re.findall(r'\| all +\| ([\d.]+) +\|', out)]
     assert totals[0] == pytest.approx(float(worker), abs=0.2)
     assert totals[1] / 2 == pytest.approx(float(network), abs=0.2)
 
 
 @pytest.mark.parametrize('options, message', [
-    ([ROOT / 'configs/r18_digits.py'], 'no config of mmaction2'),
+    ([ROOT / 'configs/r18_digits.py'], 'is not a config of mmaction2'),
     ([CONFIG, '--size', '63', '64'], '--size must be even'),
     ([CONFIG, '--clips', '0'], '--clips must be positive, got 0'),
 ])  # fmt: skip
