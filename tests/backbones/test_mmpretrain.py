@@ -2,31 +2,19 @@
 
 import pytest
 from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
+from zoo import ZOO, build
 
-PLACES = {50: ((0,), (1, 2), (0, 2, 3, -1), (-1,)), 101: ((), (), (2, -2), ())}
+NETWORK = ZOO['mmpretrain-ResNet50']
+PLACES = {50: ((0,), (1, 2), (0, 2, 3, -1), (-1,)), 101: ((), (), (2, -2))}
 
 
-@pytest.mark.parametrize(
-    'depth, postfix',
-    [
-        (50, ''),
-        (101, '2'),
-        pytest.param(50, '2', marks=pytest.mark.nightly),
-        pytest.param(101, '', marks=pytest.mark.nightly),
-    ],
-)
-def test_layer_decay(zoo, depth, postfix):
-    network = zoo['mmpretrain-ResNet50']
-    cfg = dict(type='CGNL2d', groups=2, postfix=postfix)
-    model = network.build_any(
-        dict(
-            type='ImageClassifier',
-            backbone=network.config(
-                [dict(cfg=cfg, after_blocks=PLACES[depth])], depth=depth
-            ),
-            head=dict(type='LinearClsHead', num_classes=3, in_channels=256),
-        )
-    )
+@pytest.mark.parametrize('depth, postfix', [(50, ''), (101, '2')])
+def test_layer_decay(depth, postfix):
+    plugins = [NETWORK.plugin(*PLACES[depth], postfix=postfix)]
+    head = dict(type='LinearClsHead', num_classes=3, in_channels=256)
+    backbone = NETWORK.config(plugins, depth=depth)
+    cfg = dict(type='ImageClassifier', backbone=backbone, head=head)
+    model = build('mmpretrain', cfg)
     optimizer = dict(type='SGD', lr=1.0, weight_decay=0.1)
     constructor = LearningRateDecayOptimWrapperConstructor(
         dict(type='OptimWrapper', optimizer=optimizer),
@@ -44,13 +32,12 @@ def test_layer_decay(zoo, depth, postfix):
         assert len(block) == 6
         assert {rates[k] for k in block} == {expected}
         compared.add(expected)
-    # blocks on both sides of a step of the decay
+    # Blocks stand on both sides of a step of the decay.
     assert len(compared) > 1
 
 
-def test_depths_of_stock_parameters_stay(zoo):
-    network = zoo['mmpretrain-ResNet50']
-    net, stock = network.build(network.plugins), network.build(stock=True)
+def test_depths_of_stock_parameters_stay():
+    net, stock = NETWORK.build(NETWORK.plugins), NETWORK.build()
     for key, _ in stock.named_parameters():
         name = f'backbone.{key}'
         depth = net.get_layer_depth(name, 'backbone.')

@@ -98,15 +98,9 @@ def start_tool(warm):
     """
 
     def start(
-        tool,
-        *args,
-        cwd,
-        python=warm,
-        prefix=(),
-        separate=False,
-        start_new_session=False,
-        **env,
-    ):
+        tool, *args, cwd, python=warm, prefix=(), separate=False,
+        start_new_session=False, **env,
+    ):  # fmt: skip
         program = 'bash' if tool.endswith('.sh') else python
         command = [*prefix, program, ROOT / 'tools' / tool, *args]
         known = {k: v for k, v in os.environ.items() if k not in READ}
@@ -148,9 +142,8 @@ def run_tool(start_tool):
     """
 
     def run(tool, *args, status=0, extra=None, **options):
-        process = start_tool(
-            tool, *args, separate=True, **options, **(extra or {})
-        )
+        options = dict(options, separate=True, **(extra or {}))
+        process = start_tool(tool, *args, **options)
         said = outputs(process, status)
         return subprocess.CompletedProcess(process.args, status, *said)
 
