@@ -189,29 +189,27 @@ def test_block_takes_the_mode_of_its_place(x):
     assert not net.stage.cgnl_0.norm.training
 
 
+TAKEN = "give another one by 'name'"
+
+
 @pytest.mark.parametrize(
-    'path, message',
+    'path, name, message',
     [
-        ('stage.3', 'did you mean stage.2 .*stage.0, stage.1, stage.2'),
-        ('stag.1', 'did you mean stage.1'),
-        ('nothing', 'the network has stem, stage, list, unused'),
-        ('', "no module ''"),
-        ('list', 'is a ModuleList, whose children only its owner calls'),
+        ('stage.3', None, 'did you mean stage.2 .*stage.0, stage.1, stage.2'),
+        ('stag.1', None, 'did you mean stage.1'),
+        ('nothing', None, 'the network has stem, stage, list, unused'),
+        ('', None, "no module ''"),
+        ('list', None, 'is a ModuleList, whose children only its owner calls'),
+        ('stage.0', None, TAKEN),
+        ('list.1', None, TAKEN),
+        ('list.0', 'forward', TAKEN),
     ],
 )
-def test_no_such_place(path, message):
+def test_no_such_place_or_name(path, name, message):
+    net = insert_after(Net(), 'stage.0', block())
+    insert_after(net, 'list.1', block())
     with pytest.raises(ValueError, match=message):
-        insert_after(Net(), path, block())
-
-
-@pytest.mark.parametrize(
-    'place, name',
-    [('stage.1', 'cgnl_1'), ('list.0', 'cgnl'), ('list.0', 'forward')],
-)
-def test_taken_name(place, name):
-    net = insert_after(Net(), place, block())
-    with pytest.raises(ValueError, match="give another one by 'name'"):
-        insert_after(net, place, block(), name=name)
+        insert_after(net, path, block(), name)
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,9 @@ IDLE = 20  # seconds without a lease or a fork, after which the server ends
 
 
 def receive(connection, size):
-    data = b''
-    while len(data) < size:
-        part = connection.recv(size - len(data))
-        if not part:
-            raise EOFError
-        data += part
+    data = connection.recv(size, socket.MSG_WAITALL)
+    if len(data) < size:
+        raise EOFError
     return data
 
 
