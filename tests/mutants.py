@@ -32,9 +32,9 @@ except ModuleNotFoundError:  # Python 3.10
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_suffix('.toml')
 LIMIT = 600  # seconds: some faults make a test wait for ever
-MISSED = (0, 5)  # of pytest: all passed, or all were skipped
+MISSED = (0, 5)  # pytest's status if all passed, or all were skipped
 RUNNING = set()
-# the last such line of pytest's output names the test
+# The last such line of pytest's output names the test.
 FAILED = re.compile(r'^(?:FAILED|ERROR) (.+?)(?: - .*)?$', re.M)
 
 

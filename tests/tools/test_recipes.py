@@ -1,7 +1,7 @@
-"""Each recipe runs as it stands, on a miniature of its data set.
+"""Run each recipe as it stands, on a miniature of its data set.
 
-One step of training and one evaluation by tools/train.py, from a ResNet-50 in
-torchvision's format; what makes it small is in the options of each run.
+tools/train.py takes one step of training and evaluates once, from a ResNet-50
+in torchvision's format. The options of each run make it small.
 """
 
 import json
@@ -25,7 +25,7 @@ SMALL = [
     ),
 ]
 EPOCH = ['train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1']
-# the start of each config's host, as an option that takes a file
+# These options give a file to start from, to each host and to res5 of C4.
 IMAGE_START = 'model.backbone.init_cfg.checkpoint='
 VIDEO_START = 'model.backbone.pretrained='
 RES5_START = 'model.roi_head.shared_head.init_cfg.checkpoint='
@@ -66,7 +66,7 @@ def cub(data):
 def imagenet(data):
     for split in ('train', 'val'):
         folder = data / 'imagenet' / split
-        for label in range(1000):  # the data set counts the folders
+        for label in range(1000):  # The data set counts the folders.
             (folder / f'n{label:08}').mkdir(parents=True)
         for label in (0, 999):
             image(folder / f'n{label:08}/{label}.JPEG', label)
@@ -125,13 +125,13 @@ FEW_BOXES = [
     'model.test_cfg.rpn.max_per_img=8',
     'model.test_cfg.rcnn.score_thr=0.001',
     'model.test_cfg.rcnn.max_per_img=8',
-    # one step from random weights must leave something to predict
+    # One step from random weights must leave something to predict.
     'optim_wrapper.optimizer.lr=1e-5',
 ]
 
 
 def sizes(train, val):
-    """Smaller pictures: settings of the transforms, by their indices."""
+    """Make smaller pictures: set the transforms, by their indices."""
     return [
         f'{split}_dataloader.dataset.pipeline.{option}'
         for split, options in (('train', train), ('val', val))
@@ -165,11 +165,11 @@ RECIPES = [
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
-    """A ResNet-50 as torchvision publishes it."""
+    """Save a ResNet-50 as torchvision publishes it."""
     path = tmp_path_factory.mktemp('weights') / 'resnet50.pth'
-    # zero: else the activations grow in the detectors, whose norms are frozen
+    # Without zeros, activations grow in the detectors, whose norms are frozen.
     state = resnet50(zero_init_residual=True).state_dict()
-    # told apart from what a network is built with
+    # A network is not built with this value.
     state['layer4.0.bn1.running_var'] += 0.5
     torch.save(state, path)
     yield path
@@ -199,7 +199,7 @@ def test_recipe_runs_on_a_miniature(
     state = torch.load(last)['state_dict']
     norm = state['backbone.layer3.cgnl_4.norm.weight']
     assert (norm != 0).float().mean() > 0.5
-    # res5 of C4 has frozen norms, so it must not start at random
+    # res5 of C4 has frozen norms, so it must not start at random.
     start = torch.load(weights)
     for key, value in state.items():
         if key.startswith('roi_head.shared_head.') and 'running' in key:

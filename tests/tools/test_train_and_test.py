@@ -13,7 +13,7 @@ import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 
 @pytest.fixture
 def trained(once, project, said_by):
-    """The work folder after two epochs."""
+    """Train for two epochs; return the work folder."""
 
     def make(folder):
         said_by('train.py', 'tiny.py', '--work-dir', folder, cwd=project)
@@ -39,7 +39,7 @@ def test_train_validates_and_saves_every_epoch(trained):
 def test_resumed_run_equals_uninterrupted_run(
     trained, project, said_by, tmp_path
 ):
-    """As if the job had been killed after its first epoch."""
+    """The folder looks as if a kill had ended the job after one epoch."""
     shutil.copy(trained / 'epoch_1.pth', tmp_path)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
     said = said_by(
