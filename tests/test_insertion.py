@@ -200,13 +200,13 @@ TAKEN = "give another one by 'name'"
         ('nothing', None, 'the network has stem, stage, list, unused'),
         ('', None, "no module ''"),
         ('list', None, 'is a ModuleList, whose children only its owner calls'),
-        ('stage.0', None, TAKEN),
+        ('stage.2', None, TAKEN),
         ('list.1', None, TAKEN),
         ('list.0', 'forward', TAKEN),
     ],
 )
 def test_no_such_place_or_name(path, name, message):
-    net = insert_after(Net(), 'stage.0', block())
+    net = insert_after(Net(), 'stage.2', block())
     insert_after(net, 'list.1', block())
     with pytest.raises(ValueError, match=message):
         insert_after(net, path, block(), name)
