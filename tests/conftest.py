@@ -100,19 +100,14 @@ def pytest_make_collect_report():
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        '--all',
-        action='store_true',
-        help='the nightly tests, too, full products in place of pairs, and '
-        'more random draws',
-    )
+    what = 'nightly tests, too, products in place of pairs, more random draws'
+    parser.addoption('--all', action='store_true', help=what)
 
 
 def pytest_configure(config):
-    draws = 3000 if config.option.all else 80
     hypothesis.settings.register_profile(
         'tier',
-        max_examples=draws,
+        max_examples=3000 if config.option.all else 80,
         deadline=None,
         derandomize=not config.option.all,
         # The time of a draw depends on what else the machine does.
@@ -144,15 +139,14 @@ def flat(factors, case):
 
 
 def pytest_collection_modifyitems(config, items):
-    left_out = set()
-    for item in items:
-        if item.get_closest_marker('nightly') and not config.option.all:
-            left_out.add(item)
-        elif item.get_closest_marker('gpu') and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason='needs a GPU'))
-    if left_out:
-        config.hook.pytest_deselected(items=list(left_out))
-        items[:] = [item for item in items if item not in left_out]
+    if not config.option.all:
+        nightly = [x for x in items if x.get_closest_marker('nightly')]
+        config.hook.pytest_deselected(items=nightly)
+        items[:] = [x for x in items if not x.get_closest_marker('nightly')]
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker('gpu'):
+                item.add_marker(pytest.mark.skip(reason='needs a GPU'))
 
 
 def pytest_collection_finish():
@@ -167,6 +161,9 @@ def pytest_collection_finish():
 os.register_at_fork(before=gc.collect)
 
 
+running = None  # the test that runs
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     global running
@@ -175,9 +172,6 @@ def pytest_runtest_protocol(item):
         return (yield)
     finally:
         running = None
-
-
-running = None
 
 
 def forbid_starts(event, args):
@@ -220,47 +214,37 @@ def once(tmp_path_factory):
     return get
 
 
-IMPORTED_BY_ALL = ('torch', 'torchvision', 'matplotlib.pyplot', 'cgnl_mm')
-
-
 def serve(once, name, modules):
     """Start a warm process, or find another worker's, and hold a lease."""
-    folder = once(name)
-    with FileLock(folder / 'lock'):
-        address = folder / 'address'
-        if not address.exists():
-            start_server(address, modules)
-    path = Path(address.read_text())
-    lease = socket.socket(socket.AF_UNIX)
-    lease.connect(str(path))
-    lease.sendall(b'hold')
-    return path.with_name('python'), lease
+    folder = once(name, lambda folder: start_server(folder, modules))
+    path = Path((folder / 'address').read_text())
+    with socket.socket(socket.AF_UNIX) as lease:
+        lease.connect(str(path))
+        lease.sendall(b'hold')
+        yield path.with_name('python')
 
 
-def start_server(address, modules):
-    global running
+def start_server(folder, modules):
     # The path of a socket has at most 108 characters.
     path = Path(tempfile.mkdtemp(prefix='warm')) / 'socket'
     stub = path.with_name('python')
     command = f"'{sys.executable}' -I -S '{WARM}' run '{path}'"
     stub.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     stub.chmod(0o755)
-    item, running = running, None
     with open(path.with_name('log'), 'wb') as log:
         server = subprocess.Popen(
-            [sys.executable, WARM, 'serve', path, *modules],
+            # The word env tells forbid_starts that this start is meant.
+            ['env', sys.executable, WARM, 'serve', path, *modules],
             env=dict(os.environ, PYTHONPATH=str(ROOT)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    running = item
     while not path.exists():
-        said = path.with_name('log').read_text()
-        assert server.poll() is None, said
+        assert server.poll() is None, path.with_name('log').read_text()
         time.sleep(0.05)
-    address.write_text(str(path))
+    (folder / 'address').write_text(str(path))
 
 
 @pytest.fixture(scope='session')
@@ -271,18 +255,15 @@ def warm(once):
     starts in 0.1 s in place of 8. Its programs have it as sys.executable.
     """
     hosts = [f'{host}.apis' for host in HOSTS if host not in MISSING]
-    modules = (*IMPORTED_BY_ALL, 'mmengine.runner', *hosts)
-    python, lease = serve(once, 'warm', modules)
-    yield python
-    lease.close()
+    plots, runner = 'matplotlib.pyplot', 'mmengine.runner'
+    modules = ('torch', 'torchvision', plots, 'cgnl_mm', runner, *hosts)
+    yield from serve(once, 'warm', modules)
 
 
 @pytest.fixture(scope='session')
 def warm_torch(once):
     """Give a ``python`` that has imported torch and nothing of OpenMMLab."""
-    python, lease = serve(once, 'warm_torch', ('torch', 'torchvision'))
-    yield python
-    lease.close()
+    yield from serve(once, 'warm_torch', ('torch', 'torchvision'))
 
 
 @pytest.fixture(scope='session')
@@ -297,13 +278,10 @@ def python(warm, warm_torch):
 
     def run(*args, off=None, path='', cwd=None, status=0):
         folders = (path, ROOT, os.environ.get('PYTHONPATH'))
-        env = dict(
-            CGNL_MM_COMPAT=off or '',
-            PYTHONPATH=os.pathsep.join(map(str, filter(None, folders))),
-        )
+        folders = os.pathsep.join(map(str, filter(None, folders)))
         done = subprocess.run(
             [warm if off is None else warm_torch, *map(str, args)],
-            env={**os.environ, **env},
+            env=dict(os.environ, CGNL_MM_COMPAT=off or '', PYTHONPATH=folders),
             cwd=cwd,
             text=True,
             stdout=subprocess.PIPE,

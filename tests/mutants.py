@@ -32,9 +32,9 @@ except ModuleNotFoundError:  # Python 3.10
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_suffix('.toml')
 LIMIT = 600  # seconds: some faults make a test wait for ever
-MISSED = (0, 5)  # of pytest: all passed, or all were skipped
+MISSED = (0, 5)  # pytest's status if all passed, or all were skipped
 RUNNING = set()
-# the last such line of pytest's output names the test
+# The last such line of pytest's output names the test.
 FAILED = re.compile(r'^(?:FAILED|ERROR) (.+?)(?: - .*)?$', re.M)
 
 
@@ -56,7 +56,7 @@ class Mutant(NamedTuple):
     tests: str
 
     def problem(self):
-        """Say why it cannot be put there; None if it can."""
+        """Say why the fault cannot be put there; None if it can."""
         path = ROOT / self.file
         count = path.read_text().count(self.line) if path.is_file() else 0
         if count == 1 and self.fault != self.line:
@@ -64,26 +64,23 @@ class Mutant(NamedTuple):
         found = 'the fault is the line' if count == 1 else f'{count} times'
         return f'{self.name}: {self.file}: {found}, not once:\n{self.line}'
 
+    @contextlib.contextmanager
     def put_into(self, copy):
-        """Change the file of a copy of the checkout."""
+        """Change the file of a copy of the checkout, and change it back."""
         path = copy / self.file
-        path.write_text(path.read_text().replace(self.line, self.fault))
-
-    def take_out_of(self, copy):
-        """Bring the original back."""
-        shutil.copy(ROOT / self.file, copy / self.file)
+        text = path.read_text()
+        path.write_text(text.replace(self.line, self.fault))
+        try:
+            yield
+        finally:
+            path.write_text(text)
 
 
 def copy_checkout(folder):
     """Copy what git knows, and new files that it does not ignore."""
-    listed = subprocess.run(
-        ['git', 'ls-files', '-z', '-co', '--exclude-standard'],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split('\0')):
+    command = ['git', 'ls-files', '-z', '-co', '--exclude-standard']
+    listed = subprocess.check_output(command, cwd=ROOT, text=True)
+    for name in filter(None, listed.split('\0')):
         if (ROOT / name).is_file():  # not deleted since
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
@@ -92,15 +89,17 @@ def copy_checkout(folder):
     _, said = run(['-c', code], folder)
     if said.strip() != str(folder / 'cgnl_mm/__init__.py'):
         sys.exit(f'the tests in {folder} would import {said}')
+    return folder
 
 
 def run(args, copy):
-    """Status of Python in a copy (None: no end) and what it said."""
+    """Run Python in a copy; return its status, None if there was no end, and
+    what it said."""
     env = dict(
         os.environ,
         OMP_NUM_THREADS='1',
         PYTHONPATH=str(copy),
-        # a faulty file may have the size and the second of the true one
+        # A faulty file may have the size and the second of the true one.
         PYTHONDONTWRITEBYTECODE='1',
         TMPDIR=str(copy / 'tmp'),
     )
@@ -114,10 +113,9 @@ def run(args, copy):
             start_new_session=True,
         )
         RUNNING.add(process.pid)
-        try:
-            status = process.wait(LIMIT)
-        except subprocess.TimeoutExpired:
-            status = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(LIMIT)
+        status = process.poll()
         kill(process.pid)
         process.wait()
         out.seek(0)
@@ -132,25 +130,19 @@ def kill(pid):
 
 
 def run_tests(tests, copies, mutant=None):
-    """Run tests in a free copy: seconds, status and output."""
+    """Run tests in a free copy; return seconds, status and output."""
     copy = copies.get()
     start = time.monotonic()
-    try:
-        if mutant:
-            mutant.put_into(copy)
+    with mutant.put_into(copy) if mutant else contextlib.nullcontext():
         options = ['-x', '-q', '-n0', '-p', 'no:cacheprovider']
-        status, said = run(
-            ['-m', 'pytest', *options, *shlex.split(tests)], copy
-        )
-    finally:
-        if mutant:
-            mutant.take_out_of(copy)
-        copies.put(copy)
+        command = ['-m', 'pytest', *options, *shlex.split(tests)]
+        status, said = run(command, copy)
+    copies.put(copy)
     return time.monotonic() - start, status, said
 
 
 def are_clean(selections, pool, copies):
-    """Whether tests pass without a fault; what fails is printed."""
+    """Tell whether tests pass without a fault; print what fails."""
     good = True
     print(f'{len(selections)} selections of tests without a fault')
     results = pool.map(lambda tests: run_tests(tests, copies), selections)
@@ -172,10 +164,8 @@ def count_caught(mutants, pool, copies):
             verdict = f'NOT CAUGHT by {mutant.tests}'
         elif failed := FAILED.findall(said):
             verdict = failed[-1]
-        elif status is None:
-            verdict = f'no end after {LIMIT} s'
         else:
-            verdict = f'pytest ended with {status}'
+            verdict = f'pytest ended with {status}; None: not in {LIMIT} s'
         caught += status not in MISSED
         print(f'{seconds:4.0f} s  {mutant.name}: {verdict}', flush=True)
     return caught
@@ -185,10 +175,10 @@ def read_table(names):
     """Read the faults of these names, or all; end where one has no place."""
     table = tomllib.loads(TABLE.read_text())
     mutants = [Mutant(name, **values) for name, values in table.items()]
-    problems = list(filter(None, (mutant.problem() for mutant in mutants)))
-    unknown = [f'{n}: not in {TABLE.name}' for n in names if n not in table]
-    if problems or unknown:
-        sys.exit('\n'.join(problems + unknown))
+    problems = [x for x in (mutant.problem() for mutant in mutants) if x]
+    problems += [f'{n}: not in {TABLE.name}' for n in names if n not in table]
+    if problems:
+        sys.exit('\n'.join(problems))
     return [m for m in mutants if not names or m.name in names]
 
 
@@ -204,9 +194,7 @@ def main():
         ThreadPoolExecutor(args.jobs) as pool,
     ):
         for number in range(args.jobs):
-            copy = Path(folder).resolve() / str(number)
-            copy_checkout(copy)
-            copies.put(copy)
+            copies.put(copy_checkout(Path(folder).resolve() / str(number)))
         selections = list(dict.fromkeys(mutant.tests for mutant in mutants))
         try:
             if not are_clean(selections, pool, copies):

@@ -1,4 +1,4 @@
-"""mmengine, an mmcv and PyTorch are enough for the blocks."""
+"""Check that mmengine, an mmcv and PyTorch are enough for the blocks."""
 
 import os
 import subprocess
@@ -10,40 +10,32 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-LEFT_OUT = ('mmaction', 'mmdet', 'mmpretrain', 'mmseg', 'torchvision')
 
 
-def needed(*names):
-    """Names of these distributions and of all that they require."""
-    seen, waiting = set(), [Requirement(name) for name in names]
-    found = set()
-    while waiting:
-        requirement = waiting.pop()
-        if str(requirement) in seen:
-            continue
-        seen.add(str(requirement))
-        try:
-            texts = metadata.requires(requirement.name) or ()
-        except metadata.PackageNotFoundError:
-            continue
-        found.add(requirement.name)
-        for text in texts:
-            child = Requirement(text)
-            if child.marker is None or any(
-                child.marker.evaluate({'extra': extra})
-                for extra in ('', *requirement.extras)
-            ):
-                waiting.append(child)
-    return found
+def needed(name, extras=(), seen=None):
+    """Name a distribution and all that it requires."""
+    seen = set() if seen is None else seen
+    try:
+        texts = metadata.requires(name) or ()
+    except metadata.PackageNotFoundError:
+        return seen
+    seen.add(name)
+    for child in map(Requirement, texts):
+        asked = child.marker is None or any(
+            child.marker.evaluate({'extra': extra}) for extra in ('', *extras)
+        )
+        if asked and (child.extras or child.name not in seen):
+            needed(child.name, child.extras, seen)
+    return seen
 
 
 @pytest.fixture
 def packages(tmp_path):
-    """A folder with mmengine, mmcv, torch, what they require and cgnl_mm."""
+    """Make a folder of mmengine, mmcv, torch, what they require and ours."""
     folder = tmp_path / 'packages'
     folder.mkdir()
     (mmcv,) = metadata.packages_distributions()['mmcv']
-    for name in needed('mmengine', mmcv, 'torch'):
+    for name in set().union(*map(needed, ('mmengine', mmcv, 'torch'))):
         files = metadata.files(name)
         for top in {file.parts[0] for file in files} - {'..', '__pycache__'}:
             link = folder / top
@@ -53,12 +45,12 @@ def packages(tmp_path):
     return folder
 
 
-CODE = f"""
+CODE = """
 import importlib.util, warnings
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
-# of an old one, in tests/ops/test_torch_versions.py
+# tests/ops/test_torch_versions.py looks at an old PyTorch.
 warnings.filterwarnings('ignore', 'PyTorch .* works with cgnl_mm')
-for name in {LEFT_OUT}:
+for name in ('mmaction', 'mmdet', 'mmpretrain', 'mmseg', 'torchvision'):
     assert importlib.util.find_spec(name) is None, name
 import cgnl_mm
 import torch
@@ -67,7 +59,7 @@ from mmengine.registry import MODELS
 
 for rank in (1, 2, 3):
     x = torch.randn(2, 16, *(4,) * rank)
-    block = MODELS.build(dict(type=f'CGNL{{rank}}d', in_channels=16))
+    block = MODELS.build(dict(type=f'CGNL{rank}d', in_channels=16))
     assert torch.equal(block(x), x)
     block(x).square().sum().backward()
     assert block.norm.weight.grad.abs().max() > 0

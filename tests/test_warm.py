@@ -1,4 +1,4 @@
-"""The warm process behaves like the interpreter it stands for."""
+"""Check that a warm process behaves like the interpreter it stands for."""
 
 import os
 import signal
@@ -7,6 +7,15 @@ import sys
 import time
 
 import pytest
+
+
+def run(*command, **options):
+    """Run a command; return its status, output and errors."""
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, **options
+    )
+    return done.returncode, done.stdout, done.stderr
+
 
 CODE = """
 import os, sys
@@ -17,17 +26,9 @@ sys.exit(3)
 
 
 def test_streams_environment_folder_and_status(warm, tmp_path):
-    done = subprocess.run(
-        [warm, '-c', CODE, 'a b'],
-        input='typed\n',
-        cwd=tmp_path,
-        env=dict(os.environ, OF_TEST='x'),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 3
-    assert done.stdout == 'typed\n'
-    assert done.stderr == f"['-c', 'a b'] {tmp_path} x\n"
+    env = dict(os.environ, OF_TEST='x')
+    said = run(warm, '-c', CODE, 'a b', input='typed\n', cwd=tmp_path, env=env)
+    assert said == (3, 'typed\n', f"['-c', 'a b'] {tmp_path} x\n")
 
 
 def test_script_and_module(warm, tmp_path):
@@ -38,22 +39,9 @@ def test_script_and_module(warm, tmp_path):
         'if __name__ == "__main__":\n'
         '    print(named.VALUE)\n'
     )
-    for args, cwd in (
-        ((tmp_path / 'main.py',), '/'),
-        (('-u', '-m', 'main'), tmp_path),
-    ):
-        done = subprocess.run(
-            [warm, *args], cwd=cwd, capture_output=True, text=True
-        )
-        assert (done.returncode, done.stdout) == (0, '5\nlast\n'), done.stderr
-
-
-def test_exceptions(warm):
-    done = subprocess.run(
-        [warm, '-c', '1 / 0'], capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert done.stderr.endswith('ZeroDivisionError: division by zero\n')
+    expected = 0, '5\nlast\n', ''
+    assert run(warm, tmp_path / 'main.py', cwd='/') == expected
+    assert run(warm, '-u', '-m', 'main', cwd=tmp_path) == expected
 
 
 WAIT = """
@@ -83,96 +71,66 @@ def test_signals(warm, number, status, said):
     process.send_signal(number)
     assert process.communicate(timeout=60)[0] == said
     assert process.returncode == status
-    wait_for_end(pid)
-
-
-def test_death_by_a_signal_that_python_ignores(warm):
-    code = (
-        'import os, signal as s; s.signal(s.SIGXFSZ, s.SIG_DFL); '
-        'os.kill(os.getpid(), s.SIGXFSZ)'
-    )
-    done = subprocess.run([warm, '-c', code], timeout=60)
-    assert done.returncode == -signal.SIGXFSZ
-
-
-def wait_for_end(pid):
     end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
+    while os.path.exists(f'/proc/{pid}'):
+        assert time.monotonic() < end, f'process {pid} lives on'
         time.sleep(0.01)
-    raise AssertionError(f'process {pid} lives on')
 
 
-def test_several_at_once_and_one_in_another(warm):
-    code = (
-        'import subprocess, sys\n'
-        'codes = [subprocess.Popen([sys.executable, "-c", '
-        'f"import torch; raise SystemExit({n})"]) for n in range(5)]\n'
-        'print([process.wait() for process in codes])\n'
-    )
-    done = subprocess.run([warm, '-c', code], capture_output=True, text=True)
-    assert done.stdout == '[0, 1, 2, 3, 4]\n', done.stderr
-
-
+NESTED = """
+import subprocess, sys
+code = 'import sys, torch; sys.exit(int(sys.argv[1]))'
+codes = [
+    subprocess.Popen([sys.executable, '-c', code, str(n)]) for n in range(5)]
+print([process.wait() for process in codes])
+"""
 POOL = """
 import multiprocessing, sys
 from concurrent.futures import ProcessPoolExecutor
 with ProcessPoolExecutor(2, multiprocessing.get_context(sys.argv[1])) as pool:
     print(*pool.map(eval, ['1 + 1', '"torch" in __import__("sys").modules']))
 """
+LIMIT = """
+import os, signal as s
+s.signal(s.SIGXFSZ, s.SIG_DFL)
+os.kill(os.getpid(), s.SIGXFSZ)
+"""
 
 
-@pytest.mark.parametrize('kind', ['spawn', 'forkserver'])
-def test_pools_are_warm(warm, kind):
-    """They inherit descriptors."""
-    done = subprocess.run(
-        [warm, '-c', POOL, kind], capture_output=True, text=True
-    )
-    assert done.stdout == '2 True\n', done.stderr
+@pytest.mark.parametrize(
+    'args, status, said, error',
+    [
+        (['1 / 0'], 1, '', 'ZeroDivisionError: division by zero'),
+        ([NESTED], 0, '[0, 1, 2, 3, 4]\n', ''),
+        # A pool's processes inherit descriptors.
+        ([POOL, 'spawn'], 0, '2 True\n', ''),
+        ([POOL, 'forkserver'], 0, '2 True\n', ''),
+        # Python ignores this signal.
+        ([LIMIT], -signal.SIGXFSZ, '', ''),
+    ],
+    ids=['error', 'nested', 'spawn', 'forkserver', 'signal'],
+)
+def test_programs(warm, args, status, said, error):
+    *done, errors = run(warm, '-c', *args, timeout=60)
+    assert done == [status, said], errors
+    assert ''.join(errors.splitlines()[-1:]) == error
 
 
 def test_sitecustomize(warm, tmp_path):
     (tmp_path / 'sitecustomize.py').write_text('print("first")')
-    done = subprocess.run(
-        [warm, '-c', 'print("then")'],
-        env=dict(os.environ, PYTHONPATH=str(tmp_path)),
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout == 'first\nthen\n', done.stderr
+    env = dict(os.environ, PYTHONPATH=str(tmp_path))
+    said = run(warm, '-c', 'print("then")', env=env)
+    assert said == (0, 'first\nthen\n', '')
 
 
 def test_randomness_is_not_inherited(warm):
     code = 'import random, numpy; print(random.random(), numpy.random.rand())'
-    said = {
-        subprocess.run([warm, '-c', code], capture_output=True).stdout
-        for _ in range(2)
-    }
-    assert len(said) == 2
-
-
-def test_network_namespace(warm):
-    inside = ['unshare', '--net']
-    if subprocess.run([*inside, 'true'], capture_output=True).returncode:
-        pytest.skip('may not make network namespaces here')
-    link = '/proc/self/ns/net'
-    code = f'import os; print(os.readlink("{link}"))'
-    done = subprocess.run(
-        [*inside, 'sh', '-c', f'readlink {link}; "$0" -c "$1"', warm, code],
-        capture_output=True,
-        text=True,
-    )
-    there, here = done.stdout.split()
-    assert there == here != os.readlink(link), done.stderr
+    assert run(warm, '-c', code) != run(warm, '-c', code)
 
 
 def test_torch_alone(warm_torch):
     code = 'import sys; print({"mmengine", "mmcv"} & set(sys.modules))'
-    done = subprocess.run([warm_torch, '-c', code], capture_output=True)
-    assert done.stdout == b'set()\n'
+    assert run(warm_torch, '-c', code) == (0, 'set()\n', '')
 
 
 def test_other_starts_are_refused():

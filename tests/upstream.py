@@ -1,7 +1,7 @@
-"""The hosts' own backbone tests, run against our backbones without plugins.
+"""Run the hosts' own backbone tests on our backbones without plugins.
 
-A pytest plugin. The hosts' packages come without their tests, so fetch these
-of the tested versions first: mmdetection's and mmpretrain's
+This file is a pytest plugin. The hosts' packages come without their tests, so
+fetch those of the tested versions first: mmdetection's and mmpretrain's
 ``tests/test_models/test_backbones``, mmaction2's ``tests/models/backbones``.
 Put the files outside of a checkout of the host, whose own package and
 options of pytest would get in the way.
@@ -9,8 +9,8 @@ options of pytest would get in the way.
     PYTHONPATH=tests python -m pytest -p upstream FOLDER/test_resnet.py
     PYTHONPATH=tests STOCK=1 python -m pytest -p upstream FOLDER/test_resnet.py
 
-What the first command fails and the second does not is ours. Some load
-``torchvision://resnet50``. Without a network, save any ResNet-50 of
+A test that fails in the first command alone has found a fault of ours. Some
+tests load ``torchvision://resnet50``. Without a network, save any ResNet-50 of
 torchvision as ``$TORCH_HOME/hub/checkpoints/resnet50-0676ba61.pth``.
 """
 
@@ -47,7 +47,7 @@ def pytest_configure():
         ours = import_module(f'cgnl_mm.backbones.{host}')
         for name in dir(ours):
             if name.startswith('Plugin') and hasattr(stock, name[6:]):
-                # where the tests import it from; its own module keeps it
+                # The tests import it from here; its own module keeps it.
                 for package in (stock, sys.modules[f'{host}.models']):
                     if hasattr(package, name[6:]):
                         setattr(package, name[6:], getattr(ours, name))
@@ -56,7 +56,7 @@ def pytest_configure():
 
 @pytest.fixture(autouse=True)
 def host_scope(request):
-    """In a host's whole suite other tests set it; R(2+1)D needs it."""
+    """Set the scope, which other tests of a host's suite would have set."""
     host = re.search(r'^from (\w+)\.models', request.path.read_text(), re.M)
     with DefaultScope.overwrite_default_scope(host and host[1]):
         yield

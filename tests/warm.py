@@ -16,7 +16,9 @@ ignores the other PYTHON* variables. A test of those starts an interpreter
 (``pytest.mark.starts``).
 """
 
+import contextlib
 import fcntl
+import functools
 import json
 import os
 import selectors
@@ -28,31 +30,16 @@ import sys
 import time
 
 LENGTH = struct.Struct('!i')
-FORWARDED = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
+SIGNALS = 'SIGHUP SIGINT SIGQUIT SIGTERM SIGUSR1 SIGUSR2'
+FORWARDED = [signal.Signals[name] for name in SIGNALS.split()]
 IDLE = 20  # seconds without a lease or a fork, after which the server ends
 
 
 def receive(connection, size):
-    data = b''
-    while len(data) < size:
-        part = connection.recv(size - len(data))
-        if not part:
-            raise EOFError
-        data += part
+    data = connection.recv(size, socket.MSG_WAITALL)
+    if len(data) < size:
+        raise EOFError
     return data
-
-
-def connect(path):
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(path)
-    return connection
 
 
 def inherited():
@@ -70,18 +57,14 @@ def run(path, argv):
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     is_leader = os.getsid(0) == os.getpid()
     numbers = list(inherited())
-    request = json.dumps(
-        dict(
-            argv=argv,
-            cwd=os.getcwd(),
-            env=dict(os.environ),
-            numbers=numbers,
-            pid=os.getpid(),
-        )
-    ).encode()
-    connection = connect(path)
-    socket.send_fds(connection, [LENGTH.pack(len(request))], numbers)
-    connection.sendall(request)
+    request = dict(
+        argv=argv, cwd=os.getcwd(), env=dict(os.environ), numbers=numbers
+    )
+    data = json.dumps({**request, 'pid': os.getpid()}).encode()
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    socket.send_fds(connection, [LENGTH.pack(len(data))], numbers)
+    connection.sendall(data)
     (pid,) = LENGTH.unpack(receive(connection, LENGTH.size))
     # The leader of a session passes a signal on to the fork's whole group.
     send = os.killpg if is_leader else os.kill
@@ -89,11 +72,16 @@ def run(path, argv):
         signal.signal(number, lambda number, frame: send(pid, number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     (status,) = LENGTH.unpack(receive(connection, LENGTH.size))
-    if status >= 0:
-        os._exit(status)
-    if -status != signal.SIGKILL:  # Python catches others
-        signal.signal(-status, signal.SIG_DFL)
-    os.kill(os.getpid(), -status)
+    end(status)
+
+
+def end(status):
+    """End this process with a status, or by the signal that it stands for."""
+    if status < 0:
+        if -status != signal.SIGKILL:  # Python catches others
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status & 0xFF)
 
 
 class Server:
@@ -103,94 +91,68 @@ class Server:
         self.listening = socket.socket(socket.AF_UNIX)
         self.listening.bind(path)
         self.listening.listen(64)
-        self.forks = {}  # pid: connection
-        self.leases = set()
+        self.clients = {}  # connection: the fork's process, None for a lease
         self.selector = selectors.DefaultSelector()
-        self.selector.register(self.listening, selectors.EVENT_READ)
-        wake, self.woken = os.pipe()
-        for end in (wake, self.woken):
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(self.woken)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        self.wake = wake
-        self.selector.register(wake, selectors.EVENT_READ)
+        self.watch(self.listening, self.accept)
+
+    def watch(self, source, react):
+        self.selector.register(source, selectors.EVENT_READ, react)
 
     def serve(self):
         """Return a request in the fork that it is for, None in the server."""
         end = time.monotonic() + IDLE
-        while self.leases or self.forks or time.monotonic() < end:
+        while self.clients or time.monotonic() < end:
             for key, _ in self.selector.select(timeout=1):
-                if key.fileobj is self.listening:
-                    request = self.accept()
-                    if request:
-                        return request
-                elif key.fileobj == self.wake:
-                    os.read(self.wake, 4096)
-                    self.reap()
-                else:
-                    self.hang_up(key.fileobj)
-            if self.leases or self.forks:
+                request = key.data(key.fileobj)
+                if request:
+                    return request
+            if self.clients:
                 end = time.monotonic() + IDLE
         return None
 
-    def accept(self):
-        connection, _ = self.listening.accept()
+    def accept(self, listening):
+        connection, _ = listening.accept()
         data, descriptors, _, _ = socket.recv_fds(connection, LENGTH.size, 250)
-        if not descriptors:  # A lease ends when its connection closes.
-            self.leases.add(connection)
-            self.selector.register(connection, selectors.EVENT_READ)
-            return None
-        request = json.loads(receive(connection, LENGTH.unpack(data)[0]))
-        pid = os.fork()
-        if not pid:
-            self.leave(connection)
-            request['descriptors'] = descriptors
-            return request
-        for descriptor in descriptors:
-            os.close(descriptor)
-        connection.sendall(LENGTH.pack(pid))
-        self.forks[pid] = connection
-        self.selector.register(connection, selectors.EVENT_READ)
-        return None
+        pid = None
+        if descriptors:
+            request = receive(connection, LENGTH.unpack(data)[0])
+            pid = os.fork()
+            if not pid:
+                self.selector.close()
+                for other in (listening, connection, *self.clients):
+                    other.close()
+                return dict(json.loads(request), descriptors=descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            connection.sendall(LENGTH.pack(pid))
+            end = os.pidfd_open(pid)
+            self.watch(end, lambda end: self.reap(end, connection))
+        self.clients[connection] = pid
+        self.watch(connection, self.hang_up)
 
-    def leave(self, connection):
-        """Close the server's descriptors in a fork."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self.selector.close()
-        os.close(self.wake)
-        os.close(self.woken)
-        for other in (self.listening, connection, *self.leases):
-            other.close()
-        for other in self.forks.values():
-            other.close()
-
-    def reap(self):
-        for pid in list(self.forks):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                connection = self.forks.pop(pid)
-                code = os.waitstatus_to_exitcode(status)
-                try:
-                    connection.sendall(LENGTH.pack(code))
-                except BrokenPipeError:
-                    pass  # the client is gone
-                self.close(connection)
-
-    def hang_up(self, connection):
-        """End the lease of this connection, or kill a dead client's fork."""
-        for pid, other in self.forks.items():
-            if other is connection:
-                os.kill(pid, signal.SIGKILL)
-                self.selector.unregister(connection)
-                return
-        self.leases.discard(connection)
-        self.close(connection)
-
-    def close(self, connection):
+    def reap(self, end, connection):
+        """Tell the client the status of its fork."""
+        self.selector.unregister(end)
+        os.close(end)
+        _, status = os.waitpid(self.clients.pop(connection), 0)
+        try:
+            connection.sendall(LENGTH.pack(os.waitstatus_to_exitcode(status)))
+        except BrokenPipeError:
+            pass  # the client is gone
         if connection in self.selector.get_map():
             self.selector.unregister(connection)
         connection.close()
+
+    def hang_up(self, connection):
+        """End the lease of this connection, or kill a dead client's fork."""
+        if connection not in self.clients:
+            return  # reap has just closed it
+        self.selector.unregister(connection)
+        if self.clients[connection]:
+            os.kill(self.clients[connection], signal.SIGKILL)
+        else:
+            del self.clients[connection]
+            connection.close()
 
 
 def enter_network(pid):
@@ -271,30 +233,20 @@ def finish(run_main):
     status = 0
     try:
         run_main()
-    except SystemExit as end:
-        status = end.code
-        if status is None:
-            status = 0
-        elif not isinstance(status, int):
+    except SystemExit as error:
+        status = 0 if error.code is None else error.code
+        if not isinstance(status, int):
             print(status, file=sys.stderr)
             status = 1
-    except KeyboardInterrupt:
+    except BaseException as error:
         sys.excepthook(*sys.exc_info())
-        status = -signal.SIGINT
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        status = 1
+        status = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(BrokenPipeError, ValueError):
             stream.flush()
-        except (BrokenPipeError, ValueError):
-            pass
-    if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
-        os.kill(os.getpid(), -status)
-    os._exit(status & 0xFF)
+    end(status)
 
 
 def remember_formatted():
@@ -306,15 +258,15 @@ def remember_formatted():
     config = sys.modules.get('mmengine.config.config')
     if config is None:
         return
-    format_code, formatted = config.FormatCode, {}
+    format_code = config.FormatCode
 
-    def remembered(text, **style):
-        key = text, repr(sorted(style.items()))
-        if key not in formatted:
-            formatted[key] = format_code(text, **style)
-        return formatted[key]
+    @functools.cache
+    def formatted(text, style):
+        return format_code(text, **json.loads(style))
 
-    config.FormatCode = remembered
+    config.FormatCode = lambda text, **style: formatted(
+        text, json.dumps(style, sort_keys=True)
+    )
 
 
 def serve(path, modules):

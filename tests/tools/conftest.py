@@ -1,4 +1,4 @@
-"""A small real project: images in folders, a ResNet-18, the tools on it."""
+"""Make a small real project, and run the tools on it."""
 
 import importlib.util
 import os
@@ -57,7 +57,7 @@ default_hooks = dict(
 
 
 def write_images(folder, per_class, seed):
-    """Noise, brighter on the left (class a) or on the right (class b).
+    """Write noise that is brighter on the left (class a) or right (class b).
 
     Half of the labels are wrong, so that no network reaches 0 or 100 %.
     """
@@ -71,7 +71,7 @@ def write_images(folder, per_class, seed):
             Image.fromarray(image).save(folder / name / f'{index}.png')
 
 
-# variables that launchers and tools read; a test sets what it wants
+# Launchers and tools read these variables; a test sets what it wants.
 READ = (
     *('LOCAL_RANK', 'NNODES', 'NODE_RANK', 'MASTER_ADDR', 'PORT', 'GPUS'),
     *('GPUS_PER_NODE', 'CPUS_PER_TASK', 'SRUN_ARGS'),
@@ -80,7 +80,7 @@ READ = (
 
 @pytest.fixture(scope='session')
 def project(tmp_path_factory):
-    """A folder with ``tiny.py`` and its data, outside of the repository."""
+    """Make a folder with ``tiny.py`` and its data, outside the repository."""
     folder = tmp_path_factory.mktemp('project')
     write_images(folder / 'data/train', per_class=12, seed=0)
     write_images(folder / 'data/val', per_class=12, seed=1)
@@ -98,21 +98,15 @@ def start_tool(warm):
     """
 
     def start(
-        tool,
-        *args,
-        cwd,
-        python=warm,
-        prefix=(),
-        separate=False,
-        start_new_session=False,
-        **env,
-    ):
+        tool, *args, cwd, python=warm, prefix=(), separate=False,
+        start_new_session=False, **env,
+    ):  # fmt: skip
         program = 'bash' if tool.endswith('.sh') else python
         command = [*prefix, program, ROOT / 'tools' / tool, *args]
         known = {k: v for k, v in os.environ.items() if k not in READ}
-        # the hooks of the tests; the repository has to be found without help
+        # The tests' hooks lie here. A tool finds the repository by itself.
         known.update(PYTHON=str(python), PYTHONPATH=str(HERE))
-        # no pipes: workers may hold them longer than their process lives
+        # Workers may hold a pipe longer than their process lives.
         files = [tempfile.TemporaryFile('w+') for _ in range(1 + separate)]
         process = subprocess.Popen(
             list(map(str, command)),
@@ -148,9 +142,8 @@ def run_tool(start_tool):
     """
 
     def run(tool, *args, status=0, extra=None, **options):
-        process = start_tool(
-            tool, *args, separate=True, **options, **(extra or {})
-        )
+        options = dict(options, separate=True, **(extra or {}))
+        process = start_tool(tool, *args, **options)
         said = outputs(process, status)
         return subprocess.CompletedProcess(process.args, status, *said)
 
@@ -206,7 +199,7 @@ def demo(once, run_tool):
 @pytest.fixture
 def load_tool(monkeypatch):
     """Import a file of tools/, as if it were run."""
-    # the tools set it for MMEngine
+    # The tools set this variable for MMEngine.
     monkeypatch.setenv('LOCAL_RANK', '0')
 
     def load(name):
@@ -232,7 +225,7 @@ def run_here(load_tool, monkeypatch):
         module.run(module.main)
 
     yield run
-    # the next test has another standard output
+    # The next test has another standard output.
     for kind in (MMLogger, Visualizer, MessageHub, DefaultScope):
         kind._instance_dict.clear()
 

@@ -1,53 +1,52 @@
-"""Each recipe runs as it stands, on a miniature of its data set.
+"""Run each recipe as it stands, on a miniature of its data set.
 
-One step of training and one evaluation by tools/train.py, from a ResNet-50 in
-torchvision's format; what makes it small is in the options of each run.
+tools/train.py takes one step of training and evaluates once, from a ResNet-50
+in torchvision's format. The options of each run make it small.
 """
 
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.models import resnet50
 
-import cgnl_mm  # noqa: F401  its checkpoints load with weights_only
+from cgnl_mm.datasets.moving_digits import write_video
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SMALL = [
     'train_dataloader.batch_size=2',
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
-    'val_dataloader.num_workers=0',
-    'val_dataloader.persistent_workers=False',
+    *(
+        f'{split}_dataloader.{option}'
+        for split in ('train', 'val')
+        for option in ('num_workers=0', 'persistent_workers=False')
+    ),
 ]
 EPOCH = ['train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1']
-# the start of each config's host, as an option that takes a file
+# These options give a file to start from, to each host and to res5 of C4.
 IMAGE_START = 'model.backbone.init_cfg.checkpoint='
 VIDEO_START = 'model.backbone.pretrained='
 RES5_START = 'model.roi_head.shared_head.init_cfg.checkpoint='
 
 
-def image(path, seed, size=(120, 160)):
+def image(path, seed):
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    assert cv2.imwrite(str(path), rng.integers(0, 256, (*size, 3), np.uint8))
+    pixels = np.random.default_rng(seed).integers(0, 256, (120, 160, 3))
+    Image.fromarray(pixels.astype(np.uint8)).save(path, 'JPEG')
 
 
 def video(path, seed):
-    """40 frames of noise that moves, 96 x 128."""
+    """Write 40 frames of noise that moves, 96 x 128."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    frame = rng.integers(0, 256, (96, 128, 3), np.uint8)
-    codec = 'MJPG' if path.suffix == '.avi' else 'mp4v'
-    writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter_fourcc(*codec), 25, (128, 96)
-    )
-    for shift in range(40):
-        writer.write(np.roll(frame, 3 * shift, axis=1))
-    writer.release()
+    frame = np.random.default_rng(seed).integers(0, 256, (96, 128))
+    frames = [np.roll(frame, 3 * shift, axis=1) for shift in range(40)]
+    write_video(path, np.stack(frames).astype(np.uint8))
+
+
+def write_lines(path, lines):
+    path.write_text(''.join(f'{line}\n' for line in lines))
 
 
 def cub(data):
@@ -55,47 +54,42 @@ def cub(data):
     names = [f'{1 + i:03}.Bird_{i}/Bird_{i}.jpg' for i in range(4)]
     for index, name in enumerate(names):
         image(root / 'images' / name, index)
-    lists = {
-        'images.txt': names,
-        'image_class_labels.txt': [1, 2, 3, 200],
-        'train_test_split.txt': [1, 1, 0, 0],
-    }
-    for name, values in lists.items():
-        lines = [f'{i} {value}\n' for i, value in enumerate(values, 1)]
-        (root / name).write_text(''.join(lines))
+    for name, values in {
+        'images': names,
+        'image_class_labels': [1, 2, 3, 200],
+        'train_test_split': [1, 1, 0, 0],
+    }.items():
+        lines = [f'{i} {value}' for i, value in enumerate(values, 1)]
+        write_lines(root / f'{name}.txt', lines)
 
 
 def imagenet(data):
     for split in ('train', 'val'):
-        for label in range(1000):  # the data set counts the folders
-            (data / 'imagenet' / split / f'n{label:08}').mkdir(parents=True)
+        folder = data / 'imagenet' / split
+        for label in range(1000):  # The data set counts the folders.
+            (folder / f'n{label:08}').mkdir(parents=True)
         for label in (0, 999):
-            name = f'n{label:08}/{label}.JPEG'
-            image(data / 'imagenet' / split / name, label)
+            image(folder / f'n{label:08}/{label}.JPEG', label)
 
 
 def ucf101(data):
     root = data / 'ucf101'
     for split in ('train', 'val'):
-        lines = []
-        for label in (0, 100):
-            name = f'Class{label}/v_Class{label}_{split}.avi'
+        names = {x: f'Class{x}/v_Class{x}_{split}.avi' for x in (0, 100)}
+        for label, name in names.items():
             video(root / 'videos' / name, label)
-            lines.append(f'{name} {label}\n')
-        # only split 3 is there: the option must be obeyed
+        # Only split 3 is there: the option must be obeyed.
         listing = root / f'ucf101_{split}_split_3_videos.txt'
-        listing.write_text(''.join(lines))
+        write_lines(listing, [f'{name} {x}' for x, name in names.items()])
 
 
 def kinetics400(data):
     root = data / 'kinetics400'
     for split in ('train', 'val'):
-        lines = []
         for label in (0, 399):
             video(root / f'videos_{split}' / f'{label}.mp4', label)
-            lines.append(f'{label}.mp4 {label}\n')
         listing = root / f'kinetics400_{split}_list_videos.txt'
-        listing.write_text(''.join(lines))
+        write_lines(listing, ['0.mp4 0', '399.mp4 399'])
 
 
 def coco(data):
@@ -103,30 +97,20 @@ def coco(data):
 
     root = data / 'coco'
     (root / 'annotations').mkdir(parents=True)
+    classes = CocoDataset.METAINFO['classes']
+    size = dict(height=120, width=160)
+    shape = dict(
+        bbox=[20, 10, 80, 90], area=80 * 90, iscrowd=0, category_id=1,
+        segmentation=[[20, 10, 100, 10, 100, 100]],
+    )  # fmt: skip
+    content = dict(
+        images=[dict(size, id=i, file_name=f'{i}.jpg') for i in range(2)],
+        annotations=[dict(shape, id=i, image_id=i) for i in range(2)],
+        categories=[dict(id=i, name=x) for i, x in enumerate(classes, 1)],
+    )
     for split in ('train2017', 'val2017'):
-        classes = CocoDataset.METAINFO['classes']
-        content = dict(
-            images=[],
-            annotations=[],
-            categories=[
-                dict(id=i, name=name) for i, name in enumerate(classes, 1)
-            ],
-        )
         for index in range(2):
-            name = f'{index:012}.jpg'
-            image(root / split / name, index)
-            content['images'].append(
-                dict(id=index, file_name=name, height=120, width=160)
-            )
-            left, top, width, height = box = [20 + index, 10, 80, 90]
-            right, bottom = left + width, top + height
-            content['annotations'].append(
-                dict(
-                    id=index, image_id=index, category_id=1, iscrowd=0,
-                    bbox=box, area=width * height,
-                    segmentation=[[left, top, right, top, right, bottom]],
-                )
-            )  # fmt: skip
+            image(root / split / f'{index}.jpg', index)
         path = root / f'annotations/instances_{split}.json'
         path.write_text(json.dumps(content))
 
@@ -141,13 +125,13 @@ FEW_BOXES = [
     'model.test_cfg.rpn.max_per_img=8',
     'model.test_cfg.rcnn.score_thr=0.001',
     'model.test_cfg.rcnn.max_per_img=8',
-    # one step from random weights must leave something to predict
+    # One step from random weights must leave something to predict.
     'optim_wrapper.optimizer.lr=1e-5',
 ]
 
 
 def sizes(train, val):
-    """Smaller pictures: settings of the transforms, by their indices."""
+    """Make smaller pictures: set the transforms, by their indices."""
     return [
         f'{split}_dataloader.dataset.pipeline.{option}'
         for split, options in (('train', train), ('val', val))
@@ -162,37 +146,30 @@ KINETICS = EPOCH + sizes(
     '1.clip_len=8 3.scale=(-1,72) 4.input_size=64 5.scale=(64,64)', CLIPS
 )
 BOXES = FEW_BOXES + sizes('2.scale=(160,120)', '1.scale=(160,120)')
-# config, its data, its start, its options, what the log must tell
+NIGHTLY = pytest.mark.nightly
+# Config, its data, its start, its options, what the log must tell. A nightly
+# recipe has the host and the loop of another one.
 RECIPES = [
-    ('r50_cgnl_cub', cub, IMAGE_START, IMAGES, 'accuracy/top5'),
-    ('i3d_r50_cgnl_ucf101', ucf101, VIDEO_START, UCF, 'acc/top5'),
-    (
-        'mask_rcnn_r50_c4_cgnl_coco', coco, (IMAGE_START, RES5_START), BOXES,
-        'segm_mAP_75',
-    ),
-]  # fmt: skip
-# These recipes have the hosts and the loops of the ones above.
-ALIKE = [
-    ('r50_cgnl_imagenet', imagenet, IMAGE_START, IMAGES, 'accuracy/top5'),
+    ('r50_cgnl_cub', cub, (IMAGE_START,), IMAGES, 'accuracy/top5'),
+    ('i3d_r50_cgnl_ucf101', ucf101, (VIDEO_START,), UCF, 'acc/top5'),
+    ('mask_rcnn_r50_c4_cgnl_coco', coco, (IMAGE_START, RES5_START), BOXES,
+        'segm_mAP_75'),
+    ('r50_cgnl_imagenet', imagenet, (IMAGE_START,), IMAGES, 'accuracy/top5'),
     ('r50_cgnl_imagenet_scratch', imagenet, (), IMAGES, 'accuracy/top5'),
-    (
-        'i3d_r50_cgnl_kinetics400', kinetics400, VIDEO_START, KINETICS,
-        'acc/top5',
-    ),
-    (
-        'mask_rcnn_r50_fpn_cgnl_coco', coco, IMAGE_START, BOXES,
-        'segm_mAP_75',
-    ),
+    ('i3d_r50_cgnl_kinetics400', kinetics400, (VIDEO_START,), KINETICS,
+        'acc/top5'),
+    ('mask_rcnn_r50_fpn_cgnl_coco', coco, (IMAGE_START,), BOXES,
+        'segm_mAP_75'),
 ]  # fmt: skip
 
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
-    """A ResNet-50 as torchvision publishes it."""
+    """Save a ResNet-50 as torchvision publishes it."""
     path = tmp_path_factory.mktemp('weights') / 'resnet50.pth'
-    # zero: else the activations grow in the detectors, whose norms are frozen
+    # Without zeros, activations grow in the detectors, whose norms are frozen.
     state = resnet50(zero_init_residual=True).state_dict()
-    # told apart from what a network is built with
+    # A network is not built with this value.
     state['layer4.0.bn1.running_var'] += 0.5
     torch.save(state, path)
     yield path
@@ -200,30 +177,29 @@ def weights(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    'name, write, start, options, metric',
-    RECIPES + [pytest.param(*x, marks=pytest.mark.nightly) for x in ALIKE],
-    ids=[recipe[0] for recipe in RECIPES + ALIKE],
+    'name, write, starts, options, metric',
+    [
+        pytest.param(*row, id=row[0], marks=() if number < 3 else NIGHTLY)
+        for number, row in enumerate(RECIPES)
+    ],
 )
 def test_recipe_runs_on_a_miniature(
-    name, write, start, options, metric, weights, tmp_path, run_tool
+    name, write, starts, options, metric, weights, tmp_path, run_tool
 ):
     write(tmp_path / 'data')
-    for option in [start] if isinstance(start, str) else start:
-        options = [*options, f'{option}{weights}']
+    starts = [f'{option}{weights}' for option in starts]
     done = run_tool(
         'train.py', CONFIGS / f'{name}.py', '--cfg-options', *SMALL, *options,
-        cwd=tmp_path, extra={'UCF101_SPLIT': '3'},
+        *starts, cwd=tmp_path, extra={'UCF101_SPLIT': '3'},
     )  # fmt: skip
-    log = done.stdout + done.stderr
-    assert metric in log
-    run = tmp_path / 'work_dirs' / name
-    if 'ucf101' in name:
-        run = run.with_name(f'{name}_split3')
+    assert metric in done.stdout + done.stderr
+    folder = f'{name}_split3' if 'ucf101' in name else name
+    run = tmp_path / 'work_dirs' / folder
     last = run / ('iter_1.pth' if 'coco' in name else 'epoch_1.pth')
     state = torch.load(last)['state_dict']
     norm = state['backbone.layer3.cgnl_4.norm.weight']
     assert (norm != 0).float().mean() > 0.5
-    # res5 of C4 has frozen norms, so it must not start at random
+    # res5 of C4 has frozen norms, so it must not start at random.
     start = torch.load(weights)
     for key, value in state.items():
         if key.startswith('roi_head.shared_head.') and 'running' in key:

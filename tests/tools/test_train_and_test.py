@@ -1,4 +1,4 @@
-"""train.py, test.py and dist_train.sh on a real project."""
+"""Run train.py and test.py on a real project."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 
 @pytest.fixture
 def trained(once, project, said_by):
-    """The work folder after two epochs."""
+    """Train for two epochs; return the work folder."""
 
     def make(folder):
         said_by('train.py', 'tiny.py', '--work-dir', folder, cwd=project)
@@ -22,14 +22,11 @@ def trained(once, project, said_by):
 
 
 def accuracies(work_dir):
-    """{epoch: accuracy} of the newest session."""
+    """Return {epoch: accuracy} of the newest session."""
     log = sorted(work_dir.glob('*/vis_data/scalars.json'))[-1]
-    records = [json.loads(line) for line in log.read_text().splitlines()]
-    return {
-        record['step']: record['accuracy/top1']
-        for record in records
-        if 'accuracy/top1' in record
-    }
+    records = map(json.loads, log.read_text().splitlines())
+    key = 'accuracy/top1'
+    return {record['step']: record[key] for record in records if key in record}
 
 
 def test_train_validates_and_saves_every_epoch(trained):
@@ -42,7 +39,7 @@ def test_train_validates_and_saves_every_epoch(trained):
 def test_resumed_run_equals_uninterrupted_run(
     trained, project, said_by, tmp_path
 ):
-    """As if the job had been killed after its first epoch."""
+    """The folder looks as if a kill had ended the job after one epoch."""
     shutil.copy(trained / 'epoch_1.pth', tmp_path)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
     said = said_by(
@@ -54,12 +51,8 @@ def test_resumed_run_equals_uninterrupted_run(
     assert accuracies(tmp_path) == {2: accuracies(trained)[2]}
     whole = torch.load(trained / 'epoch_2.pth')
     resumed = torch.load(tmp_path / 'epoch_2.pth')
-    torch.testing.assert_close(
-        resumed['state_dict'], whole['state_dict'], rtol=0, atol=0
-    )
-    torch.testing.assert_close(
-        resumed['optimizer'], whole['optimizer'], rtol=0, atol=0
-    )
+    for part in ('state_dict', 'optimizer'):
+        torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
     assert resumed['param_schedulers'] == whole['param_schedulers']
     assert resumed['meta']['iter'] == whole['meta']['iter'] == 6
 
@@ -67,35 +60,13 @@ def test_resumed_run_equals_uninterrupted_run(
 def test_test_reproduces_the_validation_and_dumps(
     trained, project, said_by, tmp_path
 ):
-    said_by(
-        'test.py',
-        'tiny.py',
-        trained / 'epoch_2.pth',
-        *('--work-dir', tmp_path, '--dump', tmp_path / 'predictions.pkl'),
-        cwd=project,
-    )
+    options = '--work-dir', tmp_path, '--dump', tmp_path / 'predictions.pkl'
+    file = trained / 'epoch_2.pth'
+    said_by('test.py', 'tiny.py', file, *options, cwd=project)
     (metrics,) = tmp_path.glob('*/*.json')
     accuracy = json.loads(metrics.read_text())['accuracy/top1']
     assert accuracy == accuracies(trained)[2]
-
-    predictions = mmengine.load(tmp_path / 'predictions.pkl')
-    right = sum(
-        int(sample['pred_label'] == sample['gt_label'])
-        for sample in predictions
-    )
-    assert len(predictions) == 24
+    samples = mmengine.load(tmp_path / 'predictions.pkl')
+    right = sum(int(x['pred_label'] == x['gt_label']) for x in samples)
+    assert len(samples) == 24
     assert 100 * right / 24 == pytest.approx(accuracy)
-
-
-def test_two_processes_share_the_training(project, said_by, tmp_path):
-    """torchrun, gloo when there is no GPU: 24 images in 6 steps of 2 x 2."""
-    said = said_by(
-        'dist_train.sh',
-        *('tiny.py', 2, '--work-dir', tmp_path, '--no-validate'),
-        *('--cfg-options', 'train_cfg.max_epochs=1'),
-        *('train_dataloader.batch_size=2',),
-        cwd=project,
-    )
-    assert 'Epoch(train) [1][6/6]' in said
-    assert (tmp_path / 'epoch_1.pth').is_file()
-    assert not accuracies(tmp_path)
