@@ -184,6 +184,12 @@ def become(request):
     for number, descriptor in zip(request['numbers'], request['descriptors']):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    # The server's own streams stand for another kind of file.
+    for number, name in (1, 'stdout'), (2, 'stderr'):
+        old = getattr(sys, name)
+        kind = dict(encoding=old.encoding, errors=old.errors, closefd=False)
+        lines = name == 'stderr' or os.isatty(number)
+        setattr(sys, name, open(number, 'w', 1 if lines else -1, **kind))
     os.chdir(request['cwd'])
     os.environ.clear()
     os.environ.update(request['env'])
