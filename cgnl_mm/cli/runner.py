@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..checkpoints import find_latest, require_file, require_whole
+from ..training.resume import find_latest, require_file, require_whole
 from ..errors import SetupError
 from .config import add_config_options, load_config
 from .data import require_data

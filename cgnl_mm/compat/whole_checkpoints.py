@@ -31,7 +31,6 @@ import shutil
 from types import ModuleType
 from typing import Optional
 
-from ..checkpoints import find_latest
 from ..errors import DiskFullError
 from .after_import import after_import
 from .workaround import Workaround
@@ -252,6 +251,8 @@ def _mend_hook(module: ModuleType) -> None:
 
 
 def _mend_search(module: ModuleType) -> None:
+    from ..training.resume import find_latest
+
     module.find_latest_checkpoint = find_latest
 
 

@@ -18,7 +18,7 @@ from faulty_hook import CUT
 from runs import fault, finish, processes_in, wait_for
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
-from cgnl_mm.hooks.preemption import ONCE
+from cgnl_mm.training.preemption import ONCE
 
 # after the lines of `tiny.py`: what a resumed run could get wrong, that is
 # augmentation in workers that live on, dropout, EMA, a schedule by iteration

@@ -5,7 +5,7 @@ import logging
 import pytest
 from mmengine.config import Config
 
-from cgnl_mm.hooks.config_changes import settings, warn_of_changes
+from cgnl_mm.training.config_changes import settings, warn_of_changes
 
 
 class Resumed:

@@ -8,7 +8,7 @@ from typing import Optional
 
 import torch
 
-from .errors import SetupError, printable
+from ..errors import SetupError, printable
 
 # a key of the pickled dictionary, with the length before it
 OPTIMIZER = b'X\x09\x00\x00\x00optimizer'

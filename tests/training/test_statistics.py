@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from cgnl_mm import CGNL2d
-from cgnl_mm.hooks import CGNLStatisticsHook
 from cgnl_mm.ops.torch_versions import TORCH
+from cgnl_mm.training import CGNLStatisticsHook
 
 ITERATIONS, BATCH = 8, 4
 LR = 0.5

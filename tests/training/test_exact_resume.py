@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from cgnl_mm.hooks import exact_resume
+from cgnl_mm.training import exact_resume
 
 
 class Draws:

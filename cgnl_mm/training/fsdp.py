@@ -5,8 +5,8 @@ from typing import Optional, Sequence
 import torch
 from torch import nn
 
-from .errors import SetupError
-from .ops.torch_versions import TORCH
+from ..errors import SetupError
+from ..ops.torch_versions import TORCH
 
 
 def wrap_classes(

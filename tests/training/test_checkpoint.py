@@ -15,8 +15,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 import cgnl_mm  # noqa: F401
-from cgnl_mm.checkpoints import find_latest
 from cgnl_mm.errors import DiskFullError
+from cgnl_mm.training.resume import find_latest
 
 
 class Net(BaseModel):

@@ -14,7 +14,7 @@ from torch import nn
 
 from cgnl_mm import CGNL2d
 from cgnl_mm.errors import NonFiniteError
-from cgnl_mm.hooks import NumericsHook, PreemptionHook
+from cgnl_mm.training import NumericsHook, PreemptionHook
 
 GROUPS = 4
 
@@ -190,7 +190,7 @@ import sys
 from logging import getLogger
 from types import SimpleNamespace
 import torch
-from cgnl_mm.hooks import NumericsHook
+from cgnl_mm.training import NumericsHook
 rank = int(sys.argv[1])
 torch.distributed.init_process_group(
     'gloo', init_method='file://' + sys.argv[2], rank=rank, world_size=2)
