@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 
 from ..datasets.seeded import SeededBatchSampler, seed_everything
 from .config_changes import warn_of_changes
-from .loaders import is_iter_based, require_not_started
+from .loaders import is_iter_based, start_workers_late
 
 KEY = 'exact_resume'
 
@@ -50,6 +50,7 @@ class ExactResumeHook(Hook):
         self._done = 0  # batches of this epoch
         self._validated = -1  # iteration of the last finished evaluation
         self._sampler = None
+        start_workers_late()
 
     # what a checkpoint tells
 
@@ -104,10 +105,7 @@ class ExactResumeHook(Hook):
         if is_iter_based(runner):
             skipped = self._converted(runner, loaded, loop.iter)
             self._sampler.epoch, self._sampler.start = 0, skipped
-            require_not_started(runner)
-            loop.dataloader_iterator = _Advanced(
-                loop.dataloader_iterator, loop.iter
-            )
+            loop.dataloader_iterator.skipped = loop.iter
             return
         self._sampler.epoch = loop.epoch
         done = loaded['batches_done'] if loaded else 0
@@ -180,16 +178,3 @@ class ExactResumeHook(Hook):
 def _samples_per_step(runner: Runner) -> int:
     batch_sampler = runner.train_dataloader.batch_sampler
     return getattr(batch_sampler, 'batch_size', 1) * get_world_size()
-
-
-class _Advanced:
-    """Answers the calls by which MMEngine skips what is skipped already."""
-
-    def __init__(self, iterator, calls: int) -> None:
-        self.iterator, self.calls = iterator, calls
-
-    def __next__(self):
-        if self.calls:
-            self.calls -= 1
-            return None
-        return next(self.iterator)

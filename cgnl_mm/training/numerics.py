@@ -1,7 +1,6 @@
 """NaN and overflow, named where they begin."""
 
-import functools
-from typing import Dict, List, Optional, Set
+from typing import Dict, Optional, Set
 
 import torch
 from mmengine import dist
@@ -64,7 +63,6 @@ class NumericsHook(Hook):
         self._warned = False
         self._sums: Dict[str, tuple] = {}
         self._handles: list = []
-        self._guarded: List[CheckpointHook] = []
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model
@@ -86,33 +84,20 @@ class NumericsHook(Hook):
             for name, value in runner.model.named_buffers()
             if not _is_finite(value)
         }
-        for hook in runner.hooks:
-            if isinstance(hook, CheckpointHook):
-                self._guarded.append(hook)
-                for name in ('_save_checkpoint', '_save_best_checkpoint'):
-                    hook.__dict__[name] = self._guard(getattr(hook, name))
+        if any(type(hook) is CheckpointHook for hook in runner.hooks):
+            runner.logger.warning(
+                'NumericsHook: CheckpointHook saves weights that are not '
+                'finite, too; default_hooks=dict(checkpoint=dict(type='
+                "'AtomicCheckpointHook')) does not"
+            )
 
     def after_train(self, runner: Runner) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        for hook in self._guarded:
-            for name in ('_save_checkpoint', '_save_best_checkpoint'):
-                hook.__dict__.pop(name, None)
-        self._guarded = []
         fault = self.find_fault(runner)
         if fault:
             raise NonFiniteError(f'the training ended while {fault}. {ADVICE}')
-
-    def _guard(self, save):
-        """Of a CheckpointHook: what it saves replaces an earlier one."""
-
-        @functools.wraps(save)
-        def wrapper(runner, *args, **kwargs):
-            if self.may_save(runner):
-                save(runner, *args, **kwargs)
-
-        return wrapper
 
     def may_save(self, runner: Runner) -> bool:
         """Whether a checkpoint of now is worth to be resumed from.
@@ -206,6 +191,18 @@ class NumericsHook(Hook):
             if len(found) == 1 and sums:
                 found.append('all blocks are finite')
         return '; '.join(found)
+
+
+def may_save(runner: Runner) -> bool:
+    """Return whether each NumericsHook of a runner lets it save.
+
+    Every process has to ask.
+
+    Args:
+        runner (Runner): The runner of the training.
+    """
+    hooks = [hook for hook in runner.hooks if isinstance(hook, NumericsHook)]
+    return all([hook.may_save(runner) for hook in hooks])
 
 
 def _channel_sums(x: Tensor) -> Tensor:

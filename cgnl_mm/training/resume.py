@@ -1,29 +1,53 @@
-"""Which checkpoints of a run can be resumed from."""
+"""Find the checkpoint that a run goes on from."""
 
 import logging
 import os
 import os.path as osp
+import re
 import zipfile
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import torch
+from mmengine.logging import print_log
+from mmengine.runner import Runner
 
 from ..errors import SetupError, printable
 
-# a key of the pickled dictionary, with the length before it
-OPTIMIZER = b'X\x09\x00\x00\x00optimizer'
+NOTE = 'last_checkpoint'
+PREEMPTED = 'preempted.pth'
+# names of the checkpoints that MMEngine and PreemptionHook write
+NAMES = rf'(epoch|iter)_\d+\.pth|{re.escape(PREEMPTED)}'
 
 
-def find_fault(path: str, with_optimizer: bool = False) -> Optional[str]:
-    """Say why a checkpoint file cannot be resumed from.
+def choose_checkpoint(runner: Runner, out_dir: Optional[str] = None) -> None:
+    """Let a runner that is to resume take :func:`find_latest`'s checkpoint.
 
-    Reads the whole file for its checksums; unpickles nothing.
+    A hook calls this before the run. FlexibleRunner has resumed by then and
+    keeps MMEngine's choice; tools/train.py chooses before it is built.
+
+    Args:
+        runner (Runner): The runner.
+        out_dir (str, optional): CheckpointHook's ``out_dir``.
+            Defaults to None.
+    """
+    if runner._resume and runner._load_from is None and not runner._has_loaded:
+        runner._load_from = find_latest(runner.work_dir, out_dir)
+        runner._resume = runner._load_from is not None
+
+
+def resumed_from(runner: Runner) -> Optional[str]:
+    """Return the path from which a runner goes on; None if it starts anew."""
+    return runner._load_from if runner._resume else None
+
+
+def find_fault(path: str) -> Optional[str]:
+    """Say why a checkpoint file cannot be loaded.
+
+    The function reads the whole file for its checksums and unpickles nothing.
 
     Args:
         path (str): A file in the format of torch >= 1.6, or an older one,
             which holds no checksums and passes.
-        with_optimizer (bool): Also ask for the state of an optimizer, which
-            the best checkpoints of a run do not hold. Defaults to False.
 
     Returns:
         str | None: The reason in a few words; None if the file is whole.
@@ -38,19 +62,16 @@ def find_fault(path: str, with_optimizer: bool = False) -> Optional[str]:
                 start = file.read(2)
             if start == b'PK':
                 return 'cut off'
-            # of torch < 1.6: a pickle, of protocol 2 or later
+            # torch < 1.6 wrote a pickle of protocol 2 or later
             return None if start[:1] == b'\x80' else 'no checkpoint of PyTorch'
         with zipfile.ZipFile(path) as file:
             broken = file.testzip()
             if broken:
                 return printable(f'damaged at {broken!r}')
-            pickled = [n for n in file.namelist() if n.endswith('/data.pkl')]
-            if not pickled:
+            if not any(n.endswith('/data.pkl') for n in file.namelist()):
                 return 'no checkpoint of PyTorch'
             torch._C.PyTorchFileReader(path)  # refuses more than zipfile
-            if with_optimizer and OPTIMIZER not in file.read(pickled[0]):
-                return 'without the state of an optimizer'
-    except Exception as error:  # of broken archives zipfile raises anything
+    except Exception as error:  # zipfile raises anything for a broken archive
         return printable(f'{type(error).__name__}: {error}')
     return None
 
@@ -80,73 +101,169 @@ def require_whole(path: str, option: str = '') -> None:
         )
 
 
-def find_latest(folder: str) -> Optional[str]:
+def find_latest(folder: str, out_dir: Optional[str] = None) -> Optional[str]:
     """Find the checkpoint from which a run goes on.
 
-    The one that ``last_checkpoint`` names, or that of its name in the folder
-    if the folder was moved or copied, unless it is not whole: then the newest
-    whole one beside it. Every file that is passed over is logged.
+    This is the file that ``last_checkpoint`` names, or the file of that name
+    in the folder if the folder was moved or copied. If that file is missing
+    or broken, it is the whole checkpoint of the most iterations beside it.
+    Every file that is passed over is logged with the reason.
 
     Args:
-        folder (str): Work folder of the run.
+        folder (str): The work folder of the run.
+        out_dir (str, optional): CheckpointHook's ``out_dir``, which is where
+            the checkpoints are if nothing names them. Defaults to None.
 
     Returns:
-        str | None: Its path; None if there is none.
-    """
-    from mmengine.logging import print_log
+        str | None: The path; None if there is no checkpoint.
 
-    note = osp.join(folder, 'last_checkpoint')
-    if not osp.exists(note):
-        # killed during the first save: nothing was finished
-        print_log(f'no last_checkpoint in {folder}: nothing to resume from')
-        return None
-    with open(note) as file:
-        named = file.read().strip()
-    if '://' in named or osp.isdir(named):  # remote, or DeepSpeed's
+    Raises:
+        SetupError: The folder holds checkpoints, and which of them is the
+            run's last one cannot be told.
+    """
+    named = _read_note(folder)
+    if '://' in named:
         return named
-    first, homes = _locate(named, folder)
-    found = [path for home in homes for path in _newest_first(home)]
-    for path in dict.fromkeys((first, *found) if named else found):
-        if osp.isdir(path):  # of DeepSpeed, which checks it itself
-            return path
-        fault = find_fault(path, with_optimizer=path != first)
+    first, homes = _locate(named, folder, out_dir)
+    if first:
+        fault = _fault_of_named(first)
         if fault is None:
-            return path
-        print_log(f'passed over {path}: {fault}', 'current', logging.WARNING)
-    print_log(
-        f'no checkpoint in {folder} can be resumed from',
-        'current',
-        logging.WARNING,
-    )
+            return first
+        _pass_over(first, fault)
+    names = re.compile(f'{NAMES}|{_like(first)}' if first else NAMES)
+    paths = [path for home in homes for path in _checkpoints(home, names)]
+    found = _furthest([path for path in paths if path != first])
+    if found is None and (first or paths):
+        _warn(f'no checkpoint in {folder} can be resumed from')
+    return found
+
+
+class _Progress(NamedTuple):
+    iterations: int
+    time: str
+
+
+def _furthest(paths: list) -> Optional[str]:
+    progress = {}
+    for path in paths:
+        try:
+            progress[path] = _read_progress(path)
+        except ValueError as reason:
+            _pass_over(path, reason)
+    left = sorted(progress, key=progress.get)
+    while left:
+        path = left.pop()
+        fault = find_fault(path)
+        if fault is not None:
+            _pass_over(path, fault)
+            continue
+        later = [p for p in left if progress[p].time > progress[path].time]
+        if later:
+            raise SetupError(
+                f'{path} has more iterations than {later[-1]} but is older: '
+                'two runs have saved there, and last_checkpoint names no '
+                'whole file. Name the checkpoint to go on from: --resume PATH'
+            )
+        return path
+    folders = [path for path in paths if osp.isdir(path) and os.listdir(path)]
+    if folders:
+        raise SetupError(
+            f'{folders[-1]} is a folder of a sharded checkpoint, and '
+            'last_checkpoint does not name it. Name the checkpoint to go on '
+            'from: --resume PATH'
+        )
     return None
 
 
-def _locate(named: str, folder: str) -> tuple:
-    """Where a named checkpoint is now, and where to look for others.
+def _read_progress(path: str, needs_optimizer: bool = True) -> _Progress:
+    """Read when a checkpoint was saved, without its tensors.
 
-    A CheckpointHook may save elsewhere (``out_dir``); a run may have been
-    moved or copied, and names its files where they were.
+    Raises:
+        ValueError: No run can go on from the file; the text says why.
     """
-    here, home = osp.join(folder, osp.basename(named)), osp.dirname(named)
+    if osp.isdir(path):
+        raise ValueError('a folder')
+    try:
+        checkpoint = torch.load(
+            path, map_location='cpu', mmap=zipfile.is_zipfile(path)
+        )
+        meta = checkpoint['meta']
+        progress = _Progress(int(meta['iter']), str(meta.get('time', '')))
+    except Exception as error:  # a stranger's file may raise anything
+        reason = f'not the checkpoint of a training ({type(error).__name__})'
+        raise ValueError(find_fault(path) or reason) from None
+    if needs_optimizer and 'optimizer' not in checkpoint:
+        raise ValueError('without the state of an optimizer')
+    return progress
+
+
+def _fault_of_named(path: str) -> Optional[str]:
+    if osp.isdir(path):  # the shards of DeepSpeed or FSDP are not read
+        return None if os.listdir(path) else 'an empty folder'
+    try:
+        _read_progress(path, needs_optimizer=False)
+    except ValueError as reason:
+        return str(reason)
+    return find_fault(path)
+
+
+def _read_note(folder: str) -> str:
+    try:
+        with open(osp.join(folder, NOTE), encoding='utf-8') as file:
+            named = file.read().strip()
+    except FileNotFoundError:
+        print_log(f'{folder} has no {NOTE}', 'current')
+        return ''
+    except (OSError, UnicodeDecodeError) as error:
+        _warn(f'{osp.join(folder, NOTE)} cannot be read: {error}')
+        return ''
+    if not osp.basename(named):
+        _warn(f'{osp.join(folder, NOTE)} names no file: {named!r}')
+        return ''
+    return named
+
+
+def _locate(named: str, folder: str, out_dir: Optional[str]) -> tuple:
+    """Return where a named checkpoint is now, and where to look for others.
+
+    A CheckpointHook may save elsewhere (``out_dir``). A run that was moved or
+    copied names its files where they were.
+    """
+    if not named:
+        run = osp.basename(osp.abspath(folder))
+        return None, [folder] + ([osp.join(out_dir, run)] if out_dir else [])
+    home = osp.dirname(named)
     if osp.exists(named) and not _is_of_another_run(home, folder):
-        return named, (home, folder)
-    return here, (folder if _newest_first(folder) else home,)
+        return named, list(dict.fromkeys([home, folder]))
+    here = osp.join(folder, osp.basename(named))
+    has_own = _checkpoints(folder, re.compile(f'{NAMES}|{_like(named)}'))
+    return here, [folder if has_own else home]
 
 
 def _is_of_another_run(home: str, folder: str) -> bool:
-    """Whether it is the work folder of one, such as the copied original."""
-    note = osp.join(home, 'last_checkpoint')
+    """Return whether a folder is the work folder of another run."""
+    note = osp.join(home, NOTE)
     return osp.exists(note) and not osp.samefile(home, folder)
 
 
-def _newest_first(folder: str) -> list:
-    """Checkpoints but for the best ones, which hold no optimizer."""
+def _like(path: str) -> str:
+    """Return a pattern of names that differ from a file's in numbers alone."""
+    return re.sub(r'\d+', r'\\d+', re.escape(osp.basename(path)))
+
+
+def _checkpoints(folder: str, names: re.Pattern) -> list:
     if not osp.isdir(folder):
         return []
-    found = [
-        entry
-        for entry in os.scandir(folder)
-        if entry.name.endswith('.pth') and not entry.name.startswith('best_')
+    return [
+        osp.join(folder, name)
+        for name in sorted(os.listdir(folder))
+        if names.fullmatch(name)
     ]
-    found.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
-    return [osp.join(folder, entry.name) for entry in found]
+
+
+def _pass_over(path: str, reason) -> None:
+    _warn(f'passed over {path}: {reason}')
+
+
+def _warn(text: str) -> None:
+    print_log(printable(text), 'current', logging.WARNING)

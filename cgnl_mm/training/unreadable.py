@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from ..datasets.unreadable import GuardedPipeline, guard, leaves
 from ..errors import TooManyUnreadableError, csv_field, printable
-from .loaders import is_iter_based, require_not_started
+from .loaders import is_iter_based, start_workers_late
 
 
 @HOOKS.register_module()
@@ -50,6 +50,7 @@ class UnreadableDataHook(Hook):
         self.limit, self.interval = limit, interval
         self.reasons: Dict[str, str] = {}
         self._log = None
+        start_workers_late()
 
     def before_train(self, runner: Runner) -> None:
         self.total = sum(map(len, leaves(runner.train_dataloader.dataset)))
@@ -60,7 +61,6 @@ class UnreadableDataHook(Hook):
             self.limit,
             self.total,
         )
-        require_not_started(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
         # in each: a hook may put another pipeline in, as mmdet's

@@ -102,7 +102,7 @@ def spoil_stem(model):
 
 
 EACH_ITERATION = dict(
-    type='CheckpointHook', by_epoch=False, interval=1, max_keep_ckpts=1
+    type='AtomicCheckpointHook', by_epoch=False, interval=1, max_keep_ckpts=1
 )
 
 
