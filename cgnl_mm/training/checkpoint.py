@@ -52,7 +52,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self._left = []  # names that the loaded checkpoint had superseded
 
     def before_run(self, runner: Runner) -> None:
-        choose_checkpoint(runner, self.out_dir)
+        choose_checkpoint(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         names = [osp.basename(path) for path in self._outdated]
@@ -64,31 +64,41 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         loaded = resumed_from(runner)
         is_own = loaded is not None and self._saves_beside(loaded, runner)
-        hub = runner.message_hub
-        if loaded and not is_own and 'keep_ckpt_ids' in hub.runtime_info:
+        known = runner.message_hub.runtime_info
+        if loaded and not is_own and 'keep_ckpt_ids' in known:
             # what has one of these names here is another run's
-            hub.update_info('keep_ckpt_ids', [])
+            runner.message_hub.update_info('keep_ckpt_ids', [])
         super().before_train(runner)
         self.file_backend = _LaterRemoval(
             self.file_backend, self.out_dir, self._outdated
         )
-        if not is_own:
-            return
-        # the folder may be a copy of the one where it was saved
-        last = self._here(hub.runtime_info.get('last_ckpt'))
-        if last and self.file_backend.exists(last):
-            self.last_ckpt = last
+        if is_own:
+            self._take_up(loaded, known)
+
+    def _take_up(self, loaded: str, known: dict) -> None:
+        """Know the run's files where they are now, in a copy or not."""
+        self.last_ckpt = self._here(known.get('last_ckpt'))
         if getattr(self, 'best_ckpt_path', None):
             self.best_ckpt_path = self._here(self.best_ckpt_path)
         for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
             self.best_ckpt_path_dict[name] = self._here(path)
         # the job was killed after it saved, before it removed them
-        self._outdated += [
-            path
-            for path in (osp.join(self.out_dir, name) for name in self._left)
-            if dist.is_main_process() and _is_older(path, loaded)
-        ]
-        self._remove_outdated()
+        if dist.is_main_process():
+            paths = [osp.join(self.out_dir, name) for name in self._left]
+            self._outdated += [p for p in paths if _is_older(p, loaded)]
+            self._remove_outdated()
+
+    def _here(self, path: Optional[str]) -> Optional[str]:
+        here = path and osp.join(self.out_dir, osp.basename(path))
+        return here if path and self.file_backend.exists(here) else path
+
+    def _saves_beside(self, path: str, runner: Runner) -> bool:
+        """Return whether a checkpoint lies where the run saves its own."""
+        folders = [runner.work_dir]
+        if self.out_dir is not None:  # as given, or with the run's name
+            name = osp.basename(runner.work_dir.rstrip(osp.sep))
+            folders += [self.out_dir, osp.join(self.out_dir, name)]
+        return any(_lies_in(path, folder) for folder in folders)
 
     def _save_checkpoint(self, runner: Runner) -> None:
         if may_save(runner):
@@ -119,20 +129,6 @@ class AtomicCheckpointHook(CheckpointHook):
         hooks = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
         number = hooks.index(self)
         return f'{OUTDATED}_{number}' if number else OUTDATED
-
-    def _here(self, path: Optional[str]) -> Optional[str]:
-        here = path and osp.join(self.out_dir, osp.basename(path))
-        return here if path and self.file_backend.exists(here) else path
-
-    def _saves_beside(self, path: str, runner: Runner) -> bool:
-        """Return whether a checkpoint lies where the run saves its own."""
-        folders = [runner.work_dir]
-        for hook in runner.hooks:
-            if isinstance(hook, CheckpointHook) and hook.out_dir is not None:
-                # as given, or with the name of the run
-                name = osp.basename(runner.work_dir.rstrip(osp.sep))
-                folders += [hook.out_dir, osp.join(hook.out_dir, name)]
-        return any(_lies_in(path, folder) for folder in folders)
 
 
 class _SavesWhole:
@@ -236,8 +232,5 @@ def _lies_in(path: str, folder: str) -> bool:
 
 
 def _is_older(path: str, than: str) -> bool:
-    if not osp.exists(path) or not osp.exists(than):  # or it is remote
-        return False
-    return not osp.samefile(path, than) and (
-        osp.getmtime(path) <= osp.getmtime(than)
-    )
+    exist = osp.exists(path) and osp.exists(than)  # a remote one does not
+    return exist and osp.getmtime(path) <= osp.getmtime(than)

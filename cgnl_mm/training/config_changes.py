@@ -26,38 +26,17 @@ def warn_of_changes(runner: Runner, checkpoint: dict) -> None:
     then = checkpoint.get('meta', {}).get('cfg')
     if not isinstance(then, str):
         return
-    changes = find_changes(then, runner.cfg.pretty_text)
-    if changes:
-        runner.logger.warning(
-            'the run goes on with other settings than those of the checkpoint '
-            '(-: then, +: now):\n' + '\n'.join(changes)
-        )
-
-
-def find_changes(then: str, now: str) -> list[str]:
-    """Return the lines of a unified diff of two configs.
-
-    Args:
-        then (str): A config as ``Config.pretty_text`` writes it.
-        now (str): Another one.
-
-    Returns:
-        list: At most 40 printable lines; the settings of the job are left out.
-    """
     texts = [
-        [
-            line
-            for line in text.split('\n')
-            if line.partition(' = ')[0] not in OF_THE_JOB
-        ]
-        for text in (then, now)
+        [x for x in text.split('\n') if x.split(' = ')[0] not in OF_THE_JOB]
+        for text in (then, runner.cfg.pretty_text)
     ]
     # the first two lines name the files
     changes = list(difflib.unified_diff(*texts, n=2, lineterm=''))[2:]
     if len(changes) > SHOWN:
         changes[SHOWN:] = [f'and {len(changes) - SHOWN} more lines']
-    return [_cut(printable(line)) for line in changes]
-
-
-def _cut(line: str) -> str:
-    return line if len(line) <= WIDTH else line[: WIDTH - 3] + '...'
+    if changes:
+        runner.logger.warning(
+            'the run goes on with other settings than those of the checkpoint '
+            '(-: then, +: now):\n'
+            + '\n'.join(printable(line)[:WIDTH] for line in changes)
+        )

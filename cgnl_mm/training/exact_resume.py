@@ -1,4 +1,4 @@
-"""Resumed runs that compute what an uninterrupted one would."""
+"""Let a resumed run compute what an uninterrupted one would."""
 
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
@@ -46,7 +46,7 @@ class ExactResumeHook(Hook):
     priority = 'BELOW_NORMAL'
 
     def __init__(self) -> None:
-        self._loaded = None
+        self._loaded = self._seed = None  # of the checkpoint
         self._done = 0  # batches of this epoch
         self._validated = -1  # iteration of the last finished evaluation
         self._sampler = None
@@ -66,7 +66,7 @@ class ExactResumeHook(Hook):
             return
         warn_of_changes(runner, checkpoint)
         self._loaded = checkpoint.get(KEY)
-        self._loaded_seed = checkpoint['meta'].get('seed')
+        self._seed = self._loaded and checkpoint['meta'].get('seed')
         if self._loaded is None:
             runner.logger.warning(
                 'ExactResumeHook: the checkpoint was written without it; '
@@ -89,12 +89,10 @@ class ExactResumeHook(Hook):
         # the loader's own way to say that it is not to be changed
         loader.__dict__['batch_sampler'] = self._sampler
         sampler = loader.batch_sampler.sampler
-        if self._loaded is not None and self._loaded_seed is not None:
-            # built before the checkpoint's seed was known
-            if getattr(sampler, 'seed', None) is not None and not (
-                runner._randomness_cfg.get('diff_rank_seed')
-            ):
-                sampler.seed = self._loaded_seed
+        # it was built before the checkpoint's seed was known
+        if self._seed is not None and not _has_seed_of_rank(runner):
+            if getattr(sampler, 'seed', None) is not None:
+                sampler.seed = self._seed
 
     def before_train_epoch(self, runner: Runner) -> None:
         self._finish_validation(runner)
@@ -119,17 +117,11 @@ class ExactResumeHook(Hook):
             run_iter = loop.run_iter
             loop.run_iter = lambda idx, batch: run_iter(idx + skipped, batch)
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None
-    ) -> None:
-        rank = 0
-        if runner._randomness_cfg.get('diff_rank_seed'):
-            rank = get_rank()
+    def before_train_iter(self, runner: Runner, **kwargs) -> None:
+        rank = get_rank() if _has_seed_of_rank(runner) else 0
         seed_everything(runner.seed, rank, 1, runner.iter)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
-    ) -> None:
+    def after_train_iter(self, runner, batch_idx: int, **kwargs) -> None:
         self._done = batch_idx + 1
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -154,10 +146,12 @@ class ExactResumeHook(Hook):
             at, last = loop.iter, loop.max_iters
         elif loaded['batches_done']:
             return
-        due = at >= loop.val_begin and (
-            at % loop.val_interval == 0 or at == last
-        )
-        if at and due and self._validated != loop.iter:
+        is_due = at % loop.val_interval == 0 or at == last
+        if (
+            at >= max(1, loop.val_begin)
+            and is_due
+            and (self._validated != loop.iter)
+        ):
             runner.logger.info('the evaluation that was cut off comes first')
             runner.val_loop.run()
 
@@ -173,6 +167,10 @@ class ExactResumeHook(Hook):
             'computes other batches than it would have'
         )
         return batches * then // now
+
+
+def _has_seed_of_rank(runner: Runner) -> bool:
+    return bool(runner._randomness_cfg.get('diff_rank_seed'))
 
 
 def _samples_per_step(runner: Runner) -> int:

@@ -1,4 +1,4 @@
-"""A run that is told to end saves first."""
+"""Save a checkpoint before a run that is told to end."""
 
 import os
 import os.path as osp
@@ -85,14 +85,12 @@ class PreemptionHook(Hook):
         for number in self.signals:
             self._previous[number] = signal.signal(number, self._receive)
         shelter_workers(runner, self.signals)
-        path = osp.join(runner.work_dir, PREEMPTED)
         loaded = resumed_from(runner)
+        own = osp.join(runner.work_dir, PREEMPTED)
         self._taken_up = (
             dist.is_main_process()
             and loaded is not None
-            and osp.exists(loaded)
-            and osp.exists(path)
-            and osp.samefile(loaded, path)
+            and osp.realpath(loaded) == osp.realpath(own)
         )
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -126,16 +124,12 @@ class PreemptionHook(Hook):
             self._restore()
             os.kill(os.getpid(), number)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, **kwargs) -> None:
         self._end_if_told(runner, runner.iter + 1)
         if self._taken_up and self.every_n_train_iters(runner, 50):
             self._drop_taken_up(runner)
 
-    def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
-    ) -> None:
+    def after_val_iter(self, runner: Runner, **kwargs) -> None:
         # processes may have different numbers of these
         if self._received and dist.get_world_size() == 1:
             for hook in runner.hooks:

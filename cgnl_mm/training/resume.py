@@ -5,7 +5,7 @@ import os
 import os.path as osp
 import re
 import zipfile
-from typing import NamedTuple, Optional
+from typing import Optional
 
 import torch
 from mmengine.logging import print_log
@@ -19,7 +19,7 @@ PREEMPTED = 'preempted.pth'
 NAMES = rf'(epoch|iter)_\d+\.pth|{re.escape(PREEMPTED)}'
 
 
-def choose_checkpoint(runner: Runner, out_dir: Optional[str] = None) -> None:
+def choose_checkpoint(runner: Runner) -> None:
     """Let a runner that is to resume take :func:`find_latest`'s checkpoint.
 
     A hook calls this before the run. FlexibleRunner has resumed by then and
@@ -27,11 +27,9 @@ def choose_checkpoint(runner: Runner, out_dir: Optional[str] = None) -> None:
 
     Args:
         runner (Runner): The runner.
-        out_dir (str, optional): CheckpointHook's ``out_dir``.
-            Defaults to None.
     """
     if runner._resume and runner._load_from is None and not runner._has_loaded:
-        runner._load_from = find_latest(runner.work_dir, out_dir)
+        runner._load_from = find_latest(runner.work_dir)
         runner._resume = runner._load_from is not None
 
 
@@ -101,7 +99,7 @@ def require_whole(path: str, option: str = '') -> None:
         )
 
 
-def find_latest(folder: str, out_dir: Optional[str] = None) -> Optional[str]:
+def find_latest(folder: str) -> Optional[str]:
     """Find the checkpoint from which a run goes on.
 
     This is the file that ``last_checkpoint`` names, or the file of that name
@@ -111,8 +109,6 @@ def find_latest(folder: str, out_dir: Optional[str] = None) -> Optional[str]:
 
     Args:
         folder (str): The work folder of the run.
-        out_dir (str, optional): CheckpointHook's ``out_dir``, which is where
-            the checkpoints are if nothing names them. Defaults to None.
 
     Returns:
         str | None: The path; None if there is no checkpoint.
@@ -124,77 +120,57 @@ def find_latest(folder: str, out_dir: Optional[str] = None) -> Optional[str]:
     named = _read_note(folder)
     if '://' in named:
         return named
-    first, homes = _locate(named, folder, out_dir)
+    first, homes = _locate(named, folder)
+    names = NAMES
     if first:
         fault = _fault_of_named(first)
         if fault is None:
             return first
-        _pass_over(first, fault)
-    names = re.compile(f'{NAMES}|{_like(first)}' if first else NAMES)
-    paths = [path for home in homes for path in _checkpoints(home, names)]
-    found = _furthest([path for path in paths if path != first])
+        _warn(f'passed over {first}: {fault}')
+        # names that differ in numbers alone, of whatever template
+        name = re.escape(osp.basename(first))
+        names += '|' + re.sub(r'\d+', r'\\d+', name)
+    paths = [
+        osp.join(home, name)
+        for home in homes
+        for name in (sorted(os.listdir(home)) if osp.isdir(home) else ())
+        if re.fullmatch(names, name) and osp.join(home, name) != first
+    ]
+    found = _find_furthest(paths)
     if found is None and (first or paths):
         _warn(f'no checkpoint in {folder} can be resumed from')
     return found
 
 
-class _Progress(NamedTuple):
-    iterations: int
-    time: str
-
-
-def _furthest(paths: list) -> Optional[str]:
-    progress = {}
-    for path in paths:
-        try:
-            progress[path] = _read_progress(path)
-        except ValueError as reason:
-            _pass_over(path, reason)
-    left = sorted(progress, key=progress.get)
-    while left:
-        path = left.pop()
-        fault = find_fault(path)
-        if fault is not None:
-            _pass_over(path, fault)
-            continue
-        later = [p for p in left if progress[p].time > progress[path].time]
-        if later:
-            raise SetupError(
-                f'{path} has more iterations than {later[-1]} but is older: '
-                'two runs have saved there, and last_checkpoint names no '
-                'whole file. Name the checkpoint to go on from: --resume PATH'
-            )
-        return path
-    folders = [path for path in paths if osp.isdir(path) and os.listdir(path)]
-    if folders:
-        raise SetupError(
-            f'{folders[-1]} is a folder of a sharded checkpoint, and '
-            'last_checkpoint does not name it. Name the checkpoint to go on '
-            'from: --resume PATH'
-        )
-    return None
-
-
-def _read_progress(path: str, needs_optimizer: bool = True) -> _Progress:
-    """Read when a checkpoint was saved, without its tensors.
-
-    Raises:
-        ValueError: No run can go on from the file; the text says why.
-    """
-    if osp.isdir(path):
-        raise ValueError('a folder')
+def _read_note(folder: str) -> str:
+    note = osp.join(folder, NOTE)
     try:
-        checkpoint = torch.load(
-            path, map_location='cpu', mmap=zipfile.is_zipfile(path)
-        )
-        meta = checkpoint['meta']
-        progress = _Progress(int(meta['iter']), str(meta.get('time', '')))
-    except Exception as error:  # a stranger's file may raise anything
-        reason = f'not the checkpoint of a training ({type(error).__name__})'
-        raise ValueError(find_fault(path) or reason) from None
-    if needs_optimizer and 'optimizer' not in checkpoint:
-        raise ValueError('without the state of an optimizer')
-    return progress
+        with open(note, encoding='utf-8') as file:
+            named = file.read().strip()
+    except FileNotFoundError:
+        print_log(f'there is no {note}', 'current')
+        return ''
+    except (OSError, UnicodeDecodeError) as error:
+        _warn(f'{note} cannot be read: {error}')
+        return ''
+    if not osp.basename(named):
+        _warn(f'{note} names no file: {named!r}')
+        return ''
+    return named
+
+
+def _locate(named: str, folder: str) -> tuple:
+    """Return where a named checkpoint is now, and where to look for others.
+
+    A CheckpointHook may save elsewhere (``out_dir``). A run that was moved or
+    copied names its files where they were.
+    """
+    home = osp.dirname(named) or folder
+    here = osp.join(folder, osp.basename(named)) if named else ''
+    if osp.exists(osp.join(home, NOTE)) and not osp.samefile(home, folder):
+        return here, [folder]  # a copy; the other files are the original's
+    homes = {osp.realpath(path): path for path in (folder, home)}
+    return (named if osp.exists(named) else here), homes.values()
 
 
 def _fault_of_named(path: str) -> Optional[str]:
@@ -207,62 +183,59 @@ def _fault_of_named(path: str) -> Optional[str]:
     return find_fault(path)
 
 
-def _read_note(folder: str) -> str:
-    try:
-        with open(osp.join(folder, NOTE), encoding='utf-8') as file:
-            named = file.read().strip()
-    except FileNotFoundError:
-        print_log(f'{folder} has no {NOTE}', 'current')
-        return ''
-    except (OSError, UnicodeDecodeError) as error:
-        _warn(f'{osp.join(folder, NOTE)} cannot be read: {error}')
-        return ''
-    if not osp.basename(named):
-        _warn(f'{osp.join(folder, NOTE)} names no file: {named!r}')
-        return ''
-    return named
+def _read_progress(path: str, needs_optimizer: bool = True) -> tuple:
+    """Read a checkpoint's iterations and time, without its tensors.
 
-
-def _locate(named: str, folder: str, out_dir: Optional[str]) -> tuple:
-    """Return where a named checkpoint is now, and where to look for others.
-
-    A CheckpointHook may save elsewhere (``out_dir``). A run that was moved or
-    copied names its files where they were.
+    Raises:
+        ValueError: No run can go on from the file; the text says why.
     """
-    if not named:
-        run = osp.basename(osp.abspath(folder))
-        return None, [folder] + ([osp.join(out_dir, run)] if out_dir else [])
-    home = osp.dirname(named)
-    if osp.exists(named) and not _is_of_another_run(home, folder):
-        return named, list(dict.fromkeys([home, folder]))
-    here = osp.join(folder, osp.basename(named))
-    has_own = _checkpoints(folder, re.compile(f'{NAMES}|{_like(named)}'))
-    return here, [folder if has_own else home]
+    if osp.isdir(path):
+        raise ValueError('a folder')
+    try:
+        checkpoint = torch.load(
+            path, map_location='cpu', mmap=zipfile.is_zipfile(path)
+        )
+        meta = checkpoint['meta']
+        progress = int(meta['iter']), str(meta.get('time', ''))
+    except Exception as error:  # a stranger's file may raise anything
+        reason = f'not the checkpoint of a training ({type(error).__name__})'
+        raise ValueError(find_fault(path) or reason) from None
+    if needs_optimizer and 'optimizer' not in checkpoint:
+        raise ValueError('without the state of an optimizer')
+    return progress
 
 
-def _is_of_another_run(home: str, folder: str) -> bool:
-    """Return whether a folder is the work folder of another run."""
-    note = osp.join(home, NOTE)
-    return osp.exists(note) and not osp.samefile(home, folder)
+def _find_furthest(paths: list) -> Optional[str]:
+    progress = {}
+    for path in paths:
+        try:
+            progress[path] = _read_progress(path)
+        except ValueError as reason:
+            _warn(f'passed over {path}: {reason}')
+    left = sorted(progress, key=progress.get)
+    while left:
+        path = left.pop()
+        fault = find_fault(path)
+        if fault is None:
+            for other in left:
+                if progress[other][1] > progress[path][1]:
+                    raise _unclear(
+                        f'{path} has more iterations than {other} but is '
+                        'older: two runs have saved there'
+                    )
+            return path
+        _warn(f'passed over {path}: {fault}')
+    for path in paths:
+        if osp.isdir(path) and os.listdir(path):
+            raise _unclear(f'{path} is the folder of a sharded checkpoint')
+    return None
 
 
-def _like(path: str) -> str:
-    """Return a pattern of names that differ from a file's in numbers alone."""
-    return re.sub(r'\d+', r'\\d+', re.escape(osp.basename(path)))
-
-
-def _checkpoints(folder: str, names: re.Pattern) -> list:
-    if not osp.isdir(folder):
-        return []
-    return [
-        osp.join(folder, name)
-        for name in sorted(os.listdir(folder))
-        if names.fullmatch(name)
-    ]
-
-
-def _pass_over(path: str, reason) -> None:
-    _warn(f'passed over {path}: {reason}')
+def _unclear(text: str) -> SetupError:
+    return SetupError(
+        f'{printable(text)}, and {NOTE} names no whole one. Name the '
+        'checkpoint to go on from: --resume PATH'
+    )
 
 
 def _warn(text: str) -> None:

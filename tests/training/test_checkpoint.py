@@ -1,21 +1,20 @@
-"""Resumed runs: which checkpoint, and whose files they touch."""
+"""Which checkpoint a resumed run takes, and whose files it touches."""
 
 import os
 import resource
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.fileio import LocalBackend
-from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
 import cgnl_mm  # noqa: F401
-from cgnl_mm.errors import DiskFullError
+from cgnl_mm.errors import DiskFullError, SetupError
+from cgnl_mm.training import AtomicCheckpointHook
+from cgnl_mm.training.checkpoint import save_whole
 from cgnl_mm.training.resume import find_latest
 
 
@@ -63,11 +62,13 @@ def train(folder, epochs, resume=None, hooks=(), best=True, **checkpoint):
         val_cfg=dict(),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3)),
         default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', interval=1, **checkpoint)
+            checkpoint=dict(
+                type='AtomicCheckpointHook', interval=1, **checkpoint
+            )
         ),
         custom_hooks=list(hooks),
         resume=resume is not None,
-        load_from=str(resume) if resume else None,
+        load_from=None if resume in (None, True) else str(resume),
     )
     RUNNING.append(runner)
     runner.train()
@@ -81,7 +82,7 @@ def names(folder):
 def outdate(path, *files, key='outdated_ckpts'):
     """As if the job had been killed before it removed them."""
     checkpoint = torch.load(path)
-    checkpoint['message_hub']['runtime_info'][key] = list(files)
+    checkpoint[key] = list(files)
     torch.save(checkpoint, path)
 
 
@@ -155,7 +156,7 @@ def test_two_checkpoint_hooks(tmp_path):
     folder, out = tmp_path / 'run', tmp_path / 'out'
 
     def other():
-        return CheckpointHook(out_dir=str(out), interval=1)
+        return AtomicCheckpointHook(out_dir=str(out), interval=1)
 
     train(folder, 2, hooks=[other()])
     assert names(out / 'run') == {'epoch_1.pth', 'epoch_2.pth'}
@@ -170,9 +171,11 @@ def test_two_checkpoint_hooks(tmp_path):
     assert {'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth'} < names(folder)
 
 
-def save(path, content=b'\x80 a checkpoint'):
+def save(path, iteration=1, time='20260101_000000', **content):
+    """Write a checkpoint that a run could go on from."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    meta = dict(iter=iteration, time=time)
+    torch.save(dict(dict(meta=meta, optimizer={}), **content), path)
     return str(path)
 
 
@@ -181,17 +184,21 @@ def note(folder, path):
     (folder / 'last_checkpoint').write_text(str(path))
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
 def test_saved_elsewhere_with_a_preempted_one_here(tmp_path):
     """CheckpointHook(out_dir=...) wrote what the note names."""
     run, out = tmp_path / 'run', tmp_path / 'out/run'
-    save(run / 'preempted.pth')
-    third = save(out / 'epoch_3.pth')
-    fourth = save(out / 'epoch_4.pth')
+    save(run / 'preempted.pth', 25)
+    third = save(out / 'epoch_3.pth', 30)
+    fourth = save(out / 'epoch_4.pth', 40)
     note(run, fourth)
     assert find_latest(str(run)) == fourth
-    # damaged: the newest whole one beside it
-    age(Path(save(out / 'epoch_2.pth')), 60)
-    save(out / 'epoch_4.pth', b'')
+    # damaged: the whole one that is furthest, not the newest file
+    save(out / 'epoch_2.pth', 20)
+    cut(out / 'epoch_4.pth')
     assert find_latest(str(run)) == third
 
 
@@ -202,27 +209,112 @@ def test_copied_run_takes_its_own(tmp_path):
     shutil.copytree(one, two)
     assert find_latest(str(two)) == str(two / 'epoch_1.pth')
     # nor does it take the original's where its own is damaged
-    save(two / 'epoch_1.pth', b'')
+    cut(two / 'epoch_1.pth')
     assert find_latest(str(two)) is None
 
 
 def test_moved_folder_of_deepspeed(tmp_path):
     run = tmp_path / 'run'
-    (run / 'epoch_1.pth').mkdir(parents=True)
-    (run / 'epoch_2.pth').mkdir()
+    for name in ('epoch_1.pth', 'epoch_2.pth'):
+        save(run / name / 'mp_rank_00_model_states.pt')
     note(run, '/nowhere/run/epoch_1.pth')
     assert find_latest(str(run)) == str(run / 'epoch_1.pth')
+    (run / 'last_checkpoint').unlink()
+    with pytest.raises(SetupError, match='epoch_1.pth is the folder of a sh'):
+        find_latest(str(run))
+
+
+def unreadable(path):
+    path.write_bytes(b'\xff\xfe')
+
+
+def a_folder(path):
+    path.mkdir()
+
+
+def a_loop(path):
+    path.symlink_to(path)
+
+
+def a_dead_link(path):
+    path.symlink_to('nowhere')
+
+
+def slash(path):
+    path.write_text('/')
+
+
+def a_stranger(path):
+    weights = path.with_name('pretrained.pth')
+    torch.save(dict(state_dict={}), weights)
+    path.write_text(str(weights))
+
+
+@pytest.mark.parametrize(
+    'write',
+    [
+        *(lambda path: None, a_dead_link, unreadable, a_folder, a_loop),
+        *(slash, a_stranger),
+    ],
+)
+def test_without_a_readable_note_the_furthest_counts(tmp_path, caplog, write):
+    assert find_latest(str(tmp_path)) is None
+    write(tmp_path / 'last_checkpoint')
+    # the order of the files' times and of their names is another one
+    second = save(tmp_path / 'epoch_2.pth', 20, '20260101_000002')
+    tenth = save(tmp_path / 'epoch_10.pth', 100, '20260101_000010')
+    age(tmp_path / 'epoch_10.pth', 60)
+    save(tmp_path / 'epoch_9.pth', 90)
+    save(tmp_path / 'best_score_epoch_11.pth', 110)
+    torch.save(dict(state_dict={}), tmp_path / 'pretrained.pth')
+    assert find_latest(str(tmp_path)) == tenth
+    cut(tmp_path / 'epoch_10.pth')
+    (tmp_path / 'epoch_9.pth').unlink()
+    (tmp_path / 'epoch_9.pth').mkdir()
+    assert find_latest(str(tmp_path)) == second
+
+
+def test_without_a_note_two_runs_cannot_be_told_apart(tmp_path):
+    """The second one has begun again at epoch 1, in the same folder."""
+    save(tmp_path / 'epoch_4.pth', 40, '20260101_000000')
+    save(tmp_path / 'epoch_2.pth', 20, '20260102_000000')
+    with pytest.raises(SetupError, match='epoch_4.*epoch_2.*--resume PATH'):
+        find_latest(str(tmp_path))
+    note(tmp_path, tmp_path / 'epoch_2.pth')
+    assert find_latest(str(tmp_path)).endswith('epoch_2.pth')
+
+
+def test_hook_finds_it_for_any_launcher(two):
+    """The host's own script knows resume=True alone."""
+    (two / 'last_checkpoint').unlink()
+    cut(two / 'epoch_2.pth')
+    runner = train(two, 2, resume=True)
+    assert runner._load_from == str(two / 'epoch_1.pth')
+    assert (two / 'last_checkpoint').read_text() == str(two / 'epoch_2.pth')
+
+
+class Saving:
+    """A runner that writes as MMEngine's backend does."""
+
+    def save_checkpoint(self, out_dir, filename):
+        with open(f'{out_dir}/{filename}', 'wb') as file:
+            file.write(b'x' * 2000)
 
 
 def test_full_disk_leaves_the_file_of_that_name(tmp_path):
-    path = tmp_path / 'preempted.pth'
-    path.write_text('whole')
+    path, victim = tmp_path / 'preempted.pth', tmp_path / 'victim'
+    for file in (path, victim):
+        file.write_text('whole')
+    # a link is not followed
+    path.with_name('preempted.pth.part').symlink_to(victim)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(DiskFullError, match='preempted.pth could not'):
-            LocalBackend().put(b'x' * 2000, path)
+            save_whole(Saving(), str(tmp_path), path.name)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert path.read_text() == 'whole'
-    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == victim.read_text() == 'whole'
+    assert sorted(tmp_path.iterdir()) == [path, victim]
+    save_whole(Saving(), str(tmp_path), path.name)
+    assert path.read_bytes() == b'x' * 2000

@@ -275,7 +275,7 @@ def test_sums_of_half_precision_do_not_overflow(tmp_path):
     hook._groups = {'block': GROUPS}
     block = CGNL2d(16, groups=GROUPS).half()
     x = torch.full((1, 16, 200, 200), 6e4, dtype=torch.float16)
-    hook._look('block', block, x, x)
+    hook._look('block', block, (x,), x)
     assert all(torch.isfinite(s).all() for s in hook._sums['block'])
 
 
