@@ -9,6 +9,7 @@ called, not when it is imported.
 """
 
 import importlib.metadata
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -31,6 +32,16 @@ if not _has_ops():
 
 _ops = torch.ops.torchvision
 _REDUCED = (torch.float16, torch.bfloat16)
+# mmcv's names of settings, in the order of torchvision's arguments
+_roi_settings = itemgetter('spatial_scale', 'aligned_height', 'aligned_width')
+_deform_settings = itemgetter(
+    *('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW'),
+    *('group', 'deformable_group'),
+)
+_modulated_settings = itemgetter(
+    *('stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w'),
+    *('group', 'deformable_group'),
+)
 
 
 def get_compiler_version() -> str:
@@ -84,25 +95,26 @@ def roi_align_forward(
     output: Tensor,
     argmax_y: Tensor,
     argmax_x: Tensor,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
+    **settings,
 ) -> None:
-    """RoIAlign of input (B, C, H, W) and rois (K, 5) into output."""
-    _only_average(pool_mode)
+    """RoIAlign of input (B, C, H, W) and rois (K, 5) into output.
+
+    Args:
+        input, rois (Tensor): The map and the boxes.
+        output (Tensor): (K, C, aligned_height, aligned_width), written.
+        argmax_y, argmax_x (Tensor): Of mmcv's maximum, unused.
+        **settings: mmcv's aligned_height, aligned_width, spatial_scale,
+            sampling_ratio, pool_mode, aligned.
+    """
+    _only_average(settings['pool_mode'])
     input = _full(input)
     output.copy_(
         _ops.roi_align(
             input,
             _full(rois).to(input.dtype),
-            spatial_scale,
-            aligned_height,
-            aligned_width,
-            sampling_ratio,
-            aligned,
+            *_roi_settings(settings),
+            settings['sampling_ratio'],
+            settings['aligned'],
         )
     )
 
@@ -113,26 +125,19 @@ def roi_align_backward(
     argmax_y: Tensor,
     argmax_x: Tensor,
     grad_input: Tensor,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
+    **settings,
 ) -> None:
     """Gradient of :func:`roi_align_forward` into grad_input."""
-    _only_average(pool_mode)
+    _only_average(settings['pool_mode'])
     grad_output = _full(grad_output)
     grad_input.copy_(
         _ops._roi_align_backward(
             grad_output,
             _full(rois).to(grad_output.dtype),
-            spatial_scale,
-            aligned_height,
-            aligned_width,
+            *_roi_settings(settings),
             *grad_input.shape,
-            sampling_ratio,
-            aligned,
+            settings['sampling_ratio'],
+            settings['aligned'],
         )
     )
 
@@ -148,15 +153,8 @@ def roi_pool_forward(*args, **kwargs) -> None:
 roi_pool_backward = roi_pool_forward
 
 
-def _deform_args(
-    kW, kH, dW, dH, padW, padH, dilationW, dilationH, group, deformable_group
-):
-    """mmcv's x-before-y settings in torchvision's order."""
-    return dH, dW, padH, padW, dilationH, dilationW, group, deformable_group
-
-
 def _no_mask_no_bias(input: Tensor, weight: Tensor):
-    """What torchvision takes for "none" in these two places."""
+    """Return what torchvision takes for no mask and no bias."""
     return input.new_zeros(input.size(0), 1), input.new_zeros(weight.size(0))
 
 
@@ -187,7 +185,7 @@ def deform_conv_forward(
     mask, bias = _no_mask_no_bias(input, weight)
     output.copy_(
         _ops.deform_conv2d(
-            input, weight, offset, mask, bias, *_deform_args(**sizes), False
+            input, weight, offset, mask, bias, *_deform_settings(sizes), False
         )
     )
 
@@ -202,7 +200,7 @@ def _deform_conv_backward(input, offset, grad_output, weight, sizes):
         offset,
         mask,
         bias,
-        *_deform_args(**sizes),
+        *_deform_settings(sizes),
         False,
     )
 
@@ -243,31 +241,6 @@ def deform_conv_backward_parameters(
     grad_weight.copy_(grads[1] * scale)
 
 
-def _modulated_args(
-    kernel_h,
-    kernel_w,
-    stride_h,
-    stride_w,
-    pad_h,
-    pad_w,
-    dilation_h,
-    dilation_w,
-    group,
-    deformable_group,
-):
-    """The settings of mmcv's modulated convolution in torchvision's order."""
-    return (
-        stride_h,
-        stride_w,
-        pad_h,
-        pad_w,
-        dilation_h,
-        dilation_w,
-        group,
-        deformable_group,
-    )
-
-
 def modulated_deform_conv_forward(
     input: Tensor,
     weight: Tensor,
@@ -301,7 +274,7 @@ def modulated_deform_conv_forward(
             _full(offset),
             _full(mask),
             bias,
-            *_modulated_args(**sizes),
+            *_modulated_settings(sizes),
             True,
         )
     )
@@ -333,7 +306,7 @@ def modulated_deform_conv_backward(
         _full(offset),
         _full(mask),
         _full(bias) if with_bias else input.new_zeros(weight.size(0)),
-        *_modulated_args(**sizes),
+        *_modulated_settings(sizes),
         True,
     )
     for target, grad in zip(
@@ -345,7 +318,7 @@ def modulated_deform_conv_backward(
 
 
 def _focal(input: Tensor, target: Tensor, weight: Tensor):
-    """What both directions of the sigmoid focal loss start from.
+    """Compute what both directions of the sigmoid focal loss start from.
 
     Returns:
         tuple[Tensor]: (N, C) each: probability p and its complement q, both
@@ -413,7 +386,7 @@ def sigmoid_focal_loss_backward(
 
 
 def _missing(operator: str, instead: str = '') -> NotImplementedError:
-    """Error that tells how to get a compiled mmcv."""
+    """Return an error that tells how to get a compiled mmcv."""
     try:
         version = importlib.metadata.version('mmcv-lite')
     except importlib.metadata.PackageNotFoundError:
