@@ -46,6 +46,21 @@ EXACT = """, norm_eval=True, zero_init_residual=False, plugins=[
             cfg=dict(type='CGNL3d', groups=4, mode='learnable'),
             after_blocks=((), (0, ), (), ()))]"""
 
+# the detection demo, small
+SCENES = """
+model['neck'] = dict(in_channels=[8, 16, 32, 64], out_channels=16)
+model['rpn_head'] = dict(in_channels=16, feat_channels=16)
+model['roi_head'] = dict(
+    bbox_roi_extractor=dict(out_channels=16),
+    bbox_head=dict(in_channels=16, fc_out_channels=64),
+    mask_roi_extractor=dict(out_channels=16),
+    mask_head=dict(in_channels=16, conv_out_channels=16))
+pipelines = [_base_.train_pipeline, _base_.test_pipeline]
+pipelines[0][2].scale = pipelines[1][1].scale = (64, 64)
+train_dataloader['dataset'] = dict(pipeline=pipelines[0], **data)
+val_dataloader['dataset'] = dict(pipeline=pipelines[1], **data)
+"""
+
 
 def write_config(
     folder,

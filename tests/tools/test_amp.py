@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import SCENES
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 
@@ -51,19 +52,6 @@ model['cls_head'] = dict(in_channels=64)
 # The boxes of the data stand in for the proposals, which differ by precision.
 NO_PROPOSALS = """
 model['train_cfg'] = dict(rpn_proposal=dict(max_per_img=0))
-"""
-SCENES = """
-model['neck'] = dict(in_channels=[8, 16, 32, 64], out_channels=16)
-model['rpn_head'] = dict(in_channels=16, feat_channels=16)
-model['roi_head'] = dict(
-    bbox_roi_extractor=dict(out_channels=16),
-    bbox_head=dict(in_channels=16, fc_out_channels=64),
-    mask_roi_extractor=dict(out_channels=16),
-    mask_head=dict(in_channels=16, conv_out_channels=16))
-pipelines = [_base_.train_pipeline, _base_.test_pipeline]
-pipelines[0][2].scale = pipelines[1][1].scale = (64, 64)
-train_dataloader['dataset'] = dict(pipeline=pipelines[0], **data)
-val_dataloader['dataset'] = dict(pipeline=pipelines[1], **data)
 """
 CASES = {
     'r18_cgnl_digits': ('indices=128', 32, IMAGES),
