@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import torch
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/i3d_r18_cgnl_movingdigits.py'
@@ -84,6 +86,49 @@ def write_config(
         )
         + extra
     )
+
+
+def stack(samples):
+    return dict(inputs=torch.stack(samples))
+
+
+def train_here(
+    model, folder, data, hooks=(), epochs=2, resume=None, evaluate=(), **given
+):
+    """Train a network on a list of tensors in this process, two a batch.
+
+    Args:
+        resume: A checkpoint to go on from, or True.
+        evaluate: Metrics of an evaluation after each epoch.
+        **given: Arguments of Runner that replace the usual ones.
+    """
+    loader = dict(
+        dataset=data,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_size=2,
+        collate_fn=stack,
+    )
+    options = dict(
+        work_dir=str(folder),
+        # a name has one logger and one message hub
+        experiment_name=f'{folder.name}{time.monotonic_ns()}',
+        train_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3)),
+        default_hooks=dict(checkpoint=None),
+        custom_hooks=list(hooks),
+        resume=resume is not None,
+        load_from=None if resume in (None, True) else str(resume),
+    )
+    if evaluate:
+        options.update(
+            val_dataloader=loader,
+            val_evaluator=Evaluator(list(evaluate)),
+            val_cfg=dict(),
+        )
+    runner = Runner(model, **{**options, **given})
+    runner.train()
+    return runner
 
 
 def fault(what, when, at=1, rank=0):

@@ -3,17 +3,18 @@
 import os
 import resource
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from runs import train_here
 from torch import nn
 
 import cgnl_mm  # noqa: F401
 from cgnl_mm.errors import DiskFullError, SetupError
-from cgnl_mm.training import AtomicCheckpointHook
+from cgnl_mm.training import AtomicCheckpointHook, resume
 from cgnl_mm.training.checkpoint import save_whole
 from cgnl_mm.training.resume import find_latest
 
@@ -32,47 +33,33 @@ class Net(BaseModel):
 class Growing(BaseMetric):
     """Each evaluation is the best one."""
 
+    score = 0
+
     def process(self, data_batch, data_samples):
         self.results.append(0)
 
     def compute_metrics(self, results):
-        return dict(score=RUNNING[-1].iter)
+        Growing.score += 1
+        return dict(score=Growing.score)
 
 
-RUNNING = []
-
-
-def train(folder, epochs, resume=None, hooks=(), best=True, **checkpoint):
-    loader = dict(
-        dataset=list(torch.randn(4, 3)),
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        batch_size=2,
-        collate_fn=lambda x: dict(inputs=torch.stack(x)),
-    )
-    if best:
-        checkpoint.update(save_best='score', rule='greater')
-    runner = Runner(
+def train(folder, epochs, resume=None, hooks=(), **checkpoint):
+    return train_here(
         Net(),
-        work_dir=str(folder),
-        experiment_name=f'{folder.name}{len(RUNNING)}',
-        train_dataloader=loader,
-        val_dataloader=loader,
-        val_evaluator=Evaluator([Growing()]),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        val_cfg=dict(),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3)),
+        folder,
+        list(torch.randn(4, 3)),
+        hooks,
+        epochs,
+        resume,
+        [Growing()],
         default_hooks=dict(
             checkpoint=dict(
-                type='AtomicCheckpointHook', interval=1, **checkpoint
+                type='AtomicCheckpointHook',
+                interval=1,
+                **dict(save_best='score', rule='greater', **checkpoint),
             )
         ),
-        custom_hooks=list(hooks),
-        resume=resume is not None,
-        load_from=None if resume in (None, True) else str(resume),
     )
-    RUNNING.append(runner)
-    runner.train()
-    return runner
 
 
 def names(folder):
@@ -184,6 +171,16 @@ def note(folder, path):
     (folder / 'last_checkpoint').write_text(str(path))
 
 
+def empty(path):
+    """As of a job that was killed between opening and writing it."""
+    path.write_text('')
+
+
+def a_folder_in_place(path):
+    path.unlink()
+    path.mkdir()
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-20])
 
@@ -211,6 +208,29 @@ def test_copied_run_takes_its_own(tmp_path):
     # nor does it take the original's where its own is damaged
     cut(two / 'epoch_1.pth')
     assert find_latest(str(two)) is None
+
+
+@pytest.mark.parametrize(
+    'damage, reason',
+    [
+        (cut, 'cut off'),
+        (empty, 'empty'),
+        (Path.unlink, 'missing'),
+        (a_folder_in_place, 'an empty folder'),
+        (lambda path: torch.save({}, path), 'not the checkpoint of a train'),
+    ],
+)
+def test_damaged_one_is_named(tmp_path, monkeypatch, damage, reason):
+    """last_checkpoint names it where it was before the run was moved."""
+    third = save(tmp_path / 'epoch_3.pth', 30)
+    save(tmp_path / 'epoch_4.pth', 40)
+    note(tmp_path, '/nowhere/run/epoch_4.pth')
+    damage(tmp_path / 'epoch_4.pth')
+    said = []
+    monkeypatch.setattr(resume, 'print_log', lambda *args: said.append(args))
+    assert find_latest(str(tmp_path)) == third
+    ((text, *_),) = said
+    assert text.startswith(f'passed over {tmp_path}/epoch_4.pth: {reason}')
 
 
 def test_moved_folder_of_deepspeed(tmp_path):
@@ -253,8 +273,8 @@ def a_stranger(path):
 @pytest.mark.parametrize(
     'write',
     [
-        *(lambda path: None, a_dead_link, unreadable, a_folder, a_loop),
-        *(slash, a_stranger),
+        *(lambda path: None, empty, a_dead_link, unreadable, a_folder),
+        *(a_loop, slash, a_stranger),
     ],
 )
 def test_without_a_readable_note_the_furthest_counts(tmp_path, caplog, write):
