@@ -16,6 +16,8 @@ from .numerics import may_save
 from .resume import choose_checkpoint, resumed_from
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# of the file that is not complete yet
+PART = '.part'
 # key of a checkpoint: names of the files that it makes outdated
 OUTDATED = 'outdated_ckpts'
 
@@ -187,11 +189,11 @@ def save_whole(
         return
     path = osp.join(out_dir, filename)
     # not numbered: the next save overwrites what a killed job left
-    part = path + '.part'
+    part = path + PART
     if osp.islink(part):
         os.remove(part)
     try:
-        runner.save_checkpoint(out_dir, filename + '.part', *args, **kwargs)
+        runner.save_checkpoint(out_dir, filename + PART, *args, **kwargs)
         dist.barrier()  # each process may have written a shard
         if dist.is_main_process():
             _rename(part, path)
