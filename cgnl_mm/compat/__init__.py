@@ -1,4 +1,4 @@
-"""Workarounds for what is broken in the installed OpenMMLab packages.
+"""Repair what is broken in the installed OpenMMLab packages.
 
 One file per workaround: its docstring says what breaks, in which versions,
 where upstream knows of it and when the file can go. A workaround applies

@@ -20,10 +20,10 @@ class ExactResumeHook(Hook):
 
         custom_hooks = [dict(type='ExactResumeHook')]
 
-    MMEngine restores weights, optimizer, schedules and logs, but not the
-    random numbers (augmentation, dropout), nor the place within an epoch,
-    nor an evaluation that was cut off; and an iteration-based run decodes
-    all that it was trained on again. With the hook
+    MMEngine restores weights, optimizer, schedules and logs. It restores
+    neither the random numbers (augmentation, dropout), nor the place within
+    an epoch, nor an evaluation that was cut off. An iteration-based run
+    decodes all that it was trained on again. With the hook
 
     - random numbers depend on the seed, the rank and the number of the
       batch alone: not on the workers, nor on what came before;
@@ -35,11 +35,11 @@ class ExactResumeHook(Hook):
     for bit where the operators are deterministic (CPU; on a GPU with
     ``--deterministic``), with the same number of processes and batch size.
     With another one the place is found by the number of samples, and a
-    warning says so, as one does of all settings that are no longer those of
-    the checkpoint. Costs about 20 us a batch. The seed is that of
+    warning says so. Another warning shows the settings that differ from the
+    checkpoint's. The hook costs about 20 us a batch. The seed is that of
     ``randomness`` or, if there is none, of the checkpoint.
 
-    Samples of an iterable data set have no number: left as they are.
+    Samples of an iterable data set have no number and stay as they are.
     """
 
     # after DistSamplerSeedHook, before CheckpointHook
@@ -86,7 +86,8 @@ class ExactResumeHook(Hook):
         self._sampler = SeededBatchSampler(
             loader.batch_sampler, (runner.seed, get_rank(), 0)
         )
-        # the loader's own way to say that it is not to be changed
+        # DataLoader refuses the assignment; a loader built anew would lack
+        # batch_size and sampler, which MMEngine and the hosts read
         loader.__dict__['batch_sampler'] = self._sampler
         sampler = loader.batch_sampler.sampler
         # it was built before the checkpoint's seed was known
@@ -114,6 +115,7 @@ class ExactResumeHook(Hook):
                 f'epoch {loop.epoch + 1} goes on after batch {skipped} of '
                 f'{len(loop.dataloader)}'
             )
+            # MMEngine counts an epoch's batches from 0 and asks no hook
             run_iter = loop.run_iter
             loop.run_iter = lambda idx, batch: run_iter(idx + skipped, batch)
 
@@ -156,7 +158,7 @@ class ExactResumeHook(Hook):
             runner.val_loop.run()
 
     def _converted(self, runner: Runner, loaded, batches: int) -> int:
-        """Batches of now that hold the samples of so many batches then."""
+        """Return how many batches of now hold the samples of those then."""
         now = _samples_per_step(runner)
         then = loaded['samples_per_step'] if loaded else now
         if now == then or not batches:

@@ -1,4 +1,4 @@
-"""Which modules fully sharded training (FSDP) gathers one at a time."""
+"""Say which modules fully sharded training (FSDP) gathers at a time."""
 
 from typing import Optional, Sequence
 
@@ -15,7 +15,7 @@ def wrap_classes(
     nonwrapped_numel: int,
     classes: Sequence[str],
 ) -> bool:
-    """Auto-wrap policy of FSDP: modules of these classes are its units.
+    """Make modules of these classes the units of FSDP: a wrap policy.
 
     PyTorch's own policies take classes, which a text config cannot hold.
 

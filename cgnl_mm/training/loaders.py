@@ -1,4 +1,4 @@
-"""The data loaders of a training, from inside a hook."""
+"""Change the data loaders of a training from inside a hook."""
 
 import os
 import signal
@@ -55,8 +55,8 @@ def start_workers_late() -> None:
 def shelter_workers(runner: Runner, signals: Sequence[int]) -> None:
     """Let workers that start from now on outlive signals.
 
-    A signal to a whole process group would end them before their process has
-    taken its last batch.
+    A signal to a whole process group would otherwise end the workers before
+    their process has taken its last batch.
 
     Args:
         runner (Runner): Its loops for training and validation are built.

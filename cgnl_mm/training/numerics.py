@@ -33,17 +33,17 @@ class NumericsHook(Hook):
 
     MMEngine trains on when the loss is NaN. This hook looks at the loss and
     at the input and output of every CGNL and non-local block, in each
-    iteration and process, and says once what left the range of its numbers
-    and where. After ``patience`` such iterations in a row it stops the run:
-    single ones are what a dynamic loss scale (AMP with float16) gets over.
+    iteration and process. It says once what left the range of its numbers,
+    and where. After ``patience`` such iterations in a row it stops the run.
+    A dynamic loss scale (AMP with float16) gets over single ones.
 
-    No checkpoint is saved, and so none gives way to it, while weights are
-    not finite or the last two iterations were not. A run that ends so, ends
-    with an error.
+    AtomicCheckpointHook and PreemptionHook save nothing, and so keep the last
+    good checkpoint, while weights are not finite or the last two iterations
+    were not. A run that ends in this state ends with an error.
 
-    A sum over the positions of each channel is what it looks at: two passes
-    over memory for a block, where the block itself makes ten or more. A
-    network compiled as a whole may ignore hooks; then the loss is left.
+    The hook sums each channel over its positions. That takes two passes over
+    memory for a block, where the block itself makes ten or more. A network
+    compiled as a whole may ignore hooks; the hook then sees the loss alone.
 
     Args:
         patience (int): Iterations in a row after which the run stops.
@@ -61,7 +61,7 @@ class NumericsHook(Hook):
             raise ValueError(f'patience must be at least 1, got {patience}')
         self.patience = patience
         self._row = 0
-        self._began = ''  # of the row: iteration, rank and what was found
+        self._began = ''  # iteration, rank and fault of the row's first
         self._warned = False
         self._sums: Dict[str, tuple] = {}
         self._handles: list = []

@@ -32,11 +32,11 @@ class PreemptionHook(Hook):
 
     On a signal the iteration is finished, ``preempted.pth`` is written to
     the work folder, and every process exits with 128 + the signal's number
-    (143 for SIGTERM). ``--resume`` takes it up; at the very next batch with
-    :class:`ExactResumeHook`, else in its epoch's first; the file goes when
-    there is a later checkpoint. Another signal, 5 s later or more, ends the
-    process at once; sooner it is the same one, which a launcher of the same
-    process group passes on.
+    (143 for SIGTERM). ``--resume`` goes on from that file, at the next batch
+    with :class:`ExactResumeHook`, else at the first batch of the epoch. The
+    file goes when there is a later checkpoint. Another signal, 5 s later or
+    more, ends the process at once. A signal within 5 s counts as the same
+    one, which a launcher of the same process group passes on.
 
     Workers of the data loaders outlive the signals, so that one to the whole
     process group is fine (on Linux; elsewhere signal the main process).

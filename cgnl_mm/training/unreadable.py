@@ -20,10 +20,10 @@ class UnreadableDataHook(Hook):
 
     A sample whose file is missing, empty or broken gives way to another one,
     as MMEngine provides for a pipeline that returns None. Every such file is
-    reported once, with its reason, by whichever process met it, and listed
-    once in that one's ``<log folder>/unreadable_<rank>.txt``. In validation
-    and testing an unreadable file is an error that names it. Works for the
-    data sets of all three hosts, and for those inside wrappers.
+    reported once with its reason, whichever process met it. That process
+    lists it once in ``<log folder>/unreadable_<rank>.txt``. In validation
+    and testing an unreadable file is an error that names it. The hook works
+    for the data sets of all three hosts, and for those inside wrappers.
 
     ::
 
@@ -60,8 +60,7 @@ class UnreadableDataHook(Hook):
         self._log = FaultLog(path, self.limit, self.total)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        # in each: a hook may put another pipeline in, as mmdet's
-        # PipelineSwitchHook does
+        # mmdet's PipelineSwitchHook may have put another pipeline in
         for data_set in leaves(runner.train_dataloader.dataset):
             if not isinstance(data_set.pipeline, GuardedPipeline):
                 guard(data_set, self._log)
