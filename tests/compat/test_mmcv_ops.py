@@ -66,14 +66,6 @@ def test_nms(device, offset, threshold):
         assert index.tolist() == same.tolist()
 
 
-def test_nms_offset_changes_what_is_kept():
-    # IoU 0.45 without, 0.52 with the offset
-    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 4.5, 10]])
-    scores = torch.tensor([0.9, 0.8])
-    assert len(ops.nms(boxes, scores, 0.48, offset=0)[1]) == 2
-    assert len(ops.nms(boxes, scores, 0.48, offset=1)[1]) == 1
-
-
 def test_nms_of_nothing_and_of_half(needs):
     needs('mmcv_ops')  # the compiled one takes no half on a CPU
     empty = ops.nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
@@ -155,15 +147,6 @@ def test_roi_align(device, aligned, ratio, scale):
     assert_close(mine, wanted, rtol=1e-6, atol=1e-6)
 
 
-def test_roi_align_gradcheck():
-    torch.manual_seed(0)
-    x = torch.randn(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
-    rois = torch.tensor([[0, 0.7, 1.1, 4.2, 4.9]], dtype=torch.float64)
-    torch.autograd.gradcheck(
-        lambda x: ops.roi_align(x, rois, (2, 3), 1.0, 2, 'avg', True), x
-    )
-
-
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_roi_align_reduced_precision(dtype, needs):
     """As mmdet calls it under autocast: rounded once, both ways."""
@@ -212,12 +195,8 @@ def test_deform_conv():
     wanted = torchvision.ops.deform_conv2d(*args, None, *SIZES)
     assert_close(mine(*args), wanted)
     torch.autograd.gradcheck(mine, args)
-
-
-def test_deform_conv_without_offsets_is_a_convolution():
-    t = deform_inputs()
-    zero = torch.zeros_like(t['offset'])
-    y = ops.deform_conv2d(t['x'], zero, t['weight'], *SIZES, 2, 2)
+    # without offsets it is a convolution
+    y = mine(t['x'], torch.zeros_like(t['offset']), t['weight'])
     wanted = torch.nn.functional.conv2d(t['x'], t['weight'], None, *SIZES, 2)
     assert_close(y, wanted)
 
@@ -234,14 +213,8 @@ def test_modulated_deform_conv(with_bias):
         )
 
     args = (t['x'], t['offset'], t['mask'], t['weight'], *bias)
-    wanted = torchvision.ops.deform_conv2d(
-        t['x'],
-        t['offset'],
-        t['weight'],
-        bias[0] if bias else None,
-        *SIZES,
-        mask=t['mask'],
-    )
+    theirs = (t['x'], t['offset'], t['weight'], bias[0] if bias else None)
+    wanted = torchvision.ops.deform_conv2d(*theirs, *SIZES, mask=t['mask'])
     assert_close(mine(*args), wanted)
     torch.autograd.gradcheck(mine, args)
 
