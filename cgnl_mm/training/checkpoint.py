@@ -65,7 +65,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         loaded = resumed_from(runner)
-        is_own = loaded is not None and self._saves_beside(loaded, runner)
+        is_own = loaded and self._saves_beside(loaded, runner)
         known = runner.message_hub.runtime_info
         if loaded and not is_own and 'keep_ckpt_ids' in known:
             # what has one of these names here is another run's
@@ -96,10 +96,9 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _saves_beside(self, path: str, runner: Runner) -> bool:
         """Return whether a checkpoint lies where the run saves its own."""
-        folders = [runner.work_dir]
-        if self.out_dir is not None:  # as given, or with the run's name
-            name = osp.basename(runner.work_dir.rstrip(osp.sep))
-            folders += [self.out_dir, osp.join(self.out_dir, name)]
+        out_dir = self.out_dir or runner.work_dir  # or with the run's name
+        name = osp.basename(runner.work_dir.rstrip(osp.sep))
+        folders = (runner.work_dir, out_dir, osp.join(out_dir, name))
         return any(_lies_in(path, folder) for folder in folders)
 
     def _save_checkpoint(self, runner: Runner) -> None:
@@ -120,11 +119,9 @@ class AtomicCheckpointHook(CheckpointHook):
             *getattr(self, 'best_ckpt_path_dict', {}).values(),
         }
         backend = self.file_backend.inner
-        for path in self._outdated:
-            if path not in current:
-                (backend.rmtree if backend.isdir(path) else backend.remove)(
-                    path
-                )
+        for path in [p for p in self._outdated if p not in current]:
+            is_folder = backend.isdir(path)
+            (backend.rmtree if is_folder else backend.remove)(path)
         self._outdated.clear()
 
     def _key(self, runner: Runner) -> str:
@@ -228,8 +225,6 @@ def _disk_full(error: OSError, path: str, written: int) -> DiskFullError:
 
 
 def _lies_in(path: str, folder: str) -> bool:
-    if '://' in path:
-        return osp.dirname(path) == folder.rstrip('/')
     return osp.realpath(osp.dirname(path)) == osp.realpath(folder)
 
 

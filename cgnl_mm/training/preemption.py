@@ -85,13 +85,9 @@ class PreemptionHook(Hook):
         for number in self.signals:
             self._previous[number] = signal.signal(number, self._receive)
         shelter_workers(runner, self.signals)
-        loaded = resumed_from(runner)
-        own = osp.join(runner.work_dir, PREEMPTED)
-        self._taken_up = (
-            dist.is_main_process()
-            and loaded is not None
-            and osp.realpath(loaded) == osp.realpath(own)
-        )
+        own = osp.realpath(osp.join(runner.work_dir, PREEMPTED))
+        is_own = osp.realpath(resumed_from(runner) or '') == own
+        self._taken_up = is_own and dist.is_main_process()
 
     def after_train_epoch(self, runner: Runner) -> None:
         self._drop_taken_up(runner)
