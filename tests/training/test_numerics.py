@@ -104,6 +104,11 @@ def test_healthy_run_says_nothing(tmp_path):
         assert not block._forward_hooks  # none stays behind
 
 
+def test_hook_that_does_not_ask_is_named(tmp_path):
+    runner = train(tmp_path, checkpoint=dict(type='CheckpointHook'))
+    assert "dict(type='AtomicCheckpointHook')) does not" in runner.said
+
+
 def spoil_head(model):
     model.head.bias.data.fill_(float('inf'))
 

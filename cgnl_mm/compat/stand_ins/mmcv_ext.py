@@ -8,7 +8,6 @@ What mmcv has and torchvision has not raises NotImplementedError when it is
 called, not when it is imported.
 """
 
-import importlib.metadata
 from operator import itemgetter
 
 import torch
@@ -99,12 +98,8 @@ def roi_align_forward(
 ) -> None:
     """RoIAlign of input (B, C, H, W) and rois (K, 5) into output.
 
-    Args:
-        input, rois (Tensor): The map and the boxes.
-        output (Tensor): (K, C, aligned_height, aligned_width), written.
-        argmax_y, argmax_x (Tensor): Of mmcv's maximum, unused.
-        **settings: mmcv's aligned_height, aligned_width, spatial_scale,
-            sampling_ratio, pool_mode, aligned.
+    The settings have mmcv's names: aligned_height, aligned_width,
+    spatial_scale, sampling_ratio, pool_mode, aligned.
     """
     _only_average(settings['pool_mode'])
     input = _full(input)
@@ -153,9 +148,20 @@ def roi_pool_forward(*args, **kwargs) -> None:
 roi_pool_backward = roi_pool_forward
 
 
-def _no_mask_no_bias(input: Tensor, weight: Tensor):
-    """Return what torchvision takes for no mask and no bias."""
-    return input.new_zeros(input.size(0), 1), input.new_zeros(weight.size(0))
+def _plain(input: Tensor, offset: Tensor, weight: Tensor) -> tuple:
+    """Return torchvision's arguments for no mask and no bias."""
+    input, weight = _full(input), _full(weight)
+    mask, bias = input.new_zeros(len(input), 1), weight.new_zeros(len(weight))
+    return input, weight, _full(offset), mask, bias
+
+
+def _modulated(
+    input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor, bias: Tensor
+) -> tuple:
+    """Return torchvision's arguments; mmcv's bias may be empty."""
+    input, weight, _, _, zero = _plain(input, offset, weight)
+    bias = _full(bias) if bias.numel() else zero
+    return input, weight, _full(offset), _full(mask), bias
 
 
 def deform_conv_forward(
@@ -181,25 +187,17 @@ def deform_conv_forward(
         **sizes: mmcv's kW, kH, dW (stride), dH, padW, padH, dilationW,
             dilationH, group, deformable_group.
     """
-    input, weight, offset = _full(input), _full(weight), _full(offset)
-    mask, bias = _no_mask_no_bias(input, weight)
     output.copy_(
         _ops.deform_conv2d(
-            input, weight, offset, mask, bias, *_deform_settings(sizes), False
+            *_plain(input, offset, weight), *_deform_settings(sizes), False
         )
     )
 
 
 def _deform_conv_backward(input, offset, grad_output, weight, sizes):
-    input, weight, offset = _full(input), _full(weight), _full(offset)
-    mask, bias = _no_mask_no_bias(input, weight)
     return _ops._deform_conv2d_backward(
         _full(grad_output),
-        input,
-        weight,
-        offset,
-        mask,
-        bias,
+        *_plain(input, offset, weight),
         *_deform_settings(sizes),
         False,
     )
@@ -265,15 +263,9 @@ def modulated_deform_conv_forward(
         **sizes: mmcv's kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w,
             dilation_h, dilation_w, group, deformable_group.
     """
-    input, weight = _full(input), _full(weight)
-    bias = _full(bias) if with_bias else input.new_zeros(weight.size(0))
     output.copy_(
         _ops.deform_conv2d(
-            input,
-            weight,
-            _full(offset),
-            _full(mask),
-            bias,
+            *_modulated(input, offset, weight, mask, bias),
             *_modulated_settings(sizes),
             True,
         )
@@ -298,20 +290,14 @@ def modulated_deform_conv_backward(
     **sizes,
 ) -> None:
     """Gradients of :func:`modulated_deform_conv_forward`."""
-    input, weight = _full(input), _full(weight)
     grads = _ops._deform_conv2d_backward(
         _full(grad_output),
-        input,
-        weight,
-        _full(offset),
-        _full(mask),
-        _full(bias) if with_bias else input.new_zeros(weight.size(0)),
+        *_modulated(input, offset, weight, mask, bias),
         *_modulated_settings(sizes),
         True,
     )
-    for target, grad in zip(
-        (grad_input, grad_weight, grad_offset, grad_mask), grads[:4]
-    ):
+    targets = (grad_input, grad_weight, grad_offset, grad_mask)
+    for target, grad in zip(targets, grads):
         target.copy_(grad)
     if with_bias:
         grad_bias.copy_(grads[4])
@@ -387,12 +373,8 @@ def sigmoid_focal_loss_backward(
 
 def _missing(operator: str, instead: str = '') -> NotImplementedError:
     """Return an error that tells how to get a compiled mmcv."""
-    try:
-        version = importlib.metadata.version('mmcv-lite')
-    except importlib.metadata.PackageNotFoundError:
-        import mmcv
+    import mmcv  # it imports this module
 
-        version = mmcv.__version__
     return NotImplementedError(
         f"mmcv's operator {operator} is compiled code, and the installed "
         'mmcv has none; cgnl_mm only brings those that torchvision has. '
@@ -400,7 +382,7 @@ def _missing(operator: str, instead: str = '') -> NotImplementedError:
         'the GPU operators need the CUDA toolkit):\n'
         '    pip uninstall -y mmcv-lite\n'
         "    pip install 'setuptools<81' wheel ninja psutil\n"
-        f'    pip install --no-build-isolation mmcv=={version}'
+        f'    pip install --no-build-isolation mmcv=={mmcv.__version__}'
     )
 
 
