@@ -316,14 +316,8 @@ def _focal(input: Tensor, target: Tensor, weight: Tensor):
     tiny = torch.finfo(torch.float32).tiny
     classes = torch.arange(input.size(1), device=input.device)
     factor = _full(weight)[target][:, None] if weight.numel() else 1
-    return (
-        p,
-        p.clamp(min=tiny).log(),
-        q,
-        q.clamp(min=tiny).log(),
-        target[:, None] == classes,
-        factor,
-    )
+    log_p, log_q = (x.clamp(min=tiny).log() for x in (p, q))
+    return p, log_p, q, log_q, target[:, None] == classes, factor
 
 
 def sigmoid_focal_loss_forward(
