@@ -1,6 +1,6 @@
 """What the tools share: options, configs, and errors in one line."""
 
-from ..training.resume import require_file, require_whole
+from ..checkpoints import require_file, require_whole
 from .config import (
     add_config_options,
     add_model_options,

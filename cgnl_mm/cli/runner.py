@@ -10,8 +10,9 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..checkpoints import require_file, require_whole
 from ..errors import SetupError
-from ..training.resume import find_latest, require_file, require_whole
+from ..training.resume import find_latest
 from .config import add_config_options, load_config
 from .data import require_data
 from .weights import require_fit, watch

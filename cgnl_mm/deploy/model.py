@@ -9,10 +9,10 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
+from ..checkpoints import require_file, require_whole
 from ..errors import SetupError
 from ..hosts import host_of
 from ..visualization.inputs import dataset_config
-from ..training.resume import require_file, require_whole
 
 PRETRAINED = ('Pretrained', 'PretrainedInit')
 

@@ -12,12 +12,13 @@ from fuzzing import in_files, mutations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cgnl_mm.checkpoints import find_fault
 from cgnl_mm.convert import convert_checkpoint, inspect_checkpoint
 from cgnl_mm.convert.files import read_checkpoint
 from cgnl_mm.datasets.decode import check_file
 from cgnl_mm.errors import SetupError
-from cgnl_mm.ops.versions import TORCH
-from cgnl_mm.training.resume import find_fault, find_latest
+from cgnl_mm.ops.torch_versions import TORCH
+from cgnl_mm.training.resume import find_latest
 
 
 def checkpoint():

@@ -1,0 +1,71 @@
+"""Say what is wrong with a checkpoint file; torch alone is enough."""
+
+import os
+import os.path as osp
+import zipfile
+from typing import Optional
+
+import torch
+
+from .errors import SetupError, printable
+
+
+def find_fault(path: str) -> Optional[str]:
+    """Say why a checkpoint file cannot be loaded.
+
+    The function reads the whole file for its checksums and unpickles nothing.
+
+    Args:
+        path (str): A file in the format of torch >= 1.6, or an older one,
+            which holds no checksums and passes.
+
+    Returns:
+        str | None: The reason in a few words; None if the file is whole.
+    """
+    if not osp.exists(path):
+        return 'missing'
+    try:
+        if not osp.getsize(path):
+            return 'empty'
+        if not zipfile.is_zipfile(path):
+            with open(path, 'rb') as file:
+                start = file.read(2)
+            if start == b'PK':
+                return 'cut off'
+            # torch < 1.6 wrote a pickle of protocol 2 or later
+            return None if start[:1] == b'\x80' else 'no checkpoint of PyTorch'
+        with zipfile.ZipFile(path) as file:
+            broken = file.testzip()
+            if broken:
+                return printable(f'damaged at {broken!r}')
+            if not any(n.endswith('/data.pkl') for n in file.namelist()):
+                return 'no checkpoint of PyTorch'
+            torch._C.PyTorchFileReader(path)  # refuses more than zipfile
+    except Exception as error:  # zipfile raises anything for a broken archive
+        return printable(f'{type(error).__name__}: {error}')
+    return None
+
+
+def require_file(path: str, option: str) -> None:
+    """Raise SetupError unless ``path``, given as ``option``, can be read.
+
+    Args:
+        path (str): A file; a URL (``https://...``, ``s3://...``) passes.
+        option (str): The user's name for the path.
+    """
+    if '://' not in path and not os.path.isfile(path):
+        raise SetupError(f'{option}: no file {path!r} in {os.getcwd()}')
+
+
+def require_whole(path: str, option: str = '') -> None:
+    """Raise SetupError if the local checkpoint ``path`` is damaged."""
+    fault = find_fault(path) if '://' not in path else None
+    if fault:
+        way_out = (
+            f'. `{option}` without a path takes the last whole checkpoint of '
+            'the work folder'
+        )
+        raise SetupError(
+            f'{option or "checkpoint"}: {path!r} cannot be read: {fault}'
+            + (way_out if option else '')
+        )
