@@ -35,7 +35,7 @@ if missing():
 if has_openmmlab():
     compat.apply()
 
-    from . import hooks  # noqa: F401  registers them
+    from . import training  # noqa: F401  registers the hooks
     from .blocks import CGNL1d, CGNL2d, CGNL3d
 
     register_hosts()

@@ -11,3 +11,4 @@ model = dict(
                 stages=(False, False, True, False),
                 position='after_conv3')
         ]))
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))

@@ -7,5 +7,5 @@ strategy = dict(
     state_dict_cfg='full',  # whole checkpoints, as without FSDP
     model_wrapper=dict(
         auto_wrap_policy=dict(
-            type='cgnl_mm.fsdp.wrap_classes',
+            type='cgnl_mm.training.fsdp.wrap_classes',
             classes=['BasicBlock3d', 'CGNL3d'])))

@@ -83,4 +83,4 @@ def test_blocks_learn_and_no_word_is_said_of_the_hosts(packages):
     )
     assert (done.returncode, done.stderr) == (0, '')
     assert done.stdout.startswith('cgnl')
-    assert 'whole_checkpoints: applied' in done.stdout
+    assert 'flexible_runner: applied' in done.stdout

@@ -10,8 +10,9 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..checkpoints import find_latest, require_file, require_whole
+from ..checkpoints import require_file, require_whole
 from ..errors import SetupError
+from ..training.resume import find_latest
 from .config import add_config_options, load_config
 from .data import require_data
 from .weights import require_fit, watch
@@ -193,8 +194,9 @@ def _set_resume(cfg: Config, resume: str | None) -> None:
     if resume == 'auto':
         # a job that is queued again with --resume must not lose the
         # config's own load_from when it never got to a checkpoint
-        if find_latest(cfg.work_dir) is not None:
-            cfg.resume, cfg.load_from = True, None
+        latest = find_latest(cfg.work_dir)
+        if latest is not None:
+            cfg.resume, cfg.load_from = True, latest
     elif resume is not None:
         require_file(resume, '--resume')
         require_whole(resume, '--resume')

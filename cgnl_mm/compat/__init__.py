@@ -1,4 +1,4 @@
-"""Workarounds for what is broken in the installed OpenMMLab packages.
+"""Repair what is broken in the installed OpenMMLab packages.
 
 One file per workaround: its docstring says what breaks, in which versions,
 where upstream knows of it and when the file can go. A workaround applies
@@ -13,7 +13,6 @@ only those named. What was done::
 from . import (
     cpu_distributed,
     flexible_runner,
-    late_workers,
     mmaction_bfloat16,
     mmaction_drn,
     mmcv_ops,
@@ -21,7 +20,6 @@ from . import (
     numpy_hue,
     numpy_names,
     safe_load,
-    whole_checkpoints,
 )
 from .workaround import Record, Workaround, switched_off
 
@@ -30,8 +28,6 @@ WORKAROUNDS = (
     mmaction_drn.WORKAROUND,
     mmaction_bfloat16.WORKAROUND,
     safe_load.WORKAROUND,
-    whole_checkpoints.WORKAROUND,
-    late_workers.WORKAROUND,
     cpu_distributed.WORKAROUND,
     flexible_runner.WORKAROUND,
     numpy_hue.WORKAROUND,

@@ -8,7 +8,7 @@ from typing import Callable
 
 
 class AfterImportFinder(MetaPathFinder):
-    """Lets the other finders find a module and acts once it has run."""
+    """Let the other finders find a module, and act once it has run."""
 
     def __init__(self):
         self.actions = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Distributed training on a machine without an accelerator.
+"""Let several processes train on a machine without an accelerator.
 
 Symptom: ``torchrun ... --launcher pytorch`` ends in ``torch.cuda.set_device``
 (``RuntimeError: Found no NVIDIA driver on your system``, or ``Torch not
@@ -45,7 +45,7 @@ def not_needed() -> Optional[str]:
 
 
 def _without_device(init_dist):
-    """Wrap a launcher of mmengine: gloo, and no device to set."""
+    """Wrap a launcher of mmengine: it takes gloo and sets no device."""
 
     @functools.wraps(init_dist)
     def wrapper(backend, **kwargs):

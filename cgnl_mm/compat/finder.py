@@ -11,7 +11,7 @@ STAND_INS = Path(__file__).parent / 'stand_ins'
 
 
 class StandInFinder(MetaPathFinder):
-    """Finds one module, and only where nobody else does.
+    """Find one module, and only where no other finder does.
 
     Args:
         name (str): Full name of the missing module.

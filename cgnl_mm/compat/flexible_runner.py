@@ -1,4 +1,4 @@
-"""Checkpoints and gradient clipping of MMEngine's FlexibleRunner and FSDP.
+"""Repair checkpoints and gradient clipping of MMEngine's FSDP.
 
 Symptom: with ``FSDPStrategy``, ``--resume`` ends in ``TypeError: unhashable
 type: 'dict'``; silently, each process clips its gradients by a norm of its
@@ -37,7 +37,7 @@ def not_needed() -> Optional[str]:
 
 
 def _load_optim_state_dict(self, state_dict: dict) -> None:
-    """In place of FSDPStrategy.load_optim_state_dict."""
+    """Stand in the place of FSDPStrategy.load_optim_state_dict."""
     from torch.distributed.fsdp import FullyShardedDataParallel
 
     sharded = FullyShardedDataParallel.optim_state_dict_to_load(

@@ -1,4 +1,4 @@
-"""Training accuracy of mmaction2's heads in bfloat16.
+"""Count the correct scores of mmaction2's heads in bfloat16.
 
 Symptom: ``TypeError: Got unsupported ScalarType BFloat16`` in the first
 training step with ``AmpOptimWrapper(dtype='bfloat16')`` or FSDP in bfloat16.

@@ -1,4 +1,4 @@
-"""The module that is missing from the mmaction2 wheel.
+"""Provide the module that is missing from the mmaction2 wheel.
 
 Symptom: ``import mmaction.models`` ends with ``ModuleNotFoundError: No
 module named 'mmaction.models.localizers.drn'``; through a registry it is

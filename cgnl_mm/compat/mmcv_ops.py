@@ -1,4 +1,4 @@
-"""mmcv without compiled operators: torchvision's take their place.
+"""Put torchvision's operators in the place of mmcv's compiled ones.
 
 Symptom: with mmcv-lite, ``import mmcv.ops``, ``mmdet.models`` and
 ``mmdet.datasets`` end with ``ModuleNotFoundError: No module named

@@ -1,4 +1,4 @@
-"""mmengine without pkg_resources.
+"""Let mmengine do without pkg_resources.
 
 Symptom: ``ModuleNotFoundError: No module named 'pkg_resources'`` from any
 config with ``_base_ = 'mmdet::...'`` (or another host).
@@ -33,7 +33,7 @@ def not_needed() -> Optional[str]:
 
 
 def _find(package: str) -> Optional[str]:
-    """Folder of a distribution ('mmaction2') or module ('mmaction')."""
+    """Return the folder of a distribution ('mmaction2') or a module."""
     names = [package]
     try:
         distribution = importlib.metadata.distribution(package)
@@ -51,12 +51,12 @@ def _find(package: str) -> Optional[str]:
 
 
 def is_installed(package: str) -> bool:
-    """Whether a distribution or module of that name is installed."""
+    """Return whether a distribution or module of that name is installed."""
     return _find(package) is not None
 
 
 def get_installed_path(package: str) -> str:
-    """Folder of a package.
+    """Return the folder of a package.
 
     Args:
         package (str): Name of a distribution or module.

@@ -1,4 +1,4 @@
-"""Colour jitter with a negative hue on numpy 2.
+"""Repair colour jitter with a negative hue on numpy 2.
 
 Symptom: ``OverflowError: Python integer -11 out of bounds for uint8`` in
 about half of the samples, from ``ColorJitter(hue=...)`` of mmpretrain (in

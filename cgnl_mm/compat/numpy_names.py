@@ -1,4 +1,4 @@
-"""Names that numpy has removed and the hosts still use.
+"""Give the hosts the names that numpy has removed.
 
 Symptom: ``AttributeError: module 'numpy' has no attribute 'trapz'`` (or
 ``in1d``), ```np.Inf` was removed in the NumPy 2.0 release``, ``module
@@ -43,7 +43,7 @@ MODULES = (
 
 
 def _in1d(ar1, ar2, **kwargs):
-    """numpy 1's in1d: isin of the flattened first argument."""
+    """Return what numpy 1's in1d returns: isin of a flattened array."""
     return np.isin(np.ravel(ar1), ar2, **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""Resuming and loading with torch's safe checkpoint loader.
+"""Resume and load with torch's safe checkpoint loader.
 
 Symptom: ``--resume`` ends with ``_pickle.UnpicklingError: Weights only load
 failed ... Unsupported global: GLOBAL
@@ -7,9 +7,9 @@ mmengine.logging.history_buffer.HistoryBuffer was not an allowed global``, or
 
 Versions: torch >= 2.6, whose ``torch.load`` reads plain data only, with
 mmengine <= 0.10.7, whose checkpoints hold the log history. OneDL's mmengine
-0.10.12 allows the names for one file at a time, which takes them off the list
-for all others, and loads what the safe loader refuses the unsafe way. A URL
-goes through ``torch.hub``, which is unsafe by default in every version.
+0.10.12 adds the names only while it loads one file, then removes them for
+every other caller, and falls back to unsafe loading if the safe loader refuses
+a file. A URL goes through ``torch.hub``, which is unsafe by default.
 
 Upstream: https://github.com/open-mmlab/mmengine/issues/1655 and
 https://github.com/open-mmlab/mmengine/pull/1650 (which gives the safety up)

@@ -1,4 +1,4 @@
-"""What a workaround is, and which of them the user has switched off."""
+"""Define a workaround, and read which ones the user has switched off."""
 
 import os
 from typing import Callable, Iterable, NamedTuple, Optional, Set

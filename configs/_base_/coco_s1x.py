@@ -26,7 +26,11 @@ param_scheduler = [
 train_dataloader = dict(
     batch_size=1, sampler=dict(type='InfiniteSampler', shuffle=True))
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=10000, max_keep_ckpts=3),
+    checkpoint=dict(
+        type='AtomicCheckpointHook',
+        by_epoch=False,
+        interval=10000,
+        max_keep_ckpts=3),
     exact_resume=dict(type='ExactResumeHook'),
     preemption=dict(type='PreemptionHook'),
     numerics=dict(type='NumericsHook'),

@@ -81,7 +81,9 @@ param_scheduler = [
         convert_to_iter_based=True)
 ]
 default_hooks = dict(
-    checkpoint=dict(interval=1, max_keep_ckpts=1, save_best='auto'),
+    checkpoint=dict(
+        type='AtomicCheckpointHook',
+        interval=1, max_keep_ckpts=1, save_best='auto'),
     logger=dict(interval=25),
     exact_resume=dict(type='ExactResumeHook'),
     preemption=dict(type='PreemptionHook'),

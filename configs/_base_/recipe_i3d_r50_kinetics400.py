@@ -5,6 +5,7 @@ _base_ = 'mmaction::recognition/i3d/' \
 custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 model = dict(backbone=dict(type='PluginResNet3d'))
 default_hooks = dict(
+    checkpoint=dict(type='AtomicCheckpointHook'),
     exact_resume=dict(type='ExactResumeHook'),
     preemption=dict(type='PreemptionHook'),
     numerics=dict(type='NumericsHook'),

@@ -79,7 +79,7 @@ val_evaluator = dict(type='AccMetric')
 test_evaluator = val_evaluator
 
 default_hooks = dict(
-    checkpoint=dict(interval=5, max_keep_ckpts=5),
+    checkpoint=dict(type='AtomicCheckpointHook', interval=5, max_keep_ckpts=5),
     exact_resume=dict(type='ExactResumeHook'),
     preemption=dict(type='PreemptionHook'),
     numerics=dict(type='NumericsHook'),

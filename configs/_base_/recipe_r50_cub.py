@@ -80,7 +80,9 @@ param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, milestones=[41, 71, 91]),
 ]
 default_hooks = dict(
-    checkpoint=dict(interval=5, max_keep_ckpts=2, save_best='auto'),
+    checkpoint=dict(
+        type='AtomicCheckpointHook',
+        interval=5, max_keep_ckpts=2, save_best='auto'),
     logger=dict(interval=10),
     exact_resume=dict(type='ExactResumeHook'),
     preemption=dict(type='PreemptionHook'),

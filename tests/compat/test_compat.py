@@ -75,3 +75,21 @@ def test_applying_imports_no_host_and_zero_switches_all_off(python):
     assert on.endswith('imported []\n') and off.endswith('imported []\n')
     assert 'switched off' not in on
     assert off.count('switched off (by CGNL_MM_COMPAT)') == len(NAMES)
+
+
+def test_mmengine_saves_finds_and_loads_data_as_ever(python):
+    """What a config does not name is MMEngine's own."""
+    code = (
+        'import cgnl_mm\n'
+        'from mmengine.fileio import LocalBackend\n'
+        'from mmengine.hooks import CheckpointHook\n'
+        'from mmengine.runner import Runner, find_latest_checkpoint, loops\n'
+        'own = [value for kind in (LocalBackend, CheckpointHook, Runner,\n'
+        '    loops._InfiniteDataloaderIterator, loops.IterBasedTrainLoop)\n'
+        '    for value in vars(kind).values() if hasattr(value, "__code__")]\n'
+        'for value in (find_latest_checkpoint, *own):\n'
+        '    value = getattr(value, "__wrapped__", value)\n'
+        '    assert "mmengine" in value.__code__.co_filename, value\n'
+        'print(len(own))\n'
+    )
+    assert int(python('-c', code).split()[-1]) > 50

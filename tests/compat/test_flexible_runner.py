@@ -2,7 +2,7 @@
 
 import pytest
 
-from cgnl_mm.fsdp import obstacle_on_cpu
+from cgnl_mm.training.fsdp import obstacle_on_cpu
 
 SCRIPT = """
 import os

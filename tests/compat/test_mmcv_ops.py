@@ -1,4 +1,7 @@
-"""mmcv.ops through the stand-in: against torchvision and plain references."""
+"""Check mmcv.ops against torchvision and plain references.
+
+They run on the stand-in, or on a compiled mmcv where one is installed.
+"""
 
 import importlib.util
 import itertools
@@ -63,14 +66,6 @@ def test_nms(device, offset, threshold):
         assert index.tolist() == same.tolist()
 
 
-def test_nms_offset_changes_what_is_kept():
-    # IoU 0.45 without, 0.52 with the offset
-    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 4.5, 10]])
-    scores = torch.tensor([0.9, 0.8])
-    assert len(ops.nms(boxes, scores, 0.48, offset=0)[1]) == 2
-    assert len(ops.nms(boxes, scores, 0.48, offset=1)[1]) == 1
-
-
 def test_nms_of_nothing_and_of_half(needs):
     needs('mmcv_ops')  # the compiled one takes no half on a CPU
     empty = ops.nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
@@ -132,12 +127,13 @@ def test_roi_align(device, aligned, ratio, scale):
         [
             [0, 1.3, 2.2, 7.1, 8.8],
             [1, -3.0, -2.0, 5.5, 20.0],
-            [1, 4.0, 4.0, 4.2, 4.2],
+            [1, 60.0, 60.0, 70.0, 70.0],
+            [1, 4.0, 4.0, 4.0, 4.0],
         ],
         device=device,
     )
     y = ops.roi_align(x, rois, (3, 2), scale, ratio, 'avg', aligned)
-    for n, c in itertools.product(range(3), range(3)):
+    for n, c in itertools.product(range(4), range(3)):
         image = x[int(rois[n, 0]), c].detach().cpu().double()
         box = rois[n, 1:].tolist()
         wanted = plain_roi_align(image, box, (3, 2), scale, ratio, aligned)
@@ -149,15 +145,6 @@ def test_roi_align(device, aligned, ratio, scale):
     (wanted,) = torch.autograd.grad(same, x, grad)
     assert torch.equal(y, same)
     assert_close(mine, wanted, rtol=1e-6, atol=1e-6)
-
-
-def test_roi_align_gradcheck():
-    torch.manual_seed(0)
-    x = torch.randn(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
-    rois = torch.tensor([[0, 0.7, 1.1, 4.2, 4.9]], dtype=torch.float64)
-    torch.autograd.gradcheck(
-        lambda x: ops.roi_align(x, rois, (2, 3), 1.0, 2, 'avg', True), x
-    )
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -208,12 +195,8 @@ def test_deform_conv():
     wanted = torchvision.ops.deform_conv2d(*args, None, *SIZES)
     assert_close(mine(*args), wanted)
     torch.autograd.gradcheck(mine, args)
-
-
-def test_deform_conv_without_offsets_is_a_convolution():
-    t = deform_inputs()
-    zero = torch.zeros_like(t['offset'])
-    y = ops.deform_conv2d(t['x'], zero, t['weight'], *SIZES, 2, 2)
+    # without offsets it is a convolution
+    y = mine(t['x'], torch.zeros_like(t['offset']), t['weight'])
     wanted = torch.nn.functional.conv2d(t['x'], t['weight'], None, *SIZES, 2)
     assert_close(y, wanted)
 
@@ -230,14 +213,8 @@ def test_modulated_deform_conv(with_bias):
         )
 
     args = (t['x'], t['offset'], t['mask'], t['weight'], *bias)
-    wanted = torchvision.ops.deform_conv2d(
-        t['x'],
-        t['offset'],
-        t['weight'],
-        bias[0] if bias else None,
-        *SIZES,
-        mask=t['mask'],
-    )
+    theirs = (t['x'], t['offset'], t['weight'], bias[0] if bias else None)
+    wanted = torchvision.ops.deform_conv2d(*theirs, *SIZES, mask=t['mask'])
     assert_close(mine(*args), wanted)
     torch.autograd.gradcheck(mine, args)
 

@@ -27,7 +27,7 @@ import pytest
 
 from cgnl_mm.cli import read_config_file
 from cgnl_mm.experiments.grid import apply_options, read_grid
-from cgnl_mm.fsdp import obstacle_on_cpu
+from cgnl_mm.training.fsdp import obstacle_on_cpu
 
 ROOT = Path(__file__).parents[2]
 PAGES = ['README.md']

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import torch
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/i3d_r18_cgnl_movingdigits.py'
@@ -46,6 +48,21 @@ EXACT = """, norm_eval=True, zero_init_residual=False, plugins=[
             cfg=dict(type='CGNL3d', groups=4, mode='learnable'),
             after_blocks=((), (0, ), (), ()))]"""
 
+# the detection demo, small
+SCENES = """
+model['neck'] = dict(in_channels=[8, 16, 32, 64], out_channels=16)
+model['rpn_head'] = dict(in_channels=16, feat_channels=16)
+model['roi_head'] = dict(
+    bbox_roi_extractor=dict(out_channels=16),
+    bbox_head=dict(in_channels=16, fc_out_channels=64),
+    mask_roi_extractor=dict(out_channels=16),
+    mask_head=dict(in_channels=16, conv_out_channels=16))
+pipelines = [_base_.train_pipeline, _base_.test_pipeline]
+pipelines[0][2].scale = pipelines[1][1].scale = (64, 64)
+train_dataloader['dataset'] = dict(pipeline=pipelines[0], **data)
+val_dataloader['dataset'] = dict(pipeline=pipelines[1], **data)
+"""
+
 
 def write_config(
     folder,
@@ -69,6 +86,49 @@ def write_config(
         )
         + extra
     )
+
+
+def stack(samples):
+    return dict(inputs=torch.stack(samples))
+
+
+def train_here(
+    model, folder, data, hooks=(), epochs=2, resume=None, evaluate=(), **given
+):
+    """Train a network on a list of tensors in this process, two a batch.
+
+    Args:
+        resume: A checkpoint to go on from, or True.
+        evaluate: Metrics of an evaluation after each epoch.
+        **given: Arguments of Runner that replace the usual ones.
+    """
+    loader = dict(
+        dataset=data,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_size=2,
+        collate_fn=stack,
+    )
+    options = dict(
+        work_dir=str(folder),
+        # a name has one logger and one message hub
+        experiment_name=f'{folder.name}{time.monotonic_ns()}',
+        train_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3)),
+        default_hooks=dict(checkpoint=None),
+        custom_hooks=list(hooks),
+        resume=resume is not None,
+        load_from=None if resume in (None, True) else str(resume),
+    )
+    if evaluate:
+        options.update(
+            val_dataloader=loader,
+            val_evaluator=Evaluator(list(evaluate)),
+            val_cfg=dict(),
+        )
+    runner = Runner(model, **{**options, **given})
+    runner.train()
+    return runner
 
 
 def fault(what, when, at=1, rank=0):

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from runs import EXACT, FSDP, finish, free_port, records, write_config
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
-from cgnl_mm.fsdp import obstacle_on_cpu
+from cgnl_mm.training.fsdp import obstacle_on_cpu
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from cgnl_mm.convert import convert_checkpoint, inspect_checkpoint
 from cgnl_mm.convert.files import read_checkpoint
 from cgnl_mm.datasets.decode import check_file
 from cgnl_mm.errors import SetupError
+from cgnl_mm.ops.torch_versions import TORCH
+from cgnl_mm.training.resume import find_latest
 
 
 def checkpoint():
@@ -64,7 +66,9 @@ def test_looking_at_a_checkpoint_runs_nothing(cut, tmp_path):
     torch.save(dict(state_dict={}, optimizer=Payload(trace)), path)
     if cut:
         path.write_bytes(path.read_bytes()[:-30])
-    find_fault(str(path), with_optimizer=True)
+    find_fault(str(path))
+    if TORCH >= (2, 6):  # an older one unpickles what may be resumed
+        assert find_latest(str(tmp_path)) is None
     assert not trace.exists()
 
 

@@ -39,24 +39,19 @@ printf '%s\\n' "$@" >"$RECORD"
 @pytest.fixture
 def launch(tmp_path, said_by):
     """Start a launcher where srun, scontrol and a recording Python are."""
-    for name, text in (
-        ('srun', SRUN),
-        ('scontrol', SCONTROL),
-        ('record', PYTHON),
-    ):
+    programs = dict(srun=SRUN, scontrol=SCONTROL, record=PYTHON)
+    (tmp_path / 'bin').mkdir()
+    for name, text in programs.items():
         program = tmp_path / 'bin' / name
-        program.parent.mkdir(exist_ok=True)
         program.write_text(text)
         program.chmod(0o755)
-
-    def run(script, *args, cwd=tmp_path, **options):
-        path = f'{tmp_path}/bin:{os.environ["PATH"]}'
-        record = str(tmp_path / 'recorded')
-        return said_by(
-            script, *args, cwd=cwd, PATH=path, RECORD=record, **options
-        )
-
-    return run
+    known = dict(
+        PATH=f'{tmp_path}/bin:{os.environ["PATH"]}',
+        RECORD=str(tmp_path / 'recorded'),
+    )
+    return lambda script, *args, cwd=tmp_path, **options: said_by(
+        script, *args, cwd=cwd, **known, **options
+    )
 
 
 def recorded(tmp_path):
@@ -82,22 +77,17 @@ def test_too_few_arguments_print_the_usage(launch, script):
 @pytest.mark.parametrize(
     'script, args, env, named',
     [
-        ('dist_train.sh', ['tiny.py', '--amp'], {}, "GPUS * got '--amp'"),
-        ('dist_test.sh', ['tiny.py', 'a.pth', '0'], {}, "GPUS * got '0'"),
+        ('dist_train.sh', ['a.py', '--amp'], {}, "GPUS * got '--amp'"),
+        ('dist_test.sh', ['a.py', 'a.pth', '0'], {}, "GPUS * got '0'"),
         ('dist_train.sh', None, dict(NNODES='two'), "NNODES * got 'two'"),
         ('dist_train.sh', None, dict(PORT='x'), "PORT * got 'x'"),
-        (
-            'dist_train.sh',
-            None,
-            dict(NNODES='2', NODE_RANK='2'),
-            "NODE_RANK must be 0 to 1, got '2'",
-        ),
         ('slurm_train.sh', None, dict(GPUS='all'), "GPUS * got 'all'"),
+        ('dist_train.sh', None, dict(NNODES='2', NODE_RANK='2'),
+         "NODE_RANK must be 0 to 1, got '2'"),
     ],
-)
+)  # fmt: skip
 def test_wrong_number_is_named(launch, script, args, env, named):
-    args = LAUNCHERS[script] if args is None else args
-    output = launch(script, *args, status=2, **env)
+    output = launch(script, *(args or LAUNCHERS[script]), status=2, **env)
     error, usage = output.split('\n', 1)
     assert error == 'error: ' + named.replace('*', 'must be a number from 1,')
     assert usage.startswith('usage:')
@@ -140,26 +130,22 @@ def test_torchrun_gets_the_hosts_variables(
     ]
 
 
-def test_taken_port_is_named(launch):
+def test_taken_port_is_named_where_one_is_asked_for(launch, tmp_path):
+    command = ('dist_train.sh', 'a.py', 2)
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
-        output = launch('dist_train.sh', 'a.py', 2, PORT=str(port), status=2)
+        output = launch(*command, PORT=str(port), status=2)
         assert f'port {port} is taken' in output
         assert f'PORT={port + 1}' in output
         # that of another machine
         node = dict(NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1')
-        launch(
-            'dist_train.sh', 'a.py', 2, PORT=str(port), PYTHON='record', **node
-        )
-
-
-def test_two_trainings_at_once_need_no_port(launch, tmp_path):
-    """A listener on the default port, as another training would be."""
+        launch(*command, PORT=str(port), PYTHON='record', **node)
+    # two trainings at once: a listener on the default port
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # it is taken, really
             server = socket.create_server(('127.0.0.1', 29500))
             stack.enter_context(server)
-        launch('dist_train.sh', 'a.py', 2, PYTHON='record')
+        launch(*command, PYTHON='record')
     assert '--standalone' in recorded(tmp_path)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgnl_mm.hooks.unreadable_data import FaultLog
+from cgnl_mm.training.unreadable import FaultLog
 
 HOOK = """
 custom_hooks = [dict(type='UnreadableDataHook', limit={limit}, interval=1)]

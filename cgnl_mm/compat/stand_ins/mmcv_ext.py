@@ -8,7 +8,7 @@ What mmcv has and torchvision has not raises NotImplementedError when it is
 called, not when it is imported.
 """
 
-import importlib.metadata
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -31,6 +31,16 @@ if not _has_ops():
 
 _ops = torch.ops.torchvision
 _REDUCED = (torch.float16, torch.bfloat16)
+# mmcv's names of settings, in the order of torchvision's arguments
+_roi_settings = itemgetter('spatial_scale', 'aligned_height', 'aligned_width')
+_deform_settings = itemgetter(
+    *('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW'),
+    *('group', 'deformable_group'),
+)
+_modulated_settings = itemgetter(
+    *('stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w'),
+    *('group', 'deformable_group'),
+)
 
 
 def get_compiler_version() -> str:
@@ -84,25 +94,22 @@ def roi_align_forward(
     output: Tensor,
     argmax_y: Tensor,
     argmax_x: Tensor,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
+    **settings,
 ) -> None:
-    """RoIAlign of input (B, C, H, W) and rois (K, 5) into output."""
-    _only_average(pool_mode)
+    """RoIAlign of input (B, C, H, W) and rois (K, 5) into output.
+
+    The settings have mmcv's names: aligned_height, aligned_width,
+    spatial_scale, sampling_ratio, pool_mode, aligned.
+    """
+    _only_average(settings['pool_mode'])
     input = _full(input)
     output.copy_(
         _ops.roi_align(
             input,
             _full(rois).to(input.dtype),
-            spatial_scale,
-            aligned_height,
-            aligned_width,
-            sampling_ratio,
-            aligned,
+            *_roi_settings(settings),
+            settings['sampling_ratio'],
+            settings['aligned'],
         )
     )
 
@@ -113,26 +120,19 @@ def roi_align_backward(
     argmax_y: Tensor,
     argmax_x: Tensor,
     grad_input: Tensor,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
+    **settings,
 ) -> None:
     """Gradient of :func:`roi_align_forward` into grad_input."""
-    _only_average(pool_mode)
+    _only_average(settings['pool_mode'])
     grad_output = _full(grad_output)
     grad_input.copy_(
         _ops._roi_align_backward(
             grad_output,
             _full(rois).to(grad_output.dtype),
-            spatial_scale,
-            aligned_height,
-            aligned_width,
+            *_roi_settings(settings),
             *grad_input.shape,
-            sampling_ratio,
-            aligned,
+            settings['sampling_ratio'],
+            settings['aligned'],
         )
     )
 
@@ -148,16 +148,20 @@ def roi_pool_forward(*args, **kwargs) -> None:
 roi_pool_backward = roi_pool_forward
 
 
-def _deform_args(
-    kW, kH, dW, dH, padW, padH, dilationW, dilationH, group, deformable_group
-):
-    """mmcv's x-before-y settings in torchvision's order."""
-    return dH, dW, padH, padW, dilationH, dilationW, group, deformable_group
+def _plain(input: Tensor, offset: Tensor, weight: Tensor) -> tuple:
+    """Return torchvision's arguments for no mask and no bias."""
+    input, weight = _full(input), _full(weight)
+    mask, bias = input.new_zeros(len(input), 1), weight.new_zeros(len(weight))
+    return input, weight, _full(offset), mask, bias
 
 
-def _no_mask_no_bias(input: Tensor, weight: Tensor):
-    """What torchvision takes for "none" in these two places."""
-    return input.new_zeros(input.size(0), 1), input.new_zeros(weight.size(0))
+def _modulated(
+    input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor, bias: Tensor
+) -> tuple:
+    """Return torchvision's arguments; mmcv's bias may be empty."""
+    input, weight, _, _, zero = _plain(input, offset, weight)
+    bias = _full(bias) if bias.numel() else zero
+    return input, weight, _full(offset), _full(mask), bias
 
 
 def deform_conv_forward(
@@ -183,26 +187,18 @@ def deform_conv_forward(
         **sizes: mmcv's kW, kH, dW (stride), dH, padW, padH, dilationW,
             dilationH, group, deformable_group.
     """
-    input, weight, offset = _full(input), _full(weight), _full(offset)
-    mask, bias = _no_mask_no_bias(input, weight)
     output.copy_(
         _ops.deform_conv2d(
-            input, weight, offset, mask, bias, *_deform_args(**sizes), False
+            *_plain(input, offset, weight), *_deform_settings(sizes), False
         )
     )
 
 
 def _deform_conv_backward(input, offset, grad_output, weight, sizes):
-    input, weight, offset = _full(input), _full(weight), _full(offset)
-    mask, bias = _no_mask_no_bias(input, weight)
     return _ops._deform_conv2d_backward(
         _full(grad_output),
-        input,
-        weight,
-        offset,
-        mask,
-        bias,
-        *_deform_args(**sizes),
+        *_plain(input, offset, weight),
+        *_deform_settings(sizes),
         False,
     )
 
@@ -243,31 +239,6 @@ def deform_conv_backward_parameters(
     grad_weight.copy_(grads[1] * scale)
 
 
-def _modulated_args(
-    kernel_h,
-    kernel_w,
-    stride_h,
-    stride_w,
-    pad_h,
-    pad_w,
-    dilation_h,
-    dilation_w,
-    group,
-    deformable_group,
-):
-    """The settings of mmcv's modulated convolution in torchvision's order."""
-    return (
-        stride_h,
-        stride_w,
-        pad_h,
-        pad_w,
-        dilation_h,
-        dilation_w,
-        group,
-        deformable_group,
-    )
-
-
 def modulated_deform_conv_forward(
     input: Tensor,
     weight: Tensor,
@@ -292,16 +263,10 @@ def modulated_deform_conv_forward(
         **sizes: mmcv's kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w,
             dilation_h, dilation_w, group, deformable_group.
     """
-    input, weight = _full(input), _full(weight)
-    bias = _full(bias) if with_bias else input.new_zeros(weight.size(0))
     output.copy_(
         _ops.deform_conv2d(
-            input,
-            weight,
-            _full(offset),
-            _full(mask),
-            bias,
-            *_modulated_args(**sizes),
+            *_modulated(input, offset, weight, mask, bias),
+            *_modulated_settings(sizes),
             True,
         )
     )
@@ -325,27 +290,21 @@ def modulated_deform_conv_backward(
     **sizes,
 ) -> None:
     """Gradients of :func:`modulated_deform_conv_forward`."""
-    input, weight = _full(input), _full(weight)
     grads = _ops._deform_conv2d_backward(
         _full(grad_output),
-        input,
-        weight,
-        _full(offset),
-        _full(mask),
-        _full(bias) if with_bias else input.new_zeros(weight.size(0)),
-        *_modulated_args(**sizes),
+        *_modulated(input, offset, weight, mask, bias),
+        *_modulated_settings(sizes),
         True,
     )
-    for target, grad in zip(
-        (grad_input, grad_weight, grad_offset, grad_mask), grads[:4]
-    ):
+    targets = (grad_input, grad_weight, grad_offset, grad_mask)
+    for target, grad in zip(targets, grads):
         target.copy_(grad)
     if with_bias:
         grad_bias.copy_(grads[4])
 
 
 def _focal(input: Tensor, target: Tensor, weight: Tensor):
-    """What both directions of the sigmoid focal loss start from.
+    """Compute what both directions of the sigmoid focal loss start from.
 
     Returns:
         tuple[Tensor]: (N, C) each: probability p and its complement q, both
@@ -357,14 +316,8 @@ def _focal(input: Tensor, target: Tensor, weight: Tensor):
     tiny = torch.finfo(torch.float32).tiny
     classes = torch.arange(input.size(1), device=input.device)
     factor = _full(weight)[target][:, None] if weight.numel() else 1
-    return (
-        p,
-        p.clamp(min=tiny).log(),
-        q,
-        q.clamp(min=tiny).log(),
-        target[:, None] == classes,
-        factor,
-    )
+    log_p, log_q = (x.clamp(min=tiny).log() for x in (p, q))
+    return p, log_p, q, log_q, target[:, None] == classes, factor
 
 
 def sigmoid_focal_loss_forward(
@@ -413,13 +366,9 @@ def sigmoid_focal_loss_backward(
 
 
 def _missing(operator: str, instead: str = '') -> NotImplementedError:
-    """Error that tells how to get a compiled mmcv."""
-    try:
-        version = importlib.metadata.version('mmcv-lite')
-    except importlib.metadata.PackageNotFoundError:
-        import mmcv
+    """Return an error that tells how to get a compiled mmcv."""
+    import mmcv  # it imports this module
 
-        version = mmcv.__version__
     return NotImplementedError(
         f"mmcv's operator {operator} is compiled code, and the installed "
         'mmcv has none; cgnl_mm only brings those that torchvision has. '
@@ -427,7 +376,7 @@ def _missing(operator: str, instead: str = '') -> NotImplementedError:
         'the GPU operators need the CUDA toolkit):\n'
         '    pip uninstall -y mmcv-lite\n'
         "    pip install 'setuptools<81' wheel ninja psutil\n"
-        f'    pip install --no-build-isolation mmcv=={version}'
+        f'    pip install --no-build-isolation mmcv=={mmcv.__version__}'
     )
 
 

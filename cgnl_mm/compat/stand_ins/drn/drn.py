@@ -1,4 +1,4 @@
-"""DRN in name only, so that mmaction2's other models can be imported."""
+"""Register DRN's name, so that mmaction2's other models can be imported."""
 
 from mmaction.registry import MODELS
 from torch import nn

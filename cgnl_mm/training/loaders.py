@@ -1,41 +1,62 @@
-"""The data loaders of a training, from inside a hook."""
+"""Change the data loaders of a training from inside a hook."""
 
 import os
 import signal
 import threading
 from typing import Callable, Optional, Sequence
 
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import IterBasedTrainLoop, Runner, loops
 from torch.utils.data import DataLoader
-
-from ..errors import SetupError
 
 
 def is_iter_based(runner: Runner) -> bool:
-    """Whether the loop takes the data as one endless epoch."""
+    """Return whether the loop takes the data as one endless epoch."""
     return isinstance(runner.train_loop, IterBasedTrainLoop)
 
 
-def require_not_started(runner: Runner) -> None:
-    """Workers that run already would not see what a hook changes.
+class LateIterator(loops._InfiniteDataloaderIterator):
+    """Start the workers of an iteration-based loop with its first batch.
 
-    Raises:
-        SetupError: If they run.
+    MMEngine's iterator starts them when the loop is built, which is before
+    any hook can change the data or the sampler.
+
+    Args:
+        dataloader (DataLoader): The loop's data loader.
+
+    Attributes:
+        skipped (int): Calls to answer with None, by which MMEngine's loop
+            skips what a resumed run was trained on.
     """
-    loop = runner.train_loop
-    if is_iter_based(runner) and loop.dataloader_iterator._iterator:
-        raise SetupError(
-            'the workers of this iteration-based training run already, so '
-            'that no hook can change the data. CGNL_MM_COMPAT has to leave '
-            "the workaround 'late_workers' on"
-        )
+
+    def __init__(self, dataloader: DataLoader) -> None:
+        self._dataloader, self._iterator, self._epoch = dataloader, None, 0
+        self.skipped = 0
+        # the next runner's loop is MMEngine's again
+        loops._InfiniteDataloaderIterator = LateIterator.__base__
+
+    def __next__(self):
+        if self.skipped:
+            self.skipped -= 1
+            return None
+        if self._iterator is None:
+            self._iterator = iter(self._dataloader)
+        return super().__next__()
+
+
+def start_workers_late() -> None:
+    """Let the loop that is built next have a LateIterator.
+
+    Hooks that change the training data call this when they are built, since
+    no hook is called before the loop is built.
+    """
+    loops._InfiniteDataloaderIterator = LateIterator
 
 
 def shelter_workers(runner: Runner, signals: Sequence[int]) -> None:
     """Let workers that start from now on outlive signals.
 
-    A signal to a whole process group would end them before their process has
-    taken its last batch.
+    A signal to a whole process group would otherwise end the workers before
+    their process has taken its last batch.
 
     Args:
         runner (Runner): Its loops for training and validation are built.

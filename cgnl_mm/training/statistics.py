@@ -1,5 +1,6 @@
-"""Curves that show whether a block is alive."""
+"""Log curves that show whether a block is alive."""
 
+from functools import partial
 from typing import Dict, Optional
 
 import torch
@@ -69,12 +70,10 @@ class CGNLStatisticsHook(Hook):
         if interval is not None and interval < 1:
             raise ValueError(f'interval must be at least 1, got {interval}')
         self.interval = interval
-        self._blocks: Dict[str, nn.Module] = {}
         self._scalars: Dict[str, float] = {}
-        self._handles: list = []
-        self._step_handles: dict = {}  # by optimizer
-        self._stepped: list = []
-        self._is_sharded = False
+        self._handles: list = []  # of the blocks, in a logged iteration
+        self._optimizer_handles: list = []
+        self._pending: set = set()  # optimizers whose next step is recorded
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model
@@ -97,34 +96,25 @@ class CGNLStatisticsHook(Hook):
         if self.interval is None:
             loggers = [h for h in runner.hooks if isinstance(h, LoggerHook)]
             self.interval = loggers[0].interval if loggers else 10
+        self._optimizers = _optimizers(runner.optim_wrapper)
+        if self._blocks and not self._is_sharded:
+            self._optimizer_handles = [
+                optimizer.register_step_pre_hook(self._record_gradients)
+                for optimizer in self._optimizers
+            ]
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None
-    ) -> None:
+    def before_train_iter(self, runner, batch_idx: int, **kwargs) -> None:
         if not self._blocks or not self._is_due(runner, batch_idx):
             return
+        self._pending.update(self._optimizers)
         for name, block in self._blocks.items():
             if not self._is_sharded:
                 self._scalars[f'{name}/norm_weight'] = _last_weight(block)
-            self._handles.append(
-                block.register_forward_hook(
-                    lambda block, args, out, name=name: self._record(
-                        name, block, args[0], out
-                    )
-                )
-            )
-        if self._is_sharded:
-            return
-        for optimizer in _optimizers(runner.optim_wrapper):
-            if optimizer not in self._step_handles:
-                self._step_handles[optimizer] = (
-                    optimizer.register_step_pre_hook(self._record_gradients)
-                )
+            record = partial(self._record, name)
+            self._handles.append(block.register_forward_hook(record))
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
-    ) -> None:
-        self._detach()
+    def after_train_iter(self, runner: Runner, **kwargs) -> None:
+        _remove(self._handles)
         if not self._scalars:
             return
         tags = {f'{PREFIX}/{k}': v for k, v in self._scalars.items()}
@@ -133,22 +123,11 @@ class CGNLStatisticsHook(Hook):
         runner.visualizer.add_scalars(tags, step=runner.iter + 1)
 
     def after_train(self, runner: Runner) -> None:
-        self._detach()
-        for handle in self._step_handles.values():
-            handle.remove()
-        self._step_handles.clear()
-
-    def _detach(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        # with accumulated gradients the step may come iterations later
-        for optimizer in self._stepped:
-            self._step_handles.pop(optimizer).remove()
-        self._stepped.clear()
+        _remove(self._handles)
+        _remove(self._optimizer_handles)
 
     def _is_due(self, runner: Runner, batch_idx: int) -> bool:
-        """As the LoggerHook: counted in the epoch, and its end if short."""
+        """Return whether the LoggerHook, with this interval, would log."""
         if self.every_n_inner_iters(batch_idx, self.interval):
             return True
         loader = runner.train_dataloader
@@ -158,9 +137,9 @@ class CGNLStatisticsHook(Hook):
 
     @torch.no_grad()
     def _record(
-        self, name: str, block: nn.Module, x: Tensor, out: Tensor
+        self, name: str, block: nn.Module, args: tuple, out: Tensor
     ) -> None:
-        scalars = self._scalars
+        x, scalars = args[0], self._scalars
         if f'{name}/output_ratio' in scalars:
             return
         if self._is_sharded:  # whole in the forward pass alone
@@ -182,31 +161,33 @@ class CGNLStatisticsHook(Hook):
 
     @torch.no_grad()
     def _record_gradients(self, optimizer, *_) -> None:
-        """Before the step: gradients are summed over processes, unscaled."""
-        if optimizer in self._stepped:
+        """Record before the step, when gradients are summed and unscaled."""
+        # with accumulated gradients the step may come iterations later
+        if optimizer not in self._pending:
             return
-        self._stepped.append(optimizer)
+        self._pending.remove(optimizer)
         own = {id(p) for g in optimizer.param_groups for p in g['params']}
         for name, block in self._blocks.items():
             sizes = {}
             for layer in ('theta', 'phi', 'g'):
                 weight = _weight(getattr(block, layer, None))
-                if weight is None or id(weight) not in own:
-                    continue
-                if weight.grad is not None:
+                if id(weight) in own and weight.grad is not None:
                     size = weight.grad.float().norm() / weight.float().norm()
                     sizes[layer] = size.item()
-            if not sizes.get('theta'):
-                continue
-            for layer in ('phi', 'g'):
-                if layer in sizes:
-                    self._scalars[f'{name}/gradient_share_{layer}'] = (
-                        sizes[layer] / sizes['theta']
-                    )
+            theta = sizes.pop('theta', 0)
+            if theta:
+                for layer, size in sizes.items():
+                    key = f'{name}/gradient_share_{layer}'
+                    self._scalars[key] = size / theta
+
+
+def _remove(handles: list) -> None:
+    while handles:
+        handles.pop().remove()
 
 
 def _weight(layer: Optional[nn.Module]) -> Optional[nn.Parameter]:
-    """Weight of a convolution, or of the one in mmcv's modules."""
+    """Return the weight of a convolution, or of the one in mmcv's modules."""
     return next(iter(layer.parameters()), None) if layer is not None else None
 
 
@@ -221,7 +202,7 @@ def _last_weight(block: nn.Module) -> float:
 
 
 def _optimizers(wrapper) -> list:
-    """Those of an OptimWrapper or of an OptimWrapperDict."""
+    """Return the optimizers of an OptimWrapper or an OptimWrapperDict."""
     if hasattr(wrapper, 'optim_wrappers'):
         return [w.optimizer for w in wrapper.optim_wrappers.values()]
     return [wrapper.optimizer]

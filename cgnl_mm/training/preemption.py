@@ -1,4 +1,4 @@
-"""A run that is told to end saves first."""
+"""Save a checkpoint before a run that is told to end."""
 
 import os
 import os.path as osp
@@ -14,11 +14,11 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..compat.whole_checkpoints import RESUMED_FROM
+from .checkpoint import save_whole
 from .loaders import shelter_workers
-from .numerics import NumericsHook
+from .numerics import may_save
+from .resume import NOTE, PREEMPTED, choose_checkpoint, resumed_from
 
-FILE = 'preempted.pth'
 ONCE = 5.0  # seconds in which a signal that comes again is the same one
 
 
@@ -32,11 +32,11 @@ class PreemptionHook(Hook):
 
     On a signal the iteration is finished, ``preempted.pth`` is written to
     the work folder, and every process exits with 128 + the signal's number
-    (143 for SIGTERM). ``--resume`` takes it up; at the very next batch with
-    :class:`ExactResumeHook`, else in its epoch's first; the file goes when
-    there is a later checkpoint. Another signal, 5 s later or more, ends the
-    process at once; sooner it is the same one, which a launcher of the same
-    process group passes on.
+    (143 for SIGTERM). ``--resume`` goes on from that file, at the next batch
+    with :class:`ExactResumeHook`, else at the first batch of the epoch. The
+    file goes when there is a later checkpoint. Another signal, 5 s later or
+    more, ends the process at once. A signal within 5 s counts as the same
+    one, which a launcher of the same process group passes on.
 
     Workers of the data loaders outlive the signals, so that one to the whole
     process group is fine (on Linux; elsewhere signal the main process).
@@ -72,6 +72,9 @@ class PreemptionHook(Hook):
         self._previous = {}
         self._taken_up = False
 
+    def before_run(self, runner: Runner) -> None:
+        choose_checkpoint(runner)
+
     def before_train(self, runner: Runner) -> None:
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning(
@@ -82,14 +85,9 @@ class PreemptionHook(Hook):
         for number in self.signals:
             self._previous[number] = signal.signal(number, self._receive)
         shelter_workers(runner, self.signals)
-        path = osp.join(runner.work_dir, FILE)
-        loaded = getattr(runner, RESUMED_FROM, '')
-        self._taken_up = (
-            dist.is_main_process()
-            and osp.exists(loaded)
-            and osp.exists(path)
-            and osp.samefile(loaded, path)
-        )
+        own = osp.realpath(osp.join(runner.work_dir, PREEMPTED))
+        is_own = osp.realpath(resumed_from(runner) or '') == own
+        self._taken_up = is_own and dist.is_main_process()
 
     def after_train_epoch(self, runner: Runner) -> None:
         self._drop_taken_up(runner)
@@ -102,10 +100,10 @@ class PreemptionHook(Hook):
         """Remove the file that this run began with, if it has a later one."""
         if not self._taken_up:
             return
-        with open(osp.join(runner.work_dir, 'last_checkpoint')) as file:
+        with open(osp.join(runner.work_dir, NOTE)) as file:
             named = file.read().strip()
-        if osp.basename(named) != FILE and osp.exists(named):
-            os.remove(osp.join(runner.work_dir, FILE))
+        if osp.basename(named) != PREEMPTED and osp.exists(named):
+            os.remove(osp.join(runner.work_dir, PREEMPTED))
             self._taken_up = False
 
     def _restore(self) -> None:
@@ -122,16 +120,12 @@ class PreemptionHook(Hook):
             self._restore()
             os.kill(os.getpid(), number)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, **kwargs) -> None:
         self._end_if_told(runner, runner.iter + 1)
         if self._taken_up and self.every_n_train_iters(runner, 50):
             self._drop_taken_up(runner)
 
-    def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
-    ) -> None:
+    def after_val_iter(self, runner: Runner, **kwargs) -> None:
         # processes may have different numbers of these
         if self._received and dist.get_world_size() == 1:
             for hook in runner.hooks:
@@ -150,30 +144,26 @@ class PreemptionHook(Hook):
         if not number:
             return
         name = signal.Signals(number).name
-        for hook in runner.hooks:
-            if isinstance(hook, NumericsHook) and not hook.may_save(runner):
-                runner.logger.warning(
-                    f'{name} after iteration {iterations}: nothing is saved, '
-                    '--resume goes on from the last checkpoint. Exit status '
-                    f'{128 + number}'
-                )
-                runner.visualizer.close()
-                sys.exit(128 + number)
-        runner.logger.warning(f'{name} after iteration {iterations}: saving')
-        runner.save_checkpoint(
+        runner.logger.warning(f'{name} after iteration {iterations}')
+        said = 'nothing is saved, --resume goes on from the last checkpoint'
+        if may_save(runner):
+            said = f'{self._save(runner, iterations)} is written; --resume '
+            said += 'goes on from there'
+        runner.logger.warning(f'{said}. Exit status {128 + number}')
+        runner.visualizer.close()
+        sys.exit(128 + number)
+
+    def _save(self, runner: Runner, iterations: int) -> str:
+        save_whole(
+            runner,
             runner.work_dir,
-            FILE,
+            PREEMPTED,
             meta=dict(epoch=runner.epoch, iter=iterations),
             by_epoch=False,
         )
-        path = osp.join(runner.work_dir, FILE)
+        path = osp.join(runner.work_dir, PREEMPTED)
         if dist.is_main_process():
-            with open(osp.join(runner.work_dir, 'last_checkpoint'), 'w') as f:
-                f.write(path)
+            with open(osp.join(runner.work_dir, NOTE), 'w') as file:
+                file.write(path)
         dist.barrier()
-        runner.logger.warning(
-            f'{path} is written; --resume goes on from there. Exit status '
-            f'{128 + number}'
-        )
-        runner.visualizer.close()
-        sys.exit(128 + number)
+        return path

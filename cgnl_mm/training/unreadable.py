@@ -1,4 +1,4 @@
-"""Training that goes on past files which cannot be read."""
+"""Train on past files that cannot be read."""
 
 import os.path as osp
 from collections import Counter
@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from ..datasets.unreadable import GuardedPipeline, guard, leaves
 from ..errors import TooManyUnreadableError, csv_field, printable
-from .loaders import is_iter_based, require_not_started
+from .loaders import is_iter_based, start_workers_late
 
 
 @HOOKS.register_module()
@@ -20,10 +20,10 @@ class UnreadableDataHook(Hook):
 
     A sample whose file is missing, empty or broken gives way to another one,
     as MMEngine provides for a pipeline that returns None. Every such file is
-    reported once, with its reason, by whichever process met it, and listed
-    once in that one's ``<log folder>/unreadable_<rank>.txt``. In validation
-    and testing an unreadable file is an error that names it. Works for the
-    data sets of all three hosts, and for those inside wrappers.
+    reported once with its reason, whichever process met it. That process
+    lists it once in ``<log folder>/unreadable_<rank>.txt``. In validation
+    and testing an unreadable file is an error that names it. The hook works
+    for the data sets of all three hosts, and for those inside wrappers.
 
     ::
 
@@ -50,21 +50,17 @@ class UnreadableDataHook(Hook):
         self.limit, self.interval = limit, interval
         self.reasons: Dict[str, str] = {}
         self._log = None
+        start_workers_late()
 
     def before_train(self, runner: Runner) -> None:
         self.total = sum(map(len, leaves(runner.train_dataloader.dataset)))
         path = osp.join(runner.log_dir, 'unreadable_{}.txt')
         self._lists = path.format(0 if dist.get_world_size() == 1 else '*')
-        self._log = FaultLog(
-            path.format(dist.get_rank()),
-            self.limit,
-            self.total,
-        )
-        require_not_started(runner)
+        path = path.format(dist.get_rank())
+        self._log = FaultLog(path, self.limit, self.total)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        # in each: a hook may put another pipeline in, as mmdet's
-        # PipelineSwitchHook does
+        # mmdet's PipelineSwitchHook may have put another pipeline in
         for data_set in leaves(runner.train_dataloader.dataset):
             if not isinstance(data_set.pipeline, GuardedPipeline):
                 guard(data_set, self._log)
@@ -78,24 +74,20 @@ class UnreadableDataHook(Hook):
     def before_test(self, runner: Runner) -> None:
         _name_broken_files(runner.test_dataloader)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, **kwargs) -> None:
         if self.every_n_train_iters(runner, self.interval):
-            self._check(len(self._report(runner)))
+            self._log.check(len(self._report(runner)), self._lists)
 
     def after_train_epoch(self, runner: Runner) -> None:
+        place = f'epoch {runner.epoch + 1}'
         if is_iter_based(runner):
-            self._summarize(runner, f'iteration {runner.iter}')
-        else:
-            self._summarize(runner, f'epoch {runner.epoch + 1}')
+            place = f'iteration {runner.iter}'
+        self._summarize(runner, place)
 
     def _summarize(self, runner: Runner, place: str) -> None:
         everyone = self._report(runner)
+        kinds = Counter(r.partition(':')[0] for r in everyone.values())
         if everyone:
-            kinds = Counter(
-                reason.partition(':')[0] for reason in everyone.values()
-            )
             # MMEngine's logger drops a warning that it has given before
             runner.logger.warning(
                 f'{place}: {len(everyone)} of {self.total} training samples '
@@ -104,7 +96,7 @@ class UnreadableDataHook(Hook):
                 + ', '.join(f'{n} {kind}' for kind, n in kinds.most_common())
                 + f'; listed in {self._lists}'
             )
-        self._check(len(everyone))
+        self._log.check(len(everyone), self._lists)
 
     def _report(self, runner: Runner) -> Dict[str, str]:
         """Log what is new in any process; return all reasons by path."""
@@ -115,18 +107,6 @@ class UnreadableDataHook(Hook):
                     # on the main process alone, as every warning
                     runner.logger.warning(f'skipped: {path}: {reason}')
         return self.reasons
-
-    def _check(self, count: int) -> None:
-        if count > self.limit * self.total:
-            _stop(count, self.total, self.limit, self._lists)
-
-
-def _stop(count: int, total: int, limit: float, path: str) -> None:
-    raise TooManyUnreadableError(
-        f'{count} of {total} training samples cannot be read, more than '
-        f'{limit:.2%}: see {path}. Repair them, take them out of the '
-        'annotation file, or raise `limit` of UnreadableDataHook'
-    )
 
 
 class FaultLog:
@@ -153,12 +133,21 @@ class FaultLog:
             # short lines appended in one write stay whole
             with open(self.path, 'a', encoding='utf-8') as file:
                 file.write(f'{path}\t{csv_field(printable(reason))}\n')
-        if len(self.seen) > self.limit * self.total:
-            # or MMEngine would look for a readable one 1000 times
-            _stop(len(self.seen), self.total, self.limit, self.path)
+        # or MMEngine would look for a readable one 1000 times
+        self.check(len(self.seen), self.path)
+
+    def check(self, count: int, path: str) -> None:
+        """Raise TooManyUnreadableError if the limit is exceeded."""
+        if count > self.limit * self.total:
+            raise TooManyUnreadableError(
+                f'{count} of {self.total} training samples cannot be read, '
+                f'more than {self.limit:.2%}: see {path}. Repair them, take '
+                'them out of the annotation file, or raise `limit` of '
+                'UnreadableDataHook'
+            )
 
     def read(self) -> Dict[str, str]:
-        """Reason by path; the first of each."""
+        """Return the first reason by path."""
         found = {}
         if osp.isfile(self.path):
             with open(self.path, encoding='utf-8') as file:

@@ -5,10 +5,10 @@ tests/tools checks those of a resumed training.
 
 import torch
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from runs import train_here
 from torch import nn
 
-from cgnl_mm.hooks import exact_resume
+from cgnl_mm.training import exact_resume
 
 
 class Draws:
@@ -34,23 +34,13 @@ class Net(BaseModel):
 
 def drawn(folder, rank, monkeypatch):
     monkeypatch.setattr(exact_resume, 'get_rank', lambda: rank)
-    runner = Runner(
+    runner = train_here(
         Net(),
-        work_dir=str(folder),
-        train_dataloader=dict(
-            dataset=Draws(),
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            batch_size=2,
-            collate_fn=lambda x: dict(inputs=torch.stack(x)),
-        ),
-        train_cfg=dict(by_epoch=True, max_epochs=2),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3)),
-        default_hooks=dict(checkpoint=None),
-        custom_hooks=[exact_resume.ExactResumeHook()],
+        folder,
+        Draws(),
+        [exact_resume.ExactResumeHook()],
         randomness=dict(seed=1),
-        experiment_name=folder.name,
     )
-    runner.train()
     return runner.model.drawn
 
 

@@ -1,12 +1,12 @@
-"""Which modules fully sharded training (FSDP) gathers one at a time."""
+"""Say which modules fully sharded training (FSDP) gathers at a time."""
 
 from typing import Optional, Sequence
 
 import torch
 from torch import nn
 
-from .errors import SetupError
-from .ops.torch_versions import TORCH
+from ..errors import SetupError
+from ..ops.torch_versions import TORCH
 
 
 def wrap_classes(
@@ -15,7 +15,7 @@ def wrap_classes(
     nonwrapped_numel: int,
     classes: Sequence[str],
 ) -> bool:
-    """Auto-wrap policy of FSDP: modules of these classes are its units.
+    """Make modules of these classes the units of FSDP: a wrap policy.
 
     PyTorch's own policies take classes, which a text config cannot hold.
 

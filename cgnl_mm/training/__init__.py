@@ -1,12 +1,14 @@
-"""Hooks of the training loop, for the three hosts."""
+"""Hooks for long runs, for the three hosts; a config opts into each."""
 
-from .cgnl_statistics import CGNLStatisticsHook
+from .checkpoint import AtomicCheckpointHook
 from .exact_resume import ExactResumeHook
 from .numerics import NumericsHook
 from .preemption import PreemptionHook
-from .unreadable_data import UnreadableDataHook
+from .statistics import CGNLStatisticsHook
+from .unreadable import UnreadableDataHook
 
 __all__ = [
+    'AtomicCheckpointHook',
     'CGNLStatisticsHook',
     'ExactResumeHook',
     'NumericsHook',

@@ -1,4 +1,4 @@
-"""Resumed runs that compute what an uninterrupted one would."""
+"""Let a resumed run compute what an uninterrupted one would."""
 
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 
 from ..datasets.seeded import SeededBatchSampler, seed_everything
 from .config_changes import warn_of_changes
-from .loaders import is_iter_based, require_not_started
+from .loaders import is_iter_based, start_workers_late
 
 KEY = 'exact_resume'
 
@@ -20,10 +20,10 @@ class ExactResumeHook(Hook):
 
         custom_hooks = [dict(type='ExactResumeHook')]
 
-    MMEngine restores weights, optimizer, schedules and logs, but not the
-    random numbers (augmentation, dropout), nor the place within an epoch,
-    nor an evaluation that was cut off; and an iteration-based run decodes
-    all that it was trained on again. With the hook
+    MMEngine restores weights, optimizer, schedules and logs. It restores
+    neither the random numbers (augmentation, dropout), nor the place within
+    an epoch, nor an evaluation that was cut off. An iteration-based run
+    decodes all that it was trained on again. With the hook
 
     - random numbers depend on the seed, the rank and the number of the
       batch alone: not on the workers, nor on what came before;
@@ -35,21 +35,22 @@ class ExactResumeHook(Hook):
     for bit where the operators are deterministic (CPU; on a GPU with
     ``--deterministic``), with the same number of processes and batch size.
     With another one the place is found by the number of samples, and a
-    warning says so, as one does of all settings that are no longer those of
-    the checkpoint. Costs about 20 us a batch. The seed is that of
+    warning says so. Another warning shows the settings that differ from the
+    checkpoint's. The hook costs about 20 us a batch. The seed is that of
     ``randomness`` or, if there is none, of the checkpoint.
 
-    Samples of an iterable data set have no number: left as they are.
+    Samples of an iterable data set have no number and stay as they are.
     """
 
     # after DistSamplerSeedHook, before CheckpointHook
     priority = 'BELOW_NORMAL'
 
     def __init__(self) -> None:
-        self._loaded = None
+        self._loaded = self._seed = None  # of the checkpoint
         self._done = 0  # batches of this epoch
         self._validated = -1  # iteration of the last finished evaluation
         self._sampler = None
+        start_workers_late()
 
     # what a checkpoint tells
 
@@ -65,7 +66,7 @@ class ExactResumeHook(Hook):
             return
         warn_of_changes(runner, checkpoint)
         self._loaded = checkpoint.get(KEY)
-        self._loaded_seed = checkpoint['meta'].get('seed')
+        self._seed = self._loaded and checkpoint['meta'].get('seed')
         if self._loaded is None:
             runner.logger.warning(
                 'ExactResumeHook: the checkpoint was written without it; '
@@ -85,15 +86,14 @@ class ExactResumeHook(Hook):
         self._sampler = SeededBatchSampler(
             loader.batch_sampler, (runner.seed, get_rank(), 0)
         )
-        # the loader's own way to say that it is not to be changed
+        # DataLoader refuses the assignment; a loader built anew would lack
+        # batch_size and sampler, which MMEngine and the hosts read
         loader.__dict__['batch_sampler'] = self._sampler
         sampler = loader.batch_sampler.sampler
-        if self._loaded is not None and self._loaded_seed is not None:
-            # built before the checkpoint's seed was known
-            if getattr(sampler, 'seed', None) is not None and not (
-                runner._randomness_cfg.get('diff_rank_seed')
-            ):
-                sampler.seed = self._loaded_seed
+        # it was built before the checkpoint's seed was known
+        if self._seed is not None and not _has_seed_of_rank(runner):
+            if getattr(sampler, 'seed', None) is not None:
+                sampler.seed = self._seed
 
     def before_train_epoch(self, runner: Runner) -> None:
         self._finish_validation(runner)
@@ -104,10 +104,7 @@ class ExactResumeHook(Hook):
         if is_iter_based(runner):
             skipped = self._converted(runner, loaded, loop.iter)
             self._sampler.epoch, self._sampler.start = 0, skipped
-            require_not_started(runner)
-            loop.dataloader_iterator = _Advanced(
-                loop.dataloader_iterator, loop.iter
-            )
+            loop.dataloader_iterator.skipped = loop.iter
             return
         self._sampler.epoch = loop.epoch
         done = loaded['batches_done'] if loaded else 0
@@ -118,20 +115,15 @@ class ExactResumeHook(Hook):
                 f'epoch {loop.epoch + 1} goes on after batch {skipped} of '
                 f'{len(loop.dataloader)}'
             )
+            # MMEngine counts an epoch's batches from 0 and asks no hook
             run_iter = loop.run_iter
             loop.run_iter = lambda idx, batch: run_iter(idx + skipped, batch)
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None
-    ) -> None:
-        rank = 0
-        if runner._randomness_cfg.get('diff_rank_seed'):
-            rank = get_rank()
+    def before_train_iter(self, runner: Runner, **kwargs) -> None:
+        rank = get_rank() if _has_seed_of_rank(runner) else 0
         seed_everything(runner.seed, rank, 1, runner.iter)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
-    ) -> None:
+    def after_train_iter(self, runner, batch_idx: int, **kwargs) -> None:
         self._done = batch_idx + 1
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -156,15 +148,17 @@ class ExactResumeHook(Hook):
             at, last = loop.iter, loop.max_iters
         elif loaded['batches_done']:
             return
-        due = at >= loop.val_begin and (
-            at % loop.val_interval == 0 or at == last
-        )
-        if at and due and self._validated != loop.iter:
+        is_due = at % loop.val_interval == 0 or at == last
+        if (
+            at >= max(1, loop.val_begin)
+            and is_due
+            and (self._validated != loop.iter)
+        ):
             runner.logger.info('the evaluation that was cut off comes first')
             runner.val_loop.run()
 
     def _converted(self, runner: Runner, loaded, batches: int) -> int:
-        """Batches of now that hold the samples of so many batches then."""
+        """Return how many batches of now hold the samples of those then."""
         now = _samples_per_step(runner)
         then = loaded['samples_per_step'] if loaded else now
         if now == then or not batches:
@@ -177,19 +171,10 @@ class ExactResumeHook(Hook):
         return batches * then // now
 
 
+def _has_seed_of_rank(runner: Runner) -> bool:
+    return bool(runner._randomness_cfg.get('diff_rank_seed'))
+
+
 def _samples_per_step(runner: Runner) -> int:
     batch_sampler = runner.train_dataloader.batch_sampler
     return getattr(batch_sampler, 'batch_size', 1) * get_world_size()
-
-
-class _Advanced:
-    """Answers the calls by which MMEngine skips what is skipped already."""
-
-    def __init__(self, iterator, calls: int) -> None:
-        self.iterator, self.calls = iterator, calls
-
-    def __next__(self):
-        if self.calls:
-            self.calls -= 1
-            return None
-        return next(self.iterator)

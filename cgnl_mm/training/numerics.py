@@ -1,7 +1,8 @@
 """NaN and overflow, named where they begin."""
 
-import functools
-from typing import Dict, List, Optional, Set
+from functools import partial
+from itertools import chain
+from typing import Dict, Optional, Set
 
 import torch
 from mmengine import dist
@@ -15,9 +16,9 @@ from ..errors import NonFiniteError
 from ..visualization import find_blocks
 
 ADVICE = (
-    'No checkpoint has been saved since weights or losses ceased to be '
-    'finite: go on with `--resume`, or `--resume` and an earlier one if it '
-    'comes again, and with a lower learning rate, gradient clipping or '
+    'AtomicCheckpointHook has saved nothing since weights or losses ceased '
+    'to be finite: go on with `--resume`, or `--resume` and an earlier one '
+    'if it comes again, and with a lower learning rate, gradient clipping or '
     'bfloat16 in place of float16'
 )
 
@@ -32,17 +33,17 @@ class NumericsHook(Hook):
 
     MMEngine trains on when the loss is NaN. This hook looks at the loss and
     at the input and output of every CGNL and non-local block, in each
-    iteration and process, and says once what left the range of its numbers
-    and where. After ``patience`` such iterations in a row it stops the run:
-    single ones are what a dynamic loss scale (AMP with float16) gets over.
+    iteration and process. It says once what left the range of its numbers,
+    and where. After ``patience`` such iterations in a row it stops the run.
+    A dynamic loss scale (AMP with float16) gets over single ones.
 
-    No checkpoint is saved, and so none gives way to it, while weights are
-    not finite or the last two iterations were not. A run that ends so, ends
-    with an error.
+    AtomicCheckpointHook and PreemptionHook save nothing, and so keep the last
+    good checkpoint, while weights are not finite or the last two iterations
+    were not. A run that ends in this state ends with an error.
 
-    A sum over the positions of each channel is what it looks at: two passes
-    over memory for a block, where the block itself makes ten or more. A
-    network compiled as a whole may ignore hooks; then the loss is left.
+    The hook sums each channel over its positions. That takes two passes over
+    memory for a block, where the block itself makes ten or more. A network
+    compiled as a whole may ignore hooks; the hook then sees the loss alone.
 
     Args:
         patience (int): Iterations in a row after which the run stops.
@@ -60,11 +61,10 @@ class NumericsHook(Hook):
             raise ValueError(f'patience must be at least 1, got {patience}')
         self.patience = patience
         self._row = 0
-        self._began = ''  # of the row: iteration, rank and what was found
+        self._began = ''  # iteration, rank and fault of the row's first
         self._warned = False
         self._sums: Dict[str, tuple] = {}
         self._handles: list = []
-        self._guarded: List[CheckpointHook] = []
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model
@@ -73,49 +73,31 @@ class NumericsHook(Hook):
         self._groups = {}
         for name, block in find_blocks(model).items():
             self._groups[name] = getattr(block, 'groups', 1)
-            self._handles.append(
-                block.register_forward_hook(
-                    lambda block, args, out, name=name: self._look(
-                        name, block, args[0], out
-                    )
-                )
-            )
+            look = partial(self._look, name)
+            self._handles.append(block.register_forward_hook(look))
         # such as a mask with -inf
         self._never_finite = {
             name
             for name, value in runner.model.named_buffers()
-            if not _is_finite(value)
+            if not torch.isfinite(value).all()
         }
-        for hook in runner.hooks:
-            if isinstance(hook, CheckpointHook):
-                self._guarded.append(hook)
-                for name in ('_save_checkpoint', '_save_best_checkpoint'):
-                    hook.__dict__[name] = self._guard(getattr(hook, name))
+        if any(type(hook) is CheckpointHook for hook in runner.hooks):
+            runner.logger.warning(
+                'NumericsHook: CheckpointHook saves weights that are not '
+                'finite, too; default_hooks=dict(checkpoint=dict(type='
+                "'AtomicCheckpointHook')) does not"
+            )
 
     def after_train(self, runner: Runner) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        for hook in self._guarded:
-            for name in ('_save_checkpoint', '_save_best_checkpoint'):
-                hook.__dict__.pop(name, None)
-        self._guarded = []
         fault = self.find_fault(runner)
         if fault:
             raise NonFiniteError(f'the training ended while {fault}. {ADVICE}')
 
-    def _guard(self, save):
-        """Of a CheckpointHook: what it saves replaces an earlier one."""
-
-        @functools.wraps(save)
-        def wrapper(runner, *args, **kwargs):
-            if self.may_save(runner):
-                save(runner, *args, **kwargs)
-
-        return wrapper
-
     def may_save(self, runner: Runner) -> bool:
-        """Whether a checkpoint of now is worth to be resumed from.
+        """Return whether a run could go on from a checkpoint of now.
 
         Every process has to ask. The first no is logged as a warning.
 
@@ -131,7 +113,7 @@ class NumericsHook(Hook):
         return not fault
 
     def find_fault(self, runner: Runner) -> Optional[str]:
-        """Say what is not finite, in any process; every one has to ask.
+        """Say what is not finite in any process; every process has to ask.
 
         Args:
             runner (Runner): The runner of the training.
@@ -152,19 +134,23 @@ class NumericsHook(Hook):
         return mine
 
     @torch.no_grad()
-    def _look(self, name: str, block: nn.Module, x: Tensor, out: Tensor):
+    def _look(self, name: str, block: nn.Module, args: tuple, out: Tensor):
         if block.training and name not in self._sums:
-            self._sums[name] = _channel_sums(x), _channel_sums(out)
+            self._sums[name] = _channel_sums(args[0]), _channel_sums(out)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, outputs=None, **kwargs) -> None:
         sums, self._sums = self._sums, {}
         loss = (outputs or {}).get('loss')
         values = [s for pair in sums.values() for s in pair]
         if isinstance(loss, Tensor):
             values.append(loss.detach().float().reshape(1))
-        if not values or _all_finite(values):
+        # one look at the device
+        if (
+            not values
+            or torch.stack(
+                [torch.isfinite(value).all() for value in values]
+            ).all()
+        ):
             self._row = 0
             self._began = ''
             return
@@ -183,35 +169,45 @@ class NumericsHook(Hook):
             )
 
     def _describe(self, sums: Dict[str, tuple], loss) -> str:
-        """In the order of the network: the first is the origin."""
+        """Name the first block that is at fault: the origin; and the loss."""
         found = []
         for name, (x, out) in sums.items():
-            if not torch.isfinite(x).all():
-                found.append(
-                    f'{name}: its input is not finite, so the fault lies '
-                    'before it'
-                )
-                break
             bad = ~torch.isfinite(out).all(0)
-            if bad.any():
+            if not torch.isfinite(x).all():
+                found = [f'{name}: its input is not finite, so the fault lies '
+                         'before it']  # fmt: skip
+            elif bad.any():
                 groups = bad.view(self._groups[name], -1).any(1).nonzero()
-                which = ', '.join(str(int(g)) for g in groups)
-                found.append(
+                found = [
                     f'{name}: input finite, output not, in channel group '
-                    f'{which} of 0 to {self._groups[name] - 1}'
-                )
+                    f'{", ".join(str(int(group)) for group in groups)} '
+                    f'of 0 to {self._groups[name] - 1}'
+                ]
+            if found:
                 break
         if isinstance(loss, Tensor) and not torch.isfinite(loss).all():
+            if sums and not found:
+                return f'the loss is {loss.item()}; all blocks are finite'
             found.append(f'the loss is {loss.item()}')
-            if len(found) == 1 and sums:
-                found.append('all blocks are finite')
         return '; '.join(found)
 
 
-def _channel_sums(x: Tensor) -> Tensor:
-    """(batch, channels), not finite where x is not.
+def may_save(runner: Runner) -> bool:
+    """Return whether each NumericsHook of a runner lets it save.
 
-    In float32 or wider: a sum over float16 would overflow itself.
+    Every process has to ask.
+
+    Args:
+        runner (Runner): The runner of the training.
+    """
+    hooks = [hook for hook in runner.hooks if isinstance(hook, NumericsHook)]
+    return all([hook.may_save(runner) for hook in hooks])
+
+
+def _channel_sums(x: Tensor) -> Tensor:
+    """Return sums (batch, channels) that are not finite where x is not.
+
+    They are in float32 or wider: a sum in float16 would overflow itself.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     return x.detach().flatten(2).sum(2, dtype=wide)
@@ -219,24 +215,9 @@ def _channel_sums(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _find_weight(model: nn.Module, left_out: Set[str]) -> Optional[str]:
-    """Name of the first parameter or buffer that is not finite."""
-    named = [
-        *model.named_parameters(),
-        *(x for x in model.named_buffers() if x[0] not in left_out),
-    ]
-    # one look at each device, as a rule the only one
-    by_device: Dict[torch.device, list] = {}
-    for _, value in named:
-        by_device.setdefault(value.device, []).append(value)
-    if all(map(_all_finite, by_device.values())):
-        return None
-    return next(name for name, value in named if not _is_finite(value))
-
-
-def _is_finite(value: Tensor) -> bool:
-    return bool(torch.isfinite(value).all())
-
-
-def _all_finite(values) -> bool:
-    """With one look at the device."""
-    return bool(torch.stack([torch.isfinite(v).all() for v in values]).all())
+    """Return the name of a parameter or buffer that is not finite."""
+    buffers = (x for x in model.named_buffers() if x[0] not in left_out)
+    for name, value in chain(model.named_parameters(), buffers):
+        if not torch.isfinite(value).all():
+            return name
+    return None

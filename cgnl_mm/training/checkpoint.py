@@ -1,0 +1,233 @@
+"""Checkpoints that survive a killed job and a full disk."""
+
+import errno
+import os
+import os.path as osp
+import shutil
+from typing import Optional
+
+from mmengine import dist
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ..errors import DiskFullError
+from .numerics import may_save
+from .resume import choose_checkpoint, resumed_from
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# of the file that is not complete yet
+PART = '.part'
+# key of a checkpoint: names of the files that it makes outdated
+OUTDATED = 'outdated_ckpts'
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """Save checkpoints that are whole or not there.
+
+    ::
+
+        default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))
+
+    MMEngine's hook writes in place and removes the previous checkpoint
+    first, so a job that is killed while it saves may leave nothing that can
+    be resumed from. With this hook
+
+    - a file has its name when it is complete and on the disk;
+    - what is outdated goes when the new file and ``last_checkpoint`` are
+      there, or when the run goes on after a kill in between;
+    - a full disk ends the run in one line, and earlier files stay;
+    - ``resume=True`` takes :func:`~.resume.find_latest`'s checkpoint;
+    - a run that goes on from another run's folder removes nothing there, and
+      nothing that has the same names in its own;
+    - nothing is saved while :class:`NumericsHook` finds weights or losses
+      that are not finite.
+
+    Remote storage is left as it is. The arguments are those of MMEngine's
+    CheckpointHook.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._outdated = []  # paths that the next checkpoint supersedes
+        self._left = []  # names that the loaded checkpoint had superseded
+
+    def before_run(self, runner: Runner) -> None:
+        choose_checkpoint(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        names = [osp.basename(path) for path in self._outdated]
+        checkpoint[self._key(runner)] = names
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self._left = checkpoint.get(self._key(runner), [])
+
+    def before_train(self, runner: Runner) -> None:
+        loaded = resumed_from(runner)
+        is_own = loaded and self._saves_beside(loaded, runner)
+        known = runner.message_hub.runtime_info
+        if loaded and not is_own and 'keep_ckpt_ids' in known:
+            # what has one of these names here is another run's
+            runner.message_hub.update_info('keep_ckpt_ids', [])
+        super().before_train(runner)
+        self.file_backend = _LaterRemoval(
+            self.file_backend, self.out_dir, self._outdated
+        )
+        if is_own:
+            self._take_up(loaded, known)
+
+    def _take_up(self, loaded: str, known: dict) -> None:
+        """Know the run's files where they are now, in a copy or not."""
+        self.last_ckpt = self._here(known.get('last_ckpt'))
+        if getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = self._here(self.best_ckpt_path)
+        for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[name] = self._here(path)
+        # the job was killed after it saved, before it removed them
+        if dist.is_main_process():
+            paths = [osp.join(self.out_dir, name) for name in self._left]
+            self._outdated += [p for p in paths if _is_older(p, loaded)]
+            self._remove_outdated()
+
+    def _here(self, path: Optional[str]) -> Optional[str]:
+        here = path and osp.join(self.out_dir, osp.basename(path))
+        return here if path and self.file_backend.exists(here) else path
+
+    def _saves_beside(self, path: str, runner: Runner) -> bool:
+        """Return whether a checkpoint lies where the run saves its own."""
+        out_dir = self.out_dir or runner.work_dir  # or with the run's name
+        name = osp.basename(runner.work_dir.rstrip(osp.sep))
+        folders = (runner.work_dir, out_dir, osp.join(out_dir, name))
+        return any(_lies_in(path, folder) for folder in folders)
+
+    def _save_checkpoint(self, runner: Runner) -> None:
+        if may_save(runner):
+            super()._save_checkpoint(_SavesWhole(runner))
+            self._remove_outdated()
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if may_save(runner):
+            super()._save_best_checkpoint(_SavesWhole(runner), metrics)
+            self._remove_outdated()
+
+    def _remove_outdated(self) -> None:
+        # an evaluation that is repeated saves under the same name
+        current = {
+            self.last_ckpt,
+            getattr(self, 'best_ckpt_path', None),
+            *getattr(self, 'best_ckpt_path_dict', {}).values(),
+        }
+        backend = self.file_backend.inner
+        for path in [p for p in self._outdated if p not in current]:
+            is_folder = backend.isdir(path)
+            (backend.rmtree if is_folder else backend.remove)(path)
+        self._outdated.clear()
+
+    def _key(self, runner: Runner) -> str:
+        hooks = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
+        number = hooks.index(self)
+        return f'{OUTDATED}_{number}' if number else OUTDATED
+
+
+class _SavesWhole:
+    """A runner whose checkpoints are whole or not there."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def __getattr__(self, name: str):
+        return getattr(self.runner, name)
+
+    def save_checkpoint(self, *args, **kwargs) -> None:
+        save_whole(self.runner, *args, **kwargs)
+
+
+class _LaterRemoval:
+    """A file backend that notes what to remove and sees one folder alone."""
+
+    def __init__(self, inner, folder: str, outdated: list) -> None:
+        self.inner, self.folder, self.outdated = inner, folder, outdated
+
+    def __getattr__(self, name: str):
+        return getattr(self.inner, name)
+
+    def isfile(self, path: str) -> bool:
+        return _lies_in(path, self.folder) and self.inner.isfile(path)
+
+    def isdir(self, path: str) -> bool:
+        return _lies_in(path, self.folder) and self.inner.isdir(path)
+
+    def remove(self, path: str) -> None:
+        self.outdated.append(path)
+
+    rmtree = remove
+
+
+def save_whole(
+    runner: Runner, out_dir: str, filename: str, *args, **kwargs
+) -> None:
+    """Save a checkpoint that gets its name when it is on the disk.
+
+    Every process has to call this.
+
+    Args:
+        runner (Runner): The runner, or a FlexibleRunner.
+        out_dir (str): The folder. A remote one is left to its storage.
+        filename (str): The name in the folder.
+        *args: Further arguments of ``runner.save_checkpoint``.
+        **kwargs: Further arguments of ``runner.save_checkpoint``.
+
+    Raises:
+        DiskFullError: What was there before is untouched.
+    """
+    if '://' in out_dir:
+        runner.save_checkpoint(out_dir, filename, *args, **kwargs)
+        return
+    path = osp.join(out_dir, filename)
+    # not numbered: the next save overwrites what a killed job left
+    part = path + PART
+    if osp.islink(part):
+        os.remove(part)
+    try:
+        runner.save_checkpoint(out_dir, filename + PART, *args, **kwargs)
+        dist.barrier()  # each process may have written a shard
+        if dist.is_main_process():
+            _rename(part, path)
+    except BaseException as error:
+        if dist.is_main_process() and osp.isfile(part):
+            written = osp.getsize(part)
+            os.remove(part)
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise _disk_full(error, path, written) from error
+        raise
+
+
+def _rename(part: str, path: str) -> None:
+    shards = os.listdir(part) if osp.isdir(part) else ['']
+    for name in shards:
+        with open(osp.join(part, name) if name else part, 'rb') as file:
+            os.fsync(file.fileno())
+    if osp.isdir(path):
+        shutil.rmtree(path)
+    os.replace(part, path)
+
+
+def _disk_full(error: OSError, path: str, written: int) -> DiskFullError:
+    free = shutil.disk_usage(osp.dirname(path)).free
+    return DiskFullError(
+        error.errno,
+        f'{path} could not be written: {error.strerror} '
+        f'({written / 1e6:.0f} MB of it were written, {free / 1e6:.0f} MB '
+        'are free now). Earlier files are as they were: make room and go on '
+        'with --resume',
+    )
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return osp.realpath(osp.dirname(path)) == osp.realpath(folder)
+
+
+def _is_older(path: str, than: str) -> bool:
+    exist = osp.exists(path) and osp.exists(than)  # a remote one does not
+    return exist and osp.getmtime(path) <= osp.getmtime(than)

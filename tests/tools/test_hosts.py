@@ -1,0 +1,137 @@
+"""Each host trains, evaluates and resumes; two processes do without a GPU."""
+
+import importlib.util
+import json
+import shutil
+
+import pytest
+import torch
+from demos import CONFIGS
+from runs import SCENES
+
+import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
+
+# 8 samples, 2 a batch, and schedules that change at iteration 4
+LINES = """
+custom_hooks = [dict(type='EMAHook')]
+loader = dict(batch_size=2, num_workers=0, persistent_workers=False)
+data = dict({data})
+train_dataloader = dict(dataset=data, **loader)
+val_dataloader = dict(dataset=data, **loader)
+test_dataloader = val_dataloader
+optim_wrapper = dict(
+    _delete_=True, optimizer=dict(type='SGD', lr=0.005, momentum=0.9),
+    clip_grad=dict(max_norm=10.))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=4),
+    dict(type='MultiStepLR', milestones=[1], by_epoch=True)]
+train_cfg = dict(max_epochs=2, val_interval=1)
+default_hooks = dict(
+    checkpoint=dict(interval=1, max_keep_ckpts=-1, save_best=None),
+    logger=dict(interval=1))
+"""
+# of the project of tests/tools: png files; of the demos: mp4, png and json
+SMALL = 'num_train=8, num_test=8, size=64'
+CLIPS = """
+model = dict(
+    backbone=dict(base_channels=8), cls_head=dict(in_channels=64))
+for name, part in dict(train=train_dataloader, val=val_dataloader).items():
+    pipeline = _base_[f'{name}_pipeline'.replace('val', 'test')]
+    pipeline[0], pipeline[2] = [
+        dict(type='DECODER' + step) for step in ('Init', 'Decode')]
+    part['dataset'] = dict(pipeline=pipeline, **data)
+"""
+HOSTS = dict(
+    mmpretrain=('tiny.py', 'accuracy/top1', 'indices=8', ''),
+    mmaction=(
+        CONFIGS / 'i3d_r18_cgnl_movingdigits.py', 'acc/top1', SMALL, CLIPS,
+    ),
+    mmdet=(
+        CONFIGS / 'mask_rcnn_r18_fpn_cgnl_digitscenes.py', 'coco/segm_mAP',
+        SMALL, 'model = dict(backbone=dict(base_channels=8))\n' + SCENES,
+    ),
+)  # fmt: skip
+
+
+def scalars(work_dir):
+    """Return the lines of all scalars.json, in order of writing."""
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    texts = [file.read_text() for file in files]
+    return [json.loads(line) for text in texts for line in text.splitlines()]
+
+
+def column(lines, key):
+    return [line[key] for line in lines if key in line]
+
+
+def losses_known_to(checkpoint):
+    history = checkpoint['message_hub']['log_scalars']['train/loss']
+    return history.data[0].tolist()
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_train_evaluate_resume(host, project, said_by, tmp_path):
+    if importlib.util.find_spec(host) is None:
+        pytest.skip(f'{host} is not installed')
+    base, metric, data, lines = HOSTS[host]
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
+    for decoder in ('Decord', 'PyAV'):
+        text = f'_base_ = {str(base)!r}\n' + LINES.format(data=data) + lines
+        text = text.replace('DECODER', decoder)
+        (tmp_path / f'{decoder}.py').write_text(text)
+    whole, rest = tmp_path / 'whole', tmp_path / 'rest'
+    said_by('train.py', 'Decord.py', '--work-dir', whole, cwd=tmp_path)
+    middle = whole / 'epoch_1.pth'
+    said = said_by(
+        *('train.py', 'PyAV.py', '--work-dir', rest, '--resume', middle),
+        cwd=tmp_path,
+    )
+    assert 'resumed epoch: 1, iter: 4' in said
+
+    whole_log, rest_log = scalars(whole), scalars(rest)
+    losses = column(whole_log, 'loss')
+    assert len(losses) == 8 and all(0 < loss < 1e3 for loss in losses)
+    assert len(column(whole_log, metric)) == 2
+    # ExactResumeHook, which the demos have, evaluates after epoch 1 first
+    assert len(column(rest_log, metric)) == 1 + ('cut off' in said)
+    # schedules, log history and the averaged model go on, not anew
+    rates = column(whole_log, 'lr')
+    assert column(rest_log, 'lr') == rates[4:]
+    assert rates[4] < rates[3] / 9
+    before, after = torch.load(middle), torch.load(rest / 'epoch_2.pth')
+    assert len(losses_known_to(after)) == 8
+    assert losses_known_to(after)[:4] == losses_known_to(before)
+    assert after['ema_state_dict']['steps'] == 8
+    assert any(
+        not torch.equal(value, before['state_dict'][name])
+        for name, value in after['state_dict'].items()
+        if name.endswith('weight')
+    )
+
+
+def test_two_processes_without_a_gpu(project, said_by, warm_torch, tmp_path):
+    """The config says nccl and SyncBN; nothing in it knows of the CPU."""
+    record = cgnl_mm.compat.report()
+    if 'cpu_distributed: applied' not in str(record):
+        pytest.skip('needs a machine without a GPU')
+    lines = (
+        "_base_ = './tiny.py'\n"
+        "model = dict(backbone=dict(norm_cfg=dict(type='SyncBN')))\n"
+        "env_cfg = dict(dist_cfg=dict(backend='nccl'))\n"
+        'train_cfg = dict(max_epochs=1)\n'
+    )
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
+    (tmp_path / 'run.py').write_text(lines)
+    off = said_by(
+        *('dist_train.sh', 'run.py', 1),
+        cwd=tmp_path,
+        status=1,
+        python=warm_torch,
+        CGNL_MM_COMPAT='-cpu_distributed',
+    )
+    assert 'set_device' in off
+    said = said_by('dist_train.sh', 'run.py', 2, cwd=tmp_path)
+    # 24 images, 8 a batch, 2 processes
+    assert 'Epoch(train) [1][2/2]' in said
+    assert 'Epoch(val) [1][2/2]' in said
+    assert 'each process normalises over its own samples' in said

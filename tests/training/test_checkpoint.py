@@ -1,0 +1,340 @@
+"""Which checkpoint a resumed run takes, and whose files it touches."""
+
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from runs import train_here
+from torch import nn
+
+import cgnl_mm  # noqa: F401
+from cgnl_mm.errors import DiskFullError, SetupError
+from cgnl_mm.training import AtomicCheckpointHook, resume
+from cgnl_mm.training.checkpoint import save_whole
+from cgnl_mm.training.resume import find_latest
+
+
+class Net(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 1)
+
+    def forward(self, inputs, mode='tensor'):
+        if mode == 'predict':
+            return [inputs]
+        return dict(loss=self.head(inputs).square().mean())
+
+
+class Growing(BaseMetric):
+    """Each evaluation is the best one."""
+
+    score = 0
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        Growing.score += 1
+        return dict(score=Growing.score)
+
+
+def train(folder, epochs, resume=None, hooks=(), **checkpoint):
+    return train_here(
+        Net(),
+        folder,
+        list(torch.randn(4, 3)),
+        hooks,
+        epochs,
+        resume,
+        [Growing()],
+        default_hooks=dict(
+            checkpoint=dict(
+                type='AtomicCheckpointHook',
+                interval=1,
+                **dict(save_best='score', rule='greater', **checkpoint),
+            )
+        ),
+    )
+
+
+def names(folder):
+    return {path.name for path in folder.glob('*.pth')}
+
+
+def outdate(path, *files, key='outdated_ckpts'):
+    """As if the job had been killed before it removed them."""
+    checkpoint = torch.load(path)
+    checkpoint[key] = list(files)
+    torch.save(checkpoint, path)
+
+
+def age(path, seconds):
+    """Make a file older, or newer, than the clock."""
+    now = path.stat().st_mtime
+    os.utime(path, (now - seconds, now - seconds))
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Folder of a run of two epochs."""
+    folder = tmp_path / 'one'
+    train(folder, 2)
+    assert names(folder) == {
+        'epoch_1.pth', 'epoch_2.pth', 'best_score_epoch_2.pth',
+    }  # fmt: skip
+    return folder
+
+
+def test_what_the_killed_job_left_is_removed(two):
+    outdate(two / 'epoch_2.pth', 'epoch_1.pth')
+    train(two, 3, two / 'epoch_2.pth')
+    assert names(two) == {
+        'epoch_2.pth', 'epoch_3.pth', 'best_score_epoch_3.pth',
+    }  # fmt: skip
+
+
+def test_newer_file_of_that_name_stays(two):
+    """A later run has saved it, in the same folder."""
+    outdate(two / 'epoch_2.pth', 'epoch_1.pth')
+    age(two / 'epoch_1.pth', -60)
+    train(two, 3, two / 'epoch_2.pth')
+    assert 'epoch_1.pth' in names(two)
+
+
+@pytest.mark.parametrize('max_keep_ckpts', [-1, 1])
+def test_files_of_two_runs_stay_theirs(two, tmp_path, max_keep_ckpts):
+    """A run that goes on from another's, where a third one has been."""
+    # the same names, older and newer
+    third = tmp_path / 'third'
+    shutil.copytree(two, third)
+    for name in names(third):
+        (third / name).write_text('of the third')
+        age(third / name, 1000)
+    outdate(two / 'epoch_2.pth', 'epoch_1.pth')
+    kept = {name: (two / name).read_bytes() for name in names(two)}
+    train(third, 3, two / 'epoch_2.pth', max_keep_ckpts=max_keep_ckpts)
+    assert {name: (two / name).read_bytes() for name in names(two)} == kept
+    assert names(third) == {*kept, 'epoch_3.pth', 'best_score_epoch_3.pth'}
+    for name in kept:
+        assert (third / name).read_text() == 'of the third'
+
+
+def test_published_from_another_folder(two, tmp_path):
+    """Nothing is better than its best one, which lies there."""
+    folder = tmp_path / 'other'
+    path = two / 'epoch_2.pth'
+    checkpoint = torch.load(path)
+    checkpoint['message_hub']['runtime_info']['best_score'] = 1000
+    torch.save(checkpoint, path)
+    before = names(two)
+    train(folder, 3, path, published_keys=['state_dict'])
+    published = names(folder) - {'epoch_3.pth'}
+    assert len(published) == 1 and published.pop().startswith('epoch_3-')
+    assert names(two) > before  # the best one, published beside itself
+
+
+def test_two_checkpoint_hooks(tmp_path):
+    """What is outdated for one is not for the other."""
+    folder, out = tmp_path / 'run', tmp_path / 'out'
+
+    def other():
+        return AtomicCheckpointHook(out_dir=str(out), interval=1)
+
+    train(folder, 2, hooks=[other()])
+    assert names(out / 'run') == {'epoch_1.pth', 'epoch_2.pth'}
+    outdate(folder / 'epoch_2.pth', 'epoch_1.pth')
+    train(folder, 3, folder / 'epoch_2.pth', hooks=[other()])
+    assert 'epoch_1.pth' not in names(folder)
+    assert names(out / 'run') == {'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth'}
+    # and the other way round
+    outdate(folder / 'epoch_3.pth', 'epoch_1.pth', key='outdated_ckpts_1')
+    train(folder, 4, folder / 'epoch_3.pth', hooks=[other()])
+    assert names(out / 'run') == {'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth'}
+    assert {'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth'} < names(folder)
+
+
+def save(path, iteration=1, time='20260101_000000', **content):
+    """Write a checkpoint that a run could go on from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    meta = dict(iter=iteration, time=time)
+    torch.save(dict(dict(meta=meta, optimizer={}), **content), path)
+    return str(path)
+
+
+def note(folder, path):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'last_checkpoint').write_text(str(path))
+
+
+def empty(path):
+    """As of a job that was killed between opening and writing it."""
+    path.write_text('')
+
+
+def a_folder_in_place(path):
+    path.unlink()
+    path.mkdir()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def test_saved_elsewhere_with_a_preempted_one_here(tmp_path):
+    """CheckpointHook(out_dir=...) wrote what the note names."""
+    run, out = tmp_path / 'run', tmp_path / 'out/run'
+    save(run / 'preempted.pth', 25)
+    third = save(out / 'epoch_3.pth', 30)
+    fourth = save(out / 'epoch_4.pth', 40)
+    note(run, fourth)
+    assert find_latest(str(run)) == fourth
+    # damaged: the whole one that is furthest, not the newest file
+    save(out / 'epoch_2.pth', 20)
+    cut(out / 'epoch_4.pth')
+    assert find_latest(str(run)) == third
+
+
+def test_copied_run_takes_its_own(tmp_path):
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    named = save(one / 'epoch_1.pth')
+    note(one, named)
+    shutil.copytree(one, two)
+    assert find_latest(str(two)) == str(two / 'epoch_1.pth')
+    # nor does it take the original's where its own is damaged
+    cut(two / 'epoch_1.pth')
+    assert find_latest(str(two)) is None
+
+
+@pytest.mark.parametrize(
+    'damage, reason',
+    [
+        (cut, 'cut off'),
+        (empty, 'empty'),
+        (Path.unlink, 'missing'),
+        (a_folder_in_place, 'an empty folder'),
+        (lambda path: torch.save({}, path), 'not the checkpoint of a train'),
+    ],
+)
+def test_damaged_one_is_named(tmp_path, monkeypatch, damage, reason):
+    """last_checkpoint names it where it was before the run was moved."""
+    third = save(tmp_path / 'epoch_3.pth', 30)
+    save(tmp_path / 'epoch_4.pth', 40)
+    note(tmp_path, '/nowhere/run/epoch_4.pth')
+    damage(tmp_path / 'epoch_4.pth')
+    said = []
+    monkeypatch.setattr(resume, 'print_log', lambda *args: said.append(args))
+    assert find_latest(str(tmp_path)) == third
+    ((text, *_),) = said
+    assert text.startswith(f'passed over {tmp_path}/epoch_4.pth: {reason}')
+
+
+def test_moved_folder_of_deepspeed(tmp_path):
+    run = tmp_path / 'run'
+    for name in ('epoch_1.pth', 'epoch_2.pth'):
+        save(run / name / 'mp_rank_00_model_states.pt')
+    note(run, '/nowhere/run/epoch_1.pth')
+    assert find_latest(str(run)) == str(run / 'epoch_1.pth')
+    (run / 'last_checkpoint').unlink()
+    with pytest.raises(SetupError, match='epoch_1.pth is the folder of a sh'):
+        find_latest(str(run))
+
+
+def unreadable(path):
+    path.write_bytes(b'\xff\xfe')
+
+
+def a_folder(path):
+    path.mkdir()
+
+
+def a_loop(path):
+    path.symlink_to(path)
+
+
+def a_dead_link(path):
+    path.symlink_to('nowhere')
+
+
+def slash(path):
+    path.write_text('/')
+
+
+def a_stranger(path):
+    weights = path.with_name('pretrained.pth')
+    torch.save(dict(state_dict={}), weights)
+    path.write_text(str(weights))
+
+
+@pytest.mark.parametrize(
+    'write',
+    [
+        *(lambda path: None, empty, a_dead_link, unreadable, a_folder),
+        *(a_loop, slash, a_stranger),
+    ],
+)
+def test_without_a_readable_note_the_furthest_counts(tmp_path, caplog, write):
+    assert find_latest(str(tmp_path)) is None
+    write(tmp_path / 'last_checkpoint')
+    # the order of the files' times and of their names is another one
+    second = save(tmp_path / 'epoch_2.pth', 20, '20260101_000002')
+    tenth = save(tmp_path / 'epoch_10.pth', 100, '20260101_000010')
+    age(tmp_path / 'epoch_10.pth', 60)
+    save(tmp_path / 'epoch_9.pth', 90)
+    save(tmp_path / 'best_score_epoch_11.pth', 110)
+    torch.save(dict(state_dict={}), tmp_path / 'pretrained.pth')
+    assert find_latest(str(tmp_path)) == tenth
+    cut(tmp_path / 'epoch_10.pth')
+    (tmp_path / 'epoch_9.pth').unlink()
+    (tmp_path / 'epoch_9.pth').mkdir()
+    assert find_latest(str(tmp_path)) == second
+
+
+def test_without_a_note_two_runs_cannot_be_told_apart(tmp_path):
+    """The second one has begun again at epoch 1, in the same folder."""
+    save(tmp_path / 'epoch_4.pth', 40, '20260101_000000')
+    save(tmp_path / 'epoch_2.pth', 20, '20260102_000000')
+    with pytest.raises(SetupError, match='epoch_4.*epoch_2.*--resume PATH'):
+        find_latest(str(tmp_path))
+    note(tmp_path, tmp_path / 'epoch_2.pth')
+    assert find_latest(str(tmp_path)).endswith('epoch_2.pth')
+
+
+def test_hook_finds_it_for_any_launcher(two):
+    """The host's own script knows resume=True alone."""
+    (two / 'last_checkpoint').unlink()
+    cut(two / 'epoch_2.pth')
+    runner = train(two, 2, resume=True)
+    assert runner._load_from == str(two / 'epoch_1.pth')
+    assert (two / 'last_checkpoint').read_text() == str(two / 'epoch_2.pth')
+
+
+class Saving:
+    """A runner that writes as MMEngine's backend does."""
+
+    def save_checkpoint(self, out_dir, filename):
+        with open(f'{out_dir}/{filename}', 'wb') as file:
+            file.write(b'x' * 2000)
+
+
+def test_full_disk_leaves_the_file_of_that_name(tmp_path):
+    path, victim = tmp_path / 'preempted.pth', tmp_path / 'victim'
+    for file in (path, victim):
+        file.write_text('whole')
+    # a link is not followed
+    path.with_name('preempted.pth.part').symlink_to(victim)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(DiskFullError, match='preempted.pth could not'):
+            save_whole(Saving(), str(tmp_path), path.name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == victim.read_text() == 'whole'
+    assert sorted(tmp_path.iterdir()) == [path, victim]
+    save_whole(Saving(), str(tmp_path), path.name)
+    assert path.read_bytes() == b'x' * 2000
