@@ -1,10 +1,12 @@
 """Let mmengine do without pkg_resources.
 
 Symptom: ``ModuleNotFoundError: No module named 'pkg_resources'`` from any
-config with ``_base_ = 'mmdet::...'`` (or another host).
+config with ``_base_ = 'mmdet::...'`` (or another host); a UserWarning that
+pkg_resources is deprecated, twice at every start.
 
 Versions: mmengine <= 0.10.7 with setuptools >= 82, or without setuptools,
-as in a new virtual environment of Python >= 3.12.
+as in a new virtual environment of Python >= 3.12. The warning: setuptools
+80.9 and 81.
 
 Upstream: https://setuptools.pypa.io/en/stable/history.html (82.0.0);
 mmengine never declared setuptools.
@@ -25,11 +27,16 @@ from typing import Optional
 from .after_import import after_import
 from .workaround import Workaround
 
+WARNS_FROM = (80, 9)  # of setuptools
+
 
 def not_needed() -> Optional[str]:
-    if importlib.util.find_spec('pkg_resources') is not None:
-        return 'pkg_resources is there'
-    return None
+    if importlib.util.find_spec('pkg_resources') is None:
+        return None
+    version = importlib.metadata.version('setuptools')
+    if tuple(map(int, version.split('.')[:2])) >= WARNS_FROM:
+        return None
+    return 'pkg_resources is there and does not warn'
 
 
 def _find(package: str) -> Optional[str]:
@@ -85,7 +92,7 @@ def _mend(package_utils: ModuleType) -> None:
 WORKAROUND = Workaround(
     name='no_pkg_resources',
     symptom="ModuleNotFoundError: No module named 'pkg_resources'",
-    versions='mmengine <= 0.10.7 with setuptools >= 82, or without it',
+    versions='mmengine <= 0.10.7 with setuptools >= 80.9, or without it',
     upstream='https://setuptools.pypa.io/en/stable/history.html',
     not_needed=not_needed,
     apply=lambda: after_import('mmengine.utils.package_utils', _mend),

@@ -1,5 +1,6 @@
 """None in sys.modules makes an import fail as if nothing were installed."""
 
+import json
 import os
 
 import pytest
@@ -23,20 +24,31 @@ def test_config_of_a_host(python, originals):
     assert python('-c', code, off='').endswith('MaskRCNN\n')
 
 
-def test_answers_are_those_of_pkg_resources():
-    pytest.importorskip('pkg_resources')
-    from mmengine.utils import package_utils
+THEIRS = """
+import json, warnings
+import cgnl_mm.compat
+from mmengine.utils import get_installed_path, is_installed
+warnings.simplefilter({action!r})
+names = 'mmengine', 'torch', 'mmaction2', 'no-such-package'
+print(json.dumps({{
+    name: is_installed(name) and get_installed_path(name) for name in names
+}}))
+"""
 
-    if package_utils.get_installed_path is no_pkg_resources.get_installed_path:
-        pytest.skip('already replaced: nothing to compare with')
-    # module, distribution of another name, and neither
-    for name in ('mmengine', 'torch', 'mmaction2', 'no-such-package'):
-        theirs = package_utils.is_installed(name)
-        assert no_pkg_resources.is_installed(name) == theirs
-        if theirs:
-            assert os.path.samefile(
-                no_pkg_resources.get_installed_path(name),
-                package_utils.get_installed_path(name),
-            )
+
+def test_answers_are_those_of_pkg_resources(python):
+    """A module, a distribution of another name, and neither."""
+    pytest.importorskip('pkg_resources')
+    code = THEIRS.format(action='ignore')
+    theirs = json.loads(python('-c', code, off='-no_pkg_resources'))
+    for name, path in theirs.items():
+        assert no_pkg_resources.is_installed(name) == bool(path)
+        if path:
+            ours = no_pkg_resources.get_installed_path(name)
+            assert os.path.samefile(ours, path)
     with pytest.raises(ImportError, match='no-such-package'):
         no_pkg_resources.get_installed_path('no-such-package')
+
+
+def test_nothing_warns(python):
+    python('-c', THEIRS.format(action='error'), off='')
