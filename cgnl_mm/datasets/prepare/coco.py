@@ -33,7 +33,15 @@ FIELDS = dict(
     ),
 )
 # The errors of a broken archive: RuntimeError if it is encrypted.
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError)
+# What the zipfile module raises over a damaged archive, its names included.
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    UnicodeError,
+)
 
 
 def prepare_coco(args: Namespace) -> None:

@@ -239,6 +239,15 @@ def test_fuzz_unzip(data):
         assert not list(Path(folder).rglob('whole'))
 
 
+def test_name_in_an_archive_that_cannot_be_decoded(tmp_path):
+    archive = tmp_path / 'a.zip'
+    damaged = zip_bytes(['\xff']).replace('\xff'.encode(), b'\xff\xff')
+    archive.write_bytes(damaged)
+    args = Namespace(root=tmp_path / 'root', dry_run=False, quiet=True)
+    with pytest.raises(SetupError, match='cannot be unpacked'):
+        coco.unpack(archive, args)
+
+
 def test_a_link_in_an_archive_is_no_link(tmp_path):
     """The second file would land where the first one leads."""
     archive, root = tmp_path / 'a.zip', tmp_path / 'root'
