@@ -45,8 +45,8 @@ EXTRAS['test'] = [
 EXTRAS['all'] = sorted(
     {
         requirement
-        for host in ('pretrain', 'action', 'det')
-        for requirement in EXTRAS[host]
+        for extra in ('pretrain', 'action', 'det', 'analysis')
+        for requirement in EXTRAS[extra]
     }
 )
 # mmcv-lite and mmcv install into one folder and pip writes either over the
