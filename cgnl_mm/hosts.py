@@ -42,6 +42,12 @@ def has_openmmlab() -> bool:
 
 def require_mmcv() -> None:
     """Raise MissingHostError, saying what to install, without an mmcv."""
+    if importlib.util.find_spec('mmengine') is None:
+        raise MissingHostError(
+            'mmengine is not installed here. Activate the environment '
+            '(`. .venv/bin/activate` after `make demo`), or run '
+            '`pip install mmengine mmcv-lite==2.1.0`'
+        )
     if not has_openmmlab():
         raise MissingHostError(
             'mmcv is not installed. Run `pip install mmcv-lite==2.1.0` '

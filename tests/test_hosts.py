@@ -90,7 +90,7 @@ def test_without_openmmlab_the_operators_work_and_the_blocks_say_why(fresh):
         except cgnl_mm.errors.MissingHostError as error:
             print(error)
     """)
-    assert 'pip install mmcv-lite' in printed
+    assert 'pip install mmengine mmcv-lite' in printed
 
 
 def test_broken_host_is_left_out(fresh, tmp_path):

@@ -1,5 +1,17 @@
 """What the tools share: options, configs, and errors in one line."""
 
+import sys
+
+from ..errors import MissingHostError
+from ..hosts import require_mmcv
+
+try:
+    require_mmcv()
+except MissingHostError as error:
+    # The modules of the tools cannot be imported, so run() is out of reach.
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(2)
+
 from ..checkpoints import require_file, require_whole
 from .config import (
     add_config_options,

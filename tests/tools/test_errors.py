@@ -123,6 +123,7 @@ NO_HOSTS = 'mmaction', 'mmaction2', 'mmdet'
         ('over.py', NO_HOSTS, 'mmaction', 'pip install mmaction2==1.2.0'),
         ('scope.py', NO_HOSTS, 'mmdet', 'pip install mmdet==3.3.0'),
         ('scope.py', ('mmcv', 'mmcv_lite'), 'mmcv', 'mmcv-lite==2.1.0'),
+        ('scope.py', ('mmengine',), 'mmengine', 'pip install mmengine'),
     ],
 )
 def test_missing_packages(
