@@ -66,7 +66,8 @@ def prepare_moving_digits(
 
     Raises:
         ValueError: If an option is out of range.
-        SetupError: If ``root`` holds something else, or PyAV is missing.
+        SetupError: If ``root`` holds something else, or PyAV or its H.264
+            encoder is missing.
     """
     if size not in (32, 64):
         raise ValueError(f'size must be 32 or 64, got {size}')
@@ -158,14 +159,9 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 8) -> None:
     """Encode grey frames (T, H, W), uint8, as an H.264 mp4 file.
 
     Raises:
-        SetupError: If PyAV is missing.
+        SetupError: If PyAV or its H.264 encoder is missing.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise SetupError(
-            'movingdigits writes its videos with PyAV: run `pip install av`'
-        ) from error
+    av = _import_av()
     with av.open(str(path), 'w') as container:
         # One thread, no rate control: the same bytes every time. With crf,
         # one clip in some hundreds differed.
@@ -188,6 +184,21 @@ def _to_yuv420p(frames: np.ndarray) -> np.ndarray:
     luma = np.round(16 + frames * (219 / 255))
     chroma = np.full((len(frames), frames.shape[1] // 2, frames.shape[2]), 128)
     return np.concatenate([luma, chroma], 1).astype(np.uint8)
+
+
+def _import_av():
+    try:
+        import av
+    except ImportError as error:
+        raise SetupError(
+            'movingdigits writes its videos with PyAV: run `pip install av`'
+        ) from error
+    if 'libx264' not in av.codecs_available:
+        raise SetupError(
+            f'this PyAV ({av.__version__}) was built without libx264: run '
+            '`pip install --force-reinstall --only-binary av av`'
+        )
+    return av
 
 
 def _write_split(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Callable, NamedTuple
 
+import av
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
@@ -37,6 +38,26 @@ def write_jpeg(path):
     pixels = np.random.default_rng(0).integers(0, 255, (48, 48, 3), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, 'JPEG')
+
+
+def write_clip(path, frames=24, audio=False, **options):
+    """Write a real mp4 with noise; ``audio`` alone has no picture."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), 'w', options=options) as container:
+        if audio:
+            stream = container.add_stream('aac', rate=44100, layout='mono')
+            silence = np.zeros((1, 1024), np.float32)
+            sound = av.AudioFrame.from_ndarray(silence, 'fltp', 'mono')
+            sound.sample_rate = 44100
+            container.mux(stream.encode(sound))
+        else:
+            stream = container.add_stream('libx264', rate=24)
+            stream.width = stream.height = 64
+            for _ in range(frames):
+                image = rng.integers(0, 256, (64, 64, 3), np.uint8)
+                frame = av.VideoFrame.from_ndarray(image, format='rgb24')
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode())
 
 
 def write_lines(path, lines, end='\n'):

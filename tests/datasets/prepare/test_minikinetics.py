@@ -4,7 +4,6 @@ import os
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from miniatures import (
@@ -15,9 +14,9 @@ from miniatures import (
     clip_path,
     make_minikinetics,
     make_mmaction,
+    write_clip,
 )
 
-from cgnl_mm.datasets.moving_digits import write_video
 from cgnl_mm.errors import SetupError
 
 ROOT = Path(__file__).parents[3]
@@ -28,8 +27,7 @@ VIDEOS = Path('kinetics400/videos_train')
 def clip(tmp_path_factory):
     """A real mp4 file."""
     path = tmp_path_factory.mktemp('clip') / 'clip.mp4'
-    rng = np.random.default_rng(0)
-    write_video(path, rng.integers(0, 255, (20, 64, 64), dtype=np.uint8))
+    write_clip(path)
     return path.read_bytes()
 
 

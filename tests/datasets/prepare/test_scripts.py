@@ -335,9 +335,9 @@ def test_faults_of_lists_end_it_and_nothing_is_written(
 
 
 @pytest.mark.parametrize('flow, pattern, said', [
-    ('kit', 'data/imagenet/val/*', 'no usable image in train/ or val/'),
-    ('csv', 'kinetics400/*/*/*', 'no usable clip for train or val below'),
-    ('ucf101', 'data/ucf101/videos/*/*', 'train 1: no usable clip below data'),
+    ('kit', 'data/imagenet/val/*', 'val: none of the images below'),
+    ('csv', 'kinetics400/*/*/*', 'train: none of the clips below kinetics400'),
+    ('ucf101', 'data/ucf101/videos/*/*', 'train 1: none of the clips below'),
 ])  # fmt: skip
 def test_lists_of_nothing_are_not_written(flow, pattern, said, start):
     run = start(flow)

@@ -3,10 +3,8 @@
 import wave
 from pathlib import Path
 
-import numpy as np
-from miniatures import ACTIONS, action
+from miniatures import ACTIONS, action, write_clip
 
-from cgnl_mm.datasets.moving_digits import write_video
 from cgnl_mm.datasets.prepare.ucf101 import locate
 
 VIDEOS = Path('data/ucf101/videos')
@@ -42,9 +40,7 @@ def test_lines_that_come_again_are_used_once(start, samples):
 
 def test_decode_finds_what_is_no_video(start, samples, truncate):
     run, clips = start('ucf101'), sorted(VIDEOS.rglob('*.avi'))
-    rng = np.random.default_rng(0)
-    frames = rng.integers(0, 255, (8, 64, 64), dtype=np.uint8)
-    write_video(Path('real.mp4'), frames)
+    write_clip(Path('real.mp4'))
     for path in clips:
         path.write_bytes(Path('real.mp4').read_bytes())
     truncate(clips[0])
