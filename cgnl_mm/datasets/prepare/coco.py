@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.progress import track
@@ -32,8 +31,8 @@ FIELDS = dict(
         area=(int, float),
     ),
 )
-# The errors of a broken archive: RuntimeError if it is encrypted.
-# What the zipfile module raises over a damaged archive, its names included.
+# What zipfile raises: RuntimeError if the archive is encrypted, UnicodeError
+# for a damaged name.
 BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
@@ -131,10 +130,16 @@ def read_annotations(path: Path) -> dict:
         raise SetupError(
             f'{path} is not a whole json file: {error}. Unpack it again'
         ) from None
-    for mistake in find_mistakes(content):
-        raise SetupError(f'{path}: {mistake}')
-    for number, item in enumerate(content['images']):
-        lists.relative_path(item['file_name'], f'{path}: images[{number}]')
+    known = {}
+    for kind, fields in FIELDS.items():
+        entries = content.get(kind) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not entries:
+            raise SetupError(f'{path}: {kind} is missing or empty')
+        seen = set()
+        for number, item in enumerate(entries):
+            check_entry(item, fields, f'{path}: {kind}[{number}]', seen, known)
+        of = 'image_id' if kind == 'images' else 'category_id'
+        known[of] = {item['id'] for item in entries}
     return content
 
 
@@ -146,51 +151,36 @@ def finite(text: str) -> float:
     return number
 
 
-def find_mistakes(content) -> Iterator[str]:
-    """Yield what mmdet could not use in the content of an annotation file."""
-    known = {}
-    for kind, fields in FIELDS.items():
-        entries = content.get(kind) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not entries:
-            yield f'{kind} is missing or empty'
-            return
-        seen = dict(id=set(), file_name=set())
-        for number, item in enumerate(entries):
-            for key, types in fields.items():
-                value = item.get(key) if isinstance(item, dict) else None
-                mistake = find_mistake(key, value, types, seen, known)
-                if mistake:
-                    yield f'{kind}[{number}]: {mistake}'
-                elif key in seen:
-                    seen[key].add(value)
-        known[dict(images='image_id').get(kind, 'category_id')] = seen['id']
-
-
-def find_mistake(
-    key: str, value, types: tuple, seen: dict[str, set], known: dict[str, set]
-) -> str:
-    """Say what is wrong with one field; return '' if nothing is.
+def check_entry(
+    item, fields: dict[str, tuple], place: str, seen: set, known: dict
+) -> None:
+    """Raise SetupError if mmdet could not use an entry.
 
     Args:
-        key (str): Name of the field.
-        value: Its value.
-        types (tuple): The types that it may have.
-        seen (dict[str, set]): The earlier values of fields without
-            repetition.
-        known (dict[str, set]): The values that a field may have.
+        item: The entry, a dict if nothing is wrong.
+        fields (dict[str, tuple]): The types that each field may have.
+        place (str): File and number of the entry, for the error.
+        seen (set): The ids and file names of earlier entries.
+        known (dict): The values that a field may have, by its name.
     """
-    if type(value) not in types:
-        return f'{key} is {value!r:.60}'
-    if key in seen and value in seen[key]:
-        return f'{key} {value!r} again'
-    if key in known and value not in known[key]:
-        return f'{key} {value} is unknown'
-    if (
-        key == 'bbox'
-        and [type(n) in (int, float) for n in value] != [True] * 4
-    ):
-        return f'bbox {value} is not x, y, width, height'
-    return ''
+    for key, types in fields.items():
+        value = item.get(key) if isinstance(item, dict) else None
+        if type(value) not in types:
+            raise SetupError(f'{place}: {key} is {value!r:.60}')
+        if key in known and value not in known[key]:
+            raise SetupError(f'{place}: {key} {value} is unknown')
+        if key in ('id', 'file_name'):
+            lists.refuse_again(seen, f'{key} {value!r}', place)
+        if key == 'file_name':
+            lists.relative_path(value, place)
+        if (
+            key == 'bbox'
+            and [type(number) in (int, float) for number in value]
+            != [True] * 4
+        ):
+            raise SetupError(
+                f'{place}: bbox {value} is not x, y, width, height'
+            )
 
 
 def warn_of_order(

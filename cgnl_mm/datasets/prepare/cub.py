@@ -83,9 +83,7 @@ def look_at(
         for of in OFFICIAL
     ]
     files.print_reports(reports, OFFICIAL.values(), args.per_class)
-    print(f'{len(classes)} classes')
-    if len(classes) != CLASSES:
-        print(f'warning: CUB-200-2011 has {CLASSES} classes')
+    files.print_classes('CUB-200-2011', CLASSES, classes)
     if any(faults):
         print(
             'warning: mmpretrain reads every image of images.txt; remove '

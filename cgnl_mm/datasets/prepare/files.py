@@ -267,25 +267,57 @@ def print_reports(
             )
 
 
+def print_classes(
+    name: str, wanted: int, found: Sequence[str], more: str = '', why: str = ''
+) -> None:
+    """Print the number of classes, and warn if the data set has another.
+
+    Args:
+        name (str): Name of the data set.
+        wanted (int): Number of its classes.
+        found (Sequence[str]): The classes that were found.
+        more (str): What follows the number. Defaults to ''.
+        why (str): What follows the warning. Defaults to ''.
+    """
+    print(f'{len(found)} classes{more}')
+    if len(found) != wanted:
+        print(f'warning: {name} has {wanted} classes{why}')
+
+
 def unusable_list(reports: Iterable[Report]) -> str:
     """Return the lines ``split<tab>name<tab>class<tab>reason``."""
     return as_table(row for report in reports for row in report.unusable)
 
 
 def make_lists(
-    reports: Sequence[Report], form: str = '{}.txt', separator: str = ' '
+    reports: Sequence[Report],
+    root: Path,
+    hint: str = '',
+    form: str = '{}.txt',
+    separator: str = ' ',
 ) -> dict[str, str]:
     """Make the lists of a data set.
 
     Args:
         reports (Sequence[Report]): One report for each split.
+        root (Path): Folder of the files, for the error.
+        hint (str): What follows the error. Defaults to ''.
         form (str): Name of a list; braces stand for the words of the name of
             its split. Defaults to '{}.txt'.
         separator (str): What stands before a label. Defaults to a blank.
 
     Returns:
         dict[str, str]: Text of each file, by its name.
+
+    Raises:
+        SetupError: If a split has no usable file.
     """
+    for report in reports:
+        if not report.usable:
+            raise SetupError(
+                f'{report.split}: none of the {report.unit} below {root} is '
+                f'usable{hint}'
+            )
     contents = {
         form.format(*report.split.split()): report.as_list(separator)
         for report in reports

@@ -51,15 +51,9 @@ def prepare_imagenet(args: Namespace) -> None:
         look_at('val', paths['val'], classes, labels, args),
     ]
     files.print_reports(reports, OFFICIAL.values(), args.per_class)
-    print(f'{len(classes)} classes')
-    if len(classes) != CLASSES:
-        print(
-            f'warning: ImageNet-1k has {CLASSES} classes; with '
-            f'{len(classes)} the labels are not those of mmpretrain'
-        )
-    if not all(report.usable for report in reports):
-        raise SetupError(f'no usable image in train/ or val/ of {root}')
-    contents = files.make_lists(reports)
+    why = f'; with {len(classes)} the labels are not those of mmpretrain'
+    files.print_classes('ImageNet-1k', CLASSES, classes, why=why)
+    contents = files.make_lists(reports, root)
     refuse_foreign(out, contents)
     if lists.write_lists(out, contents, args.dry_run):
         links = {ROOT / split: root / split for split in OFFICIAL}
@@ -89,24 +83,21 @@ def look_at(
         Report: What the split holds.
     """
     rows, known, missing = [], {*classes}, {**labels}
+    unlabelled = 'no label' if split == 'val' else 'in no class folder'
     places = [args.root / split / path for path in paths]
     faults = files.find_faults(places, split, args, files.decode_image)
     for path, reason in zip(paths, faults):
-        folder, listed = class_of(path), labels.get(PurePosixPath(path).name)
-        missing.pop(PurePosixPath(path).name, None)
-        wnid = folder or listed
-        if reason:
-            pass
-        elif wnid is None:
-            reason = 'no label' if split == 'val' else 'in no class folder'
+        listed = missing.pop(PurePosixPath(path).name, None)
+        wnid = class_of(path) or listed
+        if wnid is None:
+            reason = reason or unlabelled
         elif wnid not in known:
-            reason = 'in the folder of another class'
+            reason = reason or 'in the folder of another class'
         elif listed not in (None, wnid):
-            reason = f'contradictory label: {listed} in the list'
+            reason = reason or f'contradictory label: {listed} in the list'
         reason = reason or lists.listing_fault(path)
         rows.append((path, wnid, reason, path))
-    for name, wnid in sorted(missing.items()):
-        rows.append((name, wnid, 'missing', name))
+    rows += [(x, wnid, 'missing', x) for x, wnid in sorted(missing.items())]
     return files.Report(split, classes, rows)
 
 

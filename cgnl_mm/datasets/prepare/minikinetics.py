@@ -55,7 +55,7 @@ def prepare_minikinetics(args: Namespace) -> None:
     reports = []
     for split, listed in ids.items():
         found = {
-            clip: find_candidates(clip, clips, labels) or ([], unlabelled)
+            clip: find_candidates(clip, clips, labels, unlabelled)
             for clip in dict.fromkeys(listed)
         }
         if split == 'train':
@@ -64,18 +64,11 @@ def prepare_minikinetics(args: Namespace) -> None:
         reports.append(look_at(split, found, labels, classes, args))
     files.print_reports(reports, OFFICIAL.values(), args.per_class)
     repeated = sum(len(of) - len(set(of)) for of in ids.values())
-    print(f'{len(classes)} classes, {repeated} repeated ids')
-    if len(classes) != CLASSES:
-        print(
-            f'warning: Mini-Kinetics has {CLASSES} classes; with '
-            f'{len(classes)} the labels are not those of others'
-        )
-    if not all(report.usable for report in reports):
-        raise SetupError(
-            f'no usable clip for train or val below {args.videos}: they are '
-            'recognised by their names, ID_START_END.mp4 or ID.mp4'
-        )
-    contents = files.make_lists(reports, separator='\t')
+    why = f'; with {len(classes)} the labels are not those of others'
+    more = f', {repeated} repeated ids'
+    files.print_classes('Mini-Kinetics', CLASSES, classes, more, why)
+    hint = ': clips are recognised by their names, ID_START_END.mp4 or ID.mp4'
+    contents = files.make_lists(reports, args.videos, hint, separator='\t')
     if lists.write_lists(args.out, contents, args.dry_run):
         lists.print_links({VIDEOS: args.videos, OUT: args.out})
 
@@ -286,30 +279,28 @@ def class_of(path: PurePosixPath) -> str:
 
 
 def find_candidates(
-    clip: str, clips: Clips, labels: Labels
-) -> 'tuple[list[PurePosixPath], str] | None':
+    clip: str, clips: Clips, labels: Labels, unlabelled: str
+) -> tuple[list[PurePosixPath], str]:
     """Find the files that may hold a clip, and why there may be none.
 
     Args:
         clip (str): Its id.
         clips (Clips): The clips.
         labels (Labels): The labels.
+        unlabelled (str): Why it may have none.
 
     Returns:
-        tuple[list[PurePosixPath], str] | None: The files and the reason; None
-        if the clip has no label.
+        tuple[list[PurePosixPath], str]: The files and the reason.
     """
     if clip not in labels:
-        return None
+        return [], unlabelled
     if clip not in clips:
         return [], 'missing'
     _, start, end = labels[clip]
-    fitting = [
-        path
-        for path in clips[clip]
-        if start is None
-        or path.stem in (clip, f'{clip}_{start:06d}_{end:06d}')
-    ]
+    if start is None:
+        return clips[clip], ''
+    names = clip, f'{clip}_{start:06d}_{end:06d}'
+    fitting = [path for path in clips[clip] if path.stem in names]
     return fitting, 'other seconds of the video'
 
 
@@ -334,14 +325,14 @@ def look_at(
     """
     names = [path for candidates, _ in found.values() for path in candidates]
     paths, title = [args.videos / name for name in names], f'{split:5}'
-    faults = files.find_faults(paths, title, args, files.decode_clip)
-    faults, rows = dict(zip(names, faults)), []
+    found_faults = files.find_faults(paths, title, args, files.decode_clip)
+    faults, rows = dict(zip(names, found_faults)), []
     for clip, (candidates, reason) in found.items():
-        name = ''
+        label, name = labels.get(clip, (None,))[0], ''
         for path in candidates:
             name = path.as_posix()
             reason = lists.listing_fault(name) or faults[path]
             if not reason:
                 break
-        rows.append((clip, labels.get(clip, (None,))[0], reason, name))
+        rows.append((clip, label, reason, name))
     return files.Report(split, classes, rows, 'clips')

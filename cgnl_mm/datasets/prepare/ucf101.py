@@ -42,38 +42,26 @@ def prepare_ucf101(args: Namespace) -> None:
     }
     reports = []
     for (part, split), row in rows.items():
-        tested = dict.fromkeys(
-            rows['val', split] if part == 'train' else (),
-            'also in the test list',
-        )
-        found_rows = [
-            (
-                name,
-                PurePosixPath(name).parts[0],
-                tested.get(name) or reasons[name],
-                places[name],
-            )
+        whys = reasons
+        if part == 'train':
+            tested = dict.fromkeys(rows['val', split], 'also in the test list')
+            whys = reasons | tested
+        listed = [
+            (name, PurePosixPath(name).parts[0], whys[name], places[name])
             for name in dict.fromkeys(row)
         ]
         title = f'{part} {split}'
-        reports.append(files.Report(title, classes, found_rows, 'clips'))
+        reports.append(files.Report(title, classes, listed, 'clips'))
     files.print_reports(reports, OFFICIAL, args.per_class)
     repeated = sum(len(row) - len(set(row)) for row in rows.values())
-    print(
-        f'{len(classes)} classes, {repeated} repeated lines, '
+    more = (
+        f', {repeated} repeated lines, '
         f'{len({*found} - {*places.values()})} .avi files in no list'
     )
-    if len(classes) != CLASSES:
-        print(
-            f'warning: UCF101 has {CLASSES} classes, classInd.txt '
-            f'{len(classes)}'
-        )
-    for report in reports:
-        if not report.usable:
-            raise SetupError(
-                f'{report.split}: no usable clip below {args.videos}'
-            )
-    contents = files.make_lists(reports, 'ucf101_{}_split_{}_videos.txt')
+    why = f', classInd.txt {len(classes)}'
+    files.print_classes('UCF101', CLASSES, classes, more, why)
+    form = 'ucf101_{}_split_{}_videos.txt'
+    contents = files.make_lists(reports, args.videos, form=form)
     if lists.write_lists(args.out, contents, args.dry_run):
         is_inside = args.out.resolve() / 'videos' == args.videos.resolve()
         links = {OUT: args.out}

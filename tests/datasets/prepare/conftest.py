@@ -5,40 +5,62 @@ import resource
 import runpy
 from pathlib import Path
 
-import numpy as np
 import pytest
+from miniatures import FLOWS, contents
 
+import cgnl_mm.datasets.mmaction  # noqa: F401  registers MiniKinetics
 from cgnl_mm.errors import SetupError
 
 SCRIPTS = Path(__file__).parents[3] / 'tools/data'
 
 
 @pytest.fixture
-def run_script(tmp_path, monkeypatch, capsys):
-    """Run a script of tools/data in ``tmp_path``; return what it prints."""
+def start(tmp_path, monkeypatch, capsys):
+    """Write a miniature to ``tmp_path``; return the script as a function.
+
+    The function takes more options and returns what the script prints.
+    """
     monkeypatch.chdir(tmp_path)
 
-    def run(name, *options):
-        script = runpy.run_path(str(SCRIPTS / f'{name}.py'))
-        capsys.readouterr()
-        script['main']([*map(str, options), '--quiet'])
-        return capsys.readouterr().out
+    def start(flow, make=None):
+        (make or FLOWS[flow].make)()
+        script = FLOWS[flow].script
 
-    return run
+        def run(*more, options=FLOWS[flow].options):
+            main = runpy.run_path(str(SCRIPTS / f'{script}.py'))['main']
+            capsys.readouterr()
+            main([*options.split(), *map(str, more), '--quiet'])
+            return capsys.readouterr().out
+
+        return run
+
+    return start
 
 
 @pytest.fixture
-def write_jpeg():
-    """A function that writes a small picture, noise of a fixed seed."""
-    from PIL import Image
+def samples(build):
+    """What the host reads of a flow: a list of (path, label) a split."""
 
-    pixels = np.random.default_rng(0).integers(0, 255, (48, 48, 3), np.uint8)
+    def samples(flow, root=None):
+        _, _, _, host, name, default, reads = FLOWS[flow]
+        found = []
+        for settings, _ in reads:
+            of = build(host, name, root or default, pipeline=[], **settings)
+            infos = [of.get_data_info(i) for i in range(len(of))]
+            found.append([(path(info), label(info)) for info in infos])
+        return found
 
-    def write(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path, 'JPEG')
+    return samples
 
-    return write
+
+def path(info):
+    return info.get('img_path') or info['filename']
+
+
+def label(info):
+    if 'instances' in info:
+        return [box['bbox_label'] for box in info['instances']]
+    return info.get('gt_label', info.get('label'))
 
 
 @pytest.fixture
@@ -46,7 +68,7 @@ def truncate():
     """A function that cuts a file in half, as a broken download does."""
 
     def cut(path):
-        os.truncate(path, path.stat().st_size // 2)
+        os.truncate(path, os.path.getsize(path) // 2)
 
     return cut
 
@@ -59,8 +81,8 @@ def unwritable():
     error of a full disk, at the place where it happens.
     """
 
-    def check(run, folder):
-        before = {f: f.read_bytes() for f in folder.rglob('*') if f.is_file()}
+    def check(run):
+        before = {p: x for p, x in contents().items() if x}
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
         try:
@@ -68,8 +90,6 @@ def unwritable():
                 run()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        after = {f: f.read_bytes() for f in folder.rglob('*') if f.is_file()}
-        assert after == before
-        assert before
+        assert {p: x for p, x in contents().items() if x} == before
 
     return check

@@ -2,8 +2,7 @@
 
 from argparse import Namespace
 
-import av
-import numpy as np
+from miniatures import write_clip
 
 from cgnl_mm.datasets.prepare import files
 
@@ -43,15 +42,7 @@ def test_lists_of_unusable_files_hold_no_formula():
 def test_a_clip_whose_end_is_missing_is_unreadable(tmp_path):
     """Its index comes first, so half a download opens and starts."""
     whole, half = tmp_path / 'whole.mp4', tmp_path / 'half.mp4'
-    rng = np.random.default_rng(0)
-    options = {'movflags': 'faststart'}
-    with av.open(str(whole), 'w', options=options) as container:
-        stream = container.add_stream('libx264', rate=30)
-        stream.width = stream.height = 64
-        for image in rng.integers(0, 256, (90, 64, 64, 3), np.uint8):
-            picture = av.VideoFrame.from_ndarray(image, format='rgb24')
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
+    write_clip(whole, frames=90, movflags='faststart')
     content = whole.read_bytes()
     half.write_bytes(content[: len(content) // 2])
     args = Namespace(decode=True, workers=1, quiet=True)

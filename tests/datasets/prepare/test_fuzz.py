@@ -193,59 +193,52 @@ def test_crash_of_scipy_is_an_error_of_one_line():
 
 def zip_bytes(names):
     """An archive with these files; their content is their name."""
-    with tempfile.TemporaryFile() as file:
-        with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
-            for name in names:
-                archive.writestr(name, name)
-        file.seek(0)
-        return file.read()
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, name)
+    return file.getvalue()
+
+
+NAMES = [text.decode('latin-1') for text in HOSTILE if len(text) < 999]
+NAMES = [name for name in NAMES if name[0] != '\0']
+NAMES += ['val2017/a.jpg', 'val2017', 'b/../../c']
 
 
 @in_files
-@given(data=st.data())
-def test_fuzz_unzip(data):
+@given(
+    names=st.lists(st.sampled_from(NAMES), max_size=4, unique=True),
+    data=st.data(),
+)
+def test_fuzz_unzip(names, data):
     """Whatever an archive says, nothing is written outside, nothing half."""
-    names = data.draw(
-        st.lists(
-            st.one_of(
-                st.sampled_from([text.decode('latin-1') for text in HOSTILE]),
-                st.sampled_from(('val2017/a.jpg', 'val2017', 'b/../../c')),
-            ),
-            max_size=4,
-            unique=True,
-        )
-    )
-    content = zip_bytes(
-        [name for name in names if len(name) < 999 and name[0] != '\0']
-    )
+    content = zip_bytes(names)
     if data.draw(st.booleans()):
         content = data.draw(mutations(content))
     with tempfile.TemporaryDirectory() as folder:
         root, archive = Path(folder, 'deep/root'), Path(folder, 'a.zip')
         archive.write_bytes(content)
-        args = Namespace(root=root, dry_run=False, quiet=True)
-        try:
-            coco.unpack(archive, args)
-        except SetupError:
-            pass
-        found = [path for path in Path(folder).rglob('*') if path.is_file()]
-        for path in found:
-            if path == archive:
-                continue
-            inside = path.relative_to(root).as_posix()
-            text = path.read_text('utf-8')
-            assert not text or len(text) <= 999
-            assert PurePosixPath(inside).name, inside
-        assert not list(Path(folder).rglob('whole'))
+        unzip(archive, root)
+        for path in Path(folder).rglob('*'):
+            assert path in (archive, root.parent, root) or root in path.parents
+            if root in path.parents and path.is_file():
+                assert len(path.read_text('utf-8')) <= 999
+
+
+def unzip(archive, root):
+    """Unpack an archive; say whether it was refused."""
+    args = Namespace(root=root, dry_run=False, quiet=True)
+    try:
+        coco.unpack(archive, args)
+    except SetupError as error:
+        return 'cannot be unpacked' in str(error)
 
 
 def test_name_in_an_archive_that_cannot_be_decoded(tmp_path):
     archive = tmp_path / 'a.zip'
     damaged = zip_bytes(['\xff']).replace('\xff'.encode(), b'\xff\xff')
     archive.write_bytes(damaged)
-    args = Namespace(root=tmp_path / 'root', dry_run=False, quiet=True)
-    with pytest.raises(SetupError, match='cannot be unpacked'):
-        coco.unpack(archive, args)
+    assert unzip(archive, tmp_path / 'root')
 
 
 def test_a_link_in_an_archive_is_no_link(tmp_path):
@@ -256,8 +249,6 @@ def test_a_link_in_an_archive_is_no_link(tmp_path):
         link.external_attr = 0o120777 << 16
         file.writestr(link, str(tmp_path))
         file.writestr('val2017/stolen.txt', 'x')
-    args = Namespace(root=root, dry_run=False, quiet=True)
-    with pytest.raises(SetupError, match='cannot be unpacked'):
-        coco.unpack(archive, args)
+    assert unzip(archive, root)
     assert not (tmp_path / 'stolen.txt').exists()
     assert not (root / 'val2017').is_symlink()

@@ -85,6 +85,13 @@ def test_lines_end_at_newlines_alone(tmp_path):
     assert lines == ['a\x0bb 0', 'c 1']
 
 
+def test_a_file_in_another_encoding_is_told_with_the_line(tmp_path):
+    path = tmp_path / 'list.txt'
+    path.write_bytes(b'a 0\ncaf\xe9 1\n')
+    with pytest.raises(SetupError, match='list.txt, line 2: not UTF-8'):
+        list(lists.read_lines(path, ''))
+
+
 def test_the_printed_link_does_what_it_says(tmp_path, monkeypatch, capsys):
     """With blanks in the path; and it never goes into a real folder."""
     monkeypatch.chdir(tmp_path)
