@@ -114,51 +114,31 @@ def test_roi_align_reduced_precision(dtype, needs):
     assert torch.equal(x.grad, full.grad.to(dtype))
 
 
-def deform_inputs(dtype=torch.float64, groups=2):
-    torch.manual_seed(0)
-    shapes = dict(
-        x=(2, 4, 6, 5),
-        offset=(2, 2 * 2 * 6, 3, 3),
-        mask=(2, 2 * 6, 3, 3),
-        weight=(6, 4 // groups, 3, 2),
-        bias=(6,),
-    )
-    return {
-        name: torch.randn(shape, dtype=dtype).requires_grad_()
-        for name, shape in shapes.items()
-    }
-
-
 # stride, padding, dilation: all asymmetric, so that none can be exchanged
 SIZES = (2, 1), (1, 0), (1, 2)
 
 
-def test_deform_conv():
-    t = deform_inputs()
+@pytest.mark.parametrize('version', ['v1', 'v2', 'v2, with a bias'])
+def test_deform_conv(version):
+    torch.manual_seed(0)
+    shapes = (2, 4, 6, 5), (2, 2 * 2 * 6, 3, 3), (2, 2 * 6, 3, 3), (6, 2, 3, 2)
+    tensors = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    x, offset, mask, weight = (t.requires_grad_() for t in tensors)
+    bias = torch.randn(6, dtype=torch.float64, requires_grad=True)
 
-    def mine(x, offset, weight):
-        return ops.deform_conv2d(x, offset, weight, *SIZES, 2, 2)
-
-    args = t['x'], t['offset'], t['weight']
-    wanted = torchvision.ops.deform_conv2d(*args, None, *SIZES)
-    assert_close(mine(*args), wanted)
-    torch.autograd.gradcheck(mine, args)
-
-
-@pytest.mark.parametrize('with_bias', [True, False])
-def test_modulated_deform_conv(with_bias):
-    t = deform_inputs()
-    bias = (t['bias'],) if with_bias else ()
-
-    def mine(x, offset, mask, weight, *bias):
-        bias = bias[0] if bias else None
+    def mine(x, offset, weight, mask=None, bias=None):
+        if mask is None:
+            return ops.deform_conv2d(x, offset, weight, *SIZES, 2, 2)
         return ops.modulated_deform_conv2d(
             x, offset, mask, weight, bias, *SIZES, 2, 2
         )
 
-    args = (t['x'], t['offset'], t['mask'], t['weight'], *bias)
-    theirs = (t['x'], t['offset'], t['weight'], bias[0] if bias else None)
-    wanted = torchvision.ops.deform_conv2d(*theirs, *SIZES, mask=t['mask'])
+    more = {'v1': [], 'v2': [mask], 'v2, with a bias': [mask, bias]}[version]
+    args = (x, offset, weight, *more)
+    mask, bias = (*more, None, None)[:2]
+    wanted = torchvision.ops.deform_conv2d(
+        x, offset, weight, bias, *SIZES, mask=mask
+    )
     assert_close(mine(*args), wanted)
     torch.autograd.gradcheck(mine, args)
 

@@ -117,18 +117,6 @@ def test_everything_else_stays_shut(tmp_path, content, refused):
         torch.load(path, weights_only=True)
 
 
-@restricted
-def test_mmengine_takes_no_name_off_the_list(tmp_path):
-    """As OneDL's does, whose loader then also tries the unsafe way."""
-    good, bad = tmp_path / 'good.pth', tmp_path / 'bad.pth'
-    torch.save(message_hub(), good)
-    torch.save(Call(getattr, HistoryBuffer, '__init__'), bad)
-    for _ in range(2):
-        CheckpointLoader.load_checkpoint(str(good), map_location='cpu')
-    with pytest.raises(pickle.UnpicklingError):
-        CheckpointLoader.load_checkpoint(str(bad), map_location='cpu')
-
-
 @pytest.fixture
 def served(tmp_path, monkeypatch):
     """A folder, and its URL."""
@@ -146,13 +134,16 @@ def served(tmp_path, monkeypatch):
 
 
 @restricted
-def test_url_is_loaded_as_a_file_is(served, tmp_path):
-    """torch.hub's default is the unsafe loader."""
+@pytest.mark.parametrize('place', ['file', 'url'])
+def test_mmengine_loads_safely(served, tmp_path, place):
+    """It takes no name off the list, as OneDL's does, nor falls back."""
     folder, url = served
     torch.save(message_hub(), folder / 'good.pth')
     torch.save(Call((tmp_path / 'touched').touch), folder / 'bad.pth')
-    state = CheckpointLoader.load_checkpoint(f'{url}/good.pth')
+    root = folder if place == 'file' else url
+    for _ in range(2):
+        state = CheckpointLoader.load_checkpoint(f'{root}/good.pth', 'cpu')
     assert state['runtime_info']['eta'] == 2.5
     with pytest.raises(pickle.UnpicklingError):
-        CheckpointLoader.load_checkpoint(f'{url}/bad.pth')
+        CheckpointLoader.load_checkpoint(f'{root}/bad.pth', 'cpu')
     assert not (tmp_path / 'touched').exists()

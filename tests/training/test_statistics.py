@@ -164,17 +164,21 @@ def test_scalars_are_those_of_the_plain_loop(tmp_path):
         )
 
 
-def test_short_epochs_are_logged_at_their_end(tmp_path):
-    _, logged = train(tiny(), tmp_path, [CGNLStatisticsHook(interval=50)])
-    assert sorted(logged) == [4, 8]
-
-
-def test_default_interval_is_the_loggers(tmp_path):
-    hook = dict(type='CGNLStatisticsHook')  # as in a config
+@pytest.mark.parametrize(
+    'interval, steps',
+    [
+        (None, [3, 7]),  # the logger's: third of four, in both epochs
+        (50, [4, 8]),  # short epochs are logged at their end
+    ],
+)
+def test_interval(tmp_path, interval, steps):
+    hook = dict(type='CGNLStatisticsHook', interval=interval)
     runner, logged = train(tiny(), tmp_path, [hook], interval=3)
-    assert sorted(logged) == [3, 7]  # third of four, in both epochs
+    assert sorted(logged) == steps
     hub = runner.message_hub.get_scalar('cgnl/block/attention_mean')
-    assert hub.current() == pytest.approx(logged[7]['block/attention_mean'])
+    assert hub.current() == pytest.approx(
+        logged[steps[-1]]['block/attention_mean']
+    )
 
 
 @pytest.mark.parametrize('accumulate', [1, 4])
