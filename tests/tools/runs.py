@@ -1,5 +1,6 @@
 """What the tests of whole runs share, and a small run of the video demo."""
 
+import json
 import os
 import random
 import socket
@@ -169,6 +170,15 @@ def processes_in(folder):
         except OSError:
             pass  # it has ended
     return found
+
+
+def scalars(run, key):
+    """Values of a key in the logs of a run, in order of writing."""
+    texts = [
+        x.read_text() for x in sorted(run.glob('*/vis_data/scalars.json'))
+    ]
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
+    return [line[key] for line in lines if key in line]
 
 
 def records(run):

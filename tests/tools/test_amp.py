@@ -65,62 +65,51 @@ CASES = {
 }
 
 
-def write_config(path, config, name, lines=None):
-    data, batch, usual = CASES[config]
+def write_config(path, config, name, extra=''):
+    data, batch, lines = CASES[config]
     base = str(CONFIGS / f'{config}.py')
-    text = LINES.format(base=base, data=data, batch=batch)
-    text += usual if lines is None else lines
+    text = LINES.format(base=base, data=data, batch=batch) + lines
     if name != 'float32':
         text += AMP.format(name=name)
-    path.write_text(text)
+    path.write_text(text + extra)
 
 
-@pytest.fixture
-def train(once, said_by):
+@pytest.fixture(params=CASES)
+def trained(request, once, said_by):
     """Train a demo with each type.
 
     Returns {type: what PrecisionHook wrote and the last checkpoint}.
     """
+    config = request.param
+    operators = importlib.import_module('mmcv._ext').__file__
+    if 'mask_rcnn' in config and not operators.endswith('.py'):
+        pytest.skip('a compiled mmcv takes no half precision on a CPU')
 
-    def run(config, kind='amp', lines=None):
-        operators = importlib.import_module('mmcv._ext').__file__
-        if 'mask_rcnn' in config and not operators.endswith('.py'):
-            pytest.skip('a compiled mmcv takes no half precision on a CPU')
+    def make(folder):
+        for name in TYPES:
+            write_config(folder / f'{name}.py', config, name)
+            options = (f'{name}.py', '--work-dir', name, '--seed', '0')
+            said_by('train.py', *options, cwd=folder)
 
-        def make(folder):
-            for name in TYPES:
-                write_config(folder / f'{name}.py', config, name, lines)
-                options = (f'{name}.py', '--work-dir', name, '--seed', '0')
-                said_by('train.py', *options, cwd=folder)
-
-        runs = once(f'{kind}_{config}', make)
-        return {
-            name: dict(
-                torch.load(runs / name / 'amp.pt'),
-                saved=torch.load(runs / name / 'epoch_1.pth'),
-            )
-            for name in TYPES
-        }
-
-    return run
+    runs = once(f'amp_{config}', make)
+    return {
+        name: dict(
+            torch.load(runs / name / 'amp.pt'),
+            saved=torch.load(runs / name / 'epoch_1.pth'),
+        )
+        for name in TYPES
+    }
 
 
-@pytest.fixture(params=CASES)
-def trained(request, train):
-    return train(request.param)
-
-
-LOSSES = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     'name, tolerance', [('bfloat16', 0.05), ('float16', 0.01)]
 )
-
-
-def check_training(run, full, name, tolerance, steps=ITERATIONS):
-    """Compare the losses of the first steps, and look at the weights."""
+def test_trains_as_float32_does(trained, name, tolerance):
+    run, full = trained[name], trained['float32']
     assert run['types'] == {getattr(torch, name)}
     assert full['types'] == {torch.float32}
     assert len(run['losses']) == len(full['losses']) == ITERATIONS
-    for step, losses in enumerate(full['losses'][:steps]):
+    for step, losses in enumerate(full['losses']):
         for key, value in losses.items():
             if 'loss' in key:  # not accuracies of an untrained head
                 assert run['losses'][step][key] == pytest.approx(
@@ -129,24 +118,6 @@ def check_training(run, full, name, tolerance, steps=ITERATIONS):
     for key, weight in run['saved']['state_dict'].items():
         assert weight.dtype == full['saved']['state_dict'][key].dtype, key
         assert weight.isfinite().all(), key
-
-
-@LOSSES
-def test_trains_as_float32_does(trained, name, tolerance):
-    check_training(trained[name], trained['float32'], name, tolerance)
-
-
-@pytest.mark.nightly
-@LOSSES
-def test_detector_draws_its_proposals_in_half(train, name, tolerance):
-    """The proposals depend on the type from the second iteration on.
-
-    The network is as wide as the demo's. The narrower one of the other tests
-    picks other proposals in the first iteration.
-    """
-    lines = "model['backbone']['base_channels'] = 16\n"
-    found = train('mask_rcnn_r18_fpn_cgnl_digitscenes', 'proposals', lines)
-    check_training(found[name], found['float32'], name, tolerance, steps=1)
 
 
 def test_scale_of_the_gradients_is_saved(trained):
@@ -174,15 +145,15 @@ def test_first_gradients_are_those_of_float32(trained, name, tolerance):
         assert difference.norm() < tolerance, key
 
 
-OVERFLOW = "custom_hooks = [dict(type='NumericsHook')]\n"
+OVERFLOW = "custom_hooks = [dict(type='NumericsHook')]\n" + fault(
+    'large', 'iteration', at=2
+)
 
 
 @pytest.mark.parametrize('name', ['float32', 'float16'])
 def test_overflow_is_named(tmp_path, said_by, name):
     """One of float16; float32 has room for the same values."""
-    write_config(tmp_path / 'run.py', 'r18_cgnl_digits', name)
-    with (tmp_path / 'run.py').open('a') as config:
-        config.write(OVERFLOW + fault('large', 'iteration', at=2))
+    write_config(tmp_path / 'run.py', 'r18_cgnl_digits', name, OVERFLOW)
     status = 2 if name == 'float16' else 0
     options = ('run.py', '--no-validate', '--seed', '0')
     output = said_by('train.py', *options, cwd=tmp_path, status=status)

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from runs import EXACT, FSDP, finish, free_port, records, write_config
+from runs import EXACT, FSDP, finish, free_port, records, scalars, write_config
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 from cgnl_mm.training.fsdp import obstacle_on_cpu
@@ -94,13 +94,6 @@ def sharded(once, folder, said_by):
 
     once('sharded', make)
     return folder / 'work_dirs/ddp', folder / 'work_dirs/fsdp'
-
-
-def scalars(run, key):
-    """Values of ``key`` in the log of a run."""
-    (log,) = run.glob('*/vis_data/scalars.json')
-    lines = map(json.loads, log.read_text().splitlines())
-    return [line[key] for line in lines if key in line]
 
 
 def test_fsdp_shards_units_and_blocks(sharded):
