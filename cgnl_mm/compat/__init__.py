@@ -69,7 +69,7 @@ def apply() -> None:
         if item.name in off:
             _records[item.name] = ('switched off', 'by CGNL_MM_COMPAT')
             continue
-        reason = item.not_needed()
+        reason = item.reason_to_skip()
         if reason is None:
             item.apply()
             _records[item.name] = ('applied', '')
@@ -85,13 +85,8 @@ def report() -> Report:
     """
     apply()
     return Report(
-        Record(
-            item.name,
-            item.symptom,
-            item.versions,
-            item.upstream,
-            *_records[item.name],
-        )
+        # name, symptom, versions, upstream; status, reason
+        Record(*item[:4], *_records[item.name])
         for item in WORKAROUNDS
     )
 

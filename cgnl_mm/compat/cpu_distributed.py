@@ -38,8 +38,6 @@ from .workaround import Workaround
 def not_needed() -> Optional[str]:
     from mmengine.device import get_device
 
-    if not torch.distributed.is_available():
-        return 'this torch has no torch.distributed'
     device = get_device()
     return None if device == 'cpu' else f'the device is {device}'
 

@@ -22,18 +22,11 @@ Delete when: mmengine does the three.
 
 import functools
 from types import ModuleType
-from typing import Optional
 
 import torch
 
 from .after_import import after_import
 from .workaround import Workaround
-
-
-def not_needed() -> Optional[str]:
-    if not torch.distributed.is_available():
-        return 'this torch has no torch.distributed'
-    return None
 
 
 def _load_optim_state_dict(self, state_dict: dict) -> None:
@@ -108,6 +101,5 @@ WORKAROUND = Workaround(
     symptom="TypeError: unhashable type: 'dict' when FSDP resumes",
     versions='mmengine <= 0.10.7',
     upstream='https://github.com/pytorch/pytorch/issues/72548 (one of three)',
-    not_needed=not_needed,
     apply=apply,
 )

@@ -15,17 +15,11 @@ Delete when: mmaction2 widens the scores itself.
 """
 
 import functools
-import importlib.util
-from typing import Optional
+
+import torch
 
 from .after_import import after_import
 from .workaround import Workaround
-
-
-def not_needed() -> Optional[str]:
-    if importlib.util.find_spec('mmaction') is None:
-        return 'mmaction2 is not installed'
-    return None
 
 
 def mend(heads) -> None:
@@ -34,8 +28,6 @@ def mend(heads) -> None:
 
     @functools.wraps(original)
     def loss_by_feat(self, cls_scores, data_samples):
-        import torch
-
         if cls_scores.dtype == torch.bfloat16:
             cls_scores = cls_scores.float()
         return original(self, cls_scores, data_samples)
@@ -48,6 +40,6 @@ WORKAROUND = Workaround(
     symptom='TypeError: Got unsupported ScalarType BFloat16',
     versions='mmaction2 <= 1.2.0',
     upstream='none',
-    not_needed=not_needed,
+    packages=('mmaction',),
     apply=lambda: after_import('mmaction.models.heads.base', mend),
 )

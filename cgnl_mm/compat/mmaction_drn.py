@@ -24,19 +24,10 @@ from .workaround import Workaround
 
 
 def not_needed() -> Optional[str]:
-    spec = importlib.util.find_spec('mmaction')
-    if spec is None:
-        return 'mmaction2 is not installed'
-    for folder in spec.submodule_search_locations or ():
-        localizers = Path(folder) / 'models' / 'localizers'
-        init = localizers / '__init__.py'
-        if (
-            init.is_file()
-            and 'from .drn' in init.read_text(encoding='utf-8')
-            and not (localizers / 'drn' / 'drn.py').is_file()
-        ):
-            return None
-    return 'this mmaction2 has the module'
+    package = Path(importlib.util.find_spec('mmaction').origin).parent
+    if (package / 'models/localizers/drn/drn.py').is_file():
+        return 'this mmaction2 has the module'
+    return None
 
 
 WORKAROUND = Workaround(
@@ -45,8 +36,9 @@ WORKAROUND = Workaround(
     versions='mmaction2 1.2.0, the wheel',
     upstream='https://github.com/open-mmlab/mmaction2/issues/2714',
     not_needed=not_needed,
+    packages=('mmaction',),
     apply=lambda: provide(
         'mmaction.models.localizers.drn',
-        STAND_INS / 'drn' / '__init__.py',
+        STAND_INS / 'drn/__init__.py',
     ),
 )

@@ -19,10 +19,9 @@ Delete when: OpenMMLab publishes mmcv wheels for the torch in
 ``requirements/constraints.txt``, or its hosts take torchvision's operators.
 """
 
+import importlib.machinery
 import importlib.util
 import sys
-from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 from typing import Optional
 
 from .finder import STAND_INS, provide
@@ -30,13 +29,9 @@ from .workaround import Workaround
 
 
 def not_needed() -> Optional[str]:
-    spec = importlib.util.find_spec('mmcv')
-    if spec is None:
-        return 'mmcv is not installed'
-    for folder in spec.submodule_search_locations or ():
-        for suffix in EXTENSION_SUFFIXES:
-            if (Path(folder) / f'_ext{suffix}').is_file():
-                return 'this mmcv is compiled'
+    (folder,) = importlib.util.find_spec('mmcv').submodule_search_locations
+    if importlib.machinery.PathFinder.find_spec('_ext', [folder]):
+        return 'this mmcv is compiled'
     return None
 
 
@@ -46,13 +41,9 @@ def apply() -> None:
     # takes from there.
     transformer = sys.modules.get('mmcv.cnn.bricks.transformer')
     if transformer is not None:
-        from mmcv.ops.multi_scale_deform_attn import (
-            MultiScaleDeformableAttention,
-        )
+        from mmcv.ops import MultiScaleDeformableAttention as Attention
 
-        transformer.MultiScaleDeformableAttention = (
-            MultiScaleDeformableAttention
-        )
+        transformer.MultiScaleDeformableAttention = Attention
 
 
 WORKAROUND = Workaround(
@@ -61,5 +52,6 @@ WORKAROUND = Workaround(
     versions='mmcv-lite, all',
     upstream='https://github.com/open-mmlab/mmcv/issues/2059',
     not_needed=not_needed,
+    packages=('mmcv',),
     apply=apply,
 )

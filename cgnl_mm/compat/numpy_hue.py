@@ -9,14 +9,13 @@ on Python integers to wrap around in, or to widen, an array of uint8.
 
 Upstream: https://github.com/VBTI-development/onedl-mmcv/pull/41 (the fork)
 
-Cure: a negative shift of the hue is computed with explicit types, giving
-what numpy 1 gave.
+Cure: mmcv gets a factor whose shift is counted modulo 256, and mmaction2's
+negative shift is added in a wider type, giving what numpy 1 gave.
 
 Delete when: mmcv wraps the hue explicitly, as its fork does.
 """
 
 import functools
-import importlib.util
 import sys
 from typing import Optional
 
@@ -27,64 +26,25 @@ from .workaround import Workaround
 
 
 def not_needed() -> Optional[str]:
-    try:
-        np.uint8(-1)
-    except OverflowError:
-        pass
-    else:
+    if np.lib.NumpyVersion(np.__version__) < '2.0.0':
         return f'numpy {np.__version__} wraps negative integers'
-    if importlib.util.find_spec('mmcv') is None:
-        return 'mmcv is not installed'
     return None
 
 
-def _shift_hue(img: np.ndarray, shift: int, backend: str) -> np.ndarray:
-    """Turn the hue of an image by ``shift`` / 256 of the circle.
+class _Turn(float):
+    """A hue factor whose product with 255 is the one that uint8 holds."""
 
-    Args:
-        img (ndarray): (H, W, 3), BGR, 0 to 255.
-        shift (int): Modulo 256.
-        backend (str): 'cv2' or 'pillow', whose conversions differ a little.
-
-    Returns:
-        ndarray: (H, W, 3), BGR, of the dtype of img.
-    """
-    # arrays of uint8 wrap around, as a hue must
-    shift = np.uint8(shift % 256)
-    if backend == 'pillow':
-        from PIL import Image
-
-        hsv = np.array(Image.fromarray(img[..., ::-1]).convert('HSV'))
-        hsv[..., 0] += shift
-        rgb = Image.fromarray(hsv, 'HSV').convert('RGB')
-        return np.array(rgb, dtype=img.dtype)[..., ::-1]
-    import cv2
-
-    hsv = cv2.cvtColor(img.astype(np.uint8), cv2.COLOR_BGR2HSV_FULL)
-    hsv[..., 0] += shift
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR_FULL).astype(img.dtype)
+    def __mul__(self, other: int) -> int:
+        return int(float(self) * other) % 256
 
 
 def mend_mmcv(photometric) -> None:
     """Replace ``mmcv.adjust_hue`` wherever mmcv has put it."""
     original = photometric.adjust_hue
-    try:
-        original(np.zeros((1, 1, 3), np.uint8), -0.1, 'cv2')
-        return  # OneDL has mended it
-    except OverflowError:
-        pass
 
     @functools.wraps(original)
     def adjust_hue(img, hue_factor, backend=None):
-        used = backend or photometric.imread_backend
-        if (
-            -0.5 <= hue_factor < 0
-            and getattr(img, 'ndim', None) == 3
-            and (used == 'cv2' or used == 'pillow' and img.dtype == np.uint8)
-        ):
-            return _shift_hue(img, int(hue_factor * 255), used)
-        # what it can do, and its errors
-        return original(img, hue_factor, backend)
+        return original(img, _Turn(hue_factor), backend)
 
     for name in ('mmcv', 'mmcv.image', 'mmcv.image.photometric'):
         module = sys.modules.get(name)
@@ -122,5 +82,6 @@ WORKAROUND = Workaround(
     versions='numpy >= 2 with mmcv <= 2.2.0 and mmaction2 <= 1.2.0',
     upstream='https://github.com/VBTI-development/onedl-mmcv/pull/41',
     not_needed=not_needed,
+    packages=('mmcv',),
     apply=apply,
 )

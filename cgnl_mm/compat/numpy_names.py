@@ -17,7 +17,6 @@ that the real one lacks. numpy itself stays as it is.
 Delete when: the hosts use today's names.
 """
 
-import importlib.util
 from types import ModuleType
 from typing import Optional
 
@@ -26,12 +25,6 @@ import numpy as np
 from .after_import import after_import
 from .workaround import Workaround
 
-NEW_NAMES = dict(
-    Inf=lambda: np.inf,
-    float=lambda: float,
-    in1d=lambda: _in1d,
-    trapz=lambda: np.trapezoid,
-)
 MODULES = (
     'mmaction.datasets.transforms.pose_transforms',
     'mmaction.evaluation.functional.accuracy',
@@ -47,25 +40,24 @@ def _in1d(ar1, ar2, **kwargs):
     return np.isin(np.ravel(ar1), ar2, **kwargs)
 
 
-def _removed():
-    return [name for name in NEW_NAMES if not hasattr(np, name)]
+OLD_NAMES = dict(
+    Inf=np.inf,
+    float=float,
+    in1d=_in1d,
+    trapz=getattr(np, 'trapezoid', None),  # new where the other is gone
+)
 
 
 def not_needed() -> Optional[str]:
-    if not _removed():
+    if all(hasattr(np, name) for name in OLD_NAMES):
         return f'numpy {np.__version__} has them all'
-    hosts = {module.split('.')[0] for module in MODULES}
-    if not any(importlib.util.find_spec(host) for host in hosts):
-        return 'no host that uses them is installed'
     return None
 
 
 def _give_names(module: ModuleType) -> None:
     """Put a numpy with the old names in place of the ``np`` of a module."""
     numpy = ModuleType('numpy')
-    numpy.__dict__.update(vars(np))
-    for name in _removed():
-        setattr(numpy, name, NEW_NAMES[name]())
+    vars(numpy).update({**OLD_NAMES, **vars(np)})
     module.np = numpy
 
 
@@ -80,5 +72,6 @@ WORKAROUND = Workaround(
     versions='numpy >= 1.24, 2.0 or 2.4, by the name',
     upstream='https://numpy.org/devdocs/numpy_2_0_migration_guide.html',
     not_needed=not_needed,
+    packages=('mmaction', 'mmdet', 'mmpretrain'),
     apply=apply,
 )

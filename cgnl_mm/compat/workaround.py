@@ -1,7 +1,8 @@
 """Define a workaround, and read which ones the user has switched off."""
 
 import os
-from typing import Callable, Iterable, NamedTuple, Optional, Set
+from importlib.util import find_spec
+from typing import Callable, Iterable, NamedTuple, Optional, Sequence, Set
 
 ENV = 'CGNL_MM_COMPAT'
 
@@ -14,17 +15,27 @@ class Workaround(NamedTuple):
         symptom (str): What the user sees without it.
         versions (str): Versions that have the defect.
         upstream (str): Where the defect is known upstream.
+        apply (Callable): Puts the cure in place. Called at most once.
         not_needed (Callable): Returns why this installation does not need
             the workaround, or None when it does. Imports no host.
-        apply (Callable): Puts the cure in place. Called at most once.
+        packages (Sequence[str]): Modules, one of which has to be installed.
     """
 
     name: str
     symptom: str
     versions: str
     upstream: str
-    not_needed: Callable[[], Optional[str]]
     apply: Callable[[], None]
+    not_needed: Callable[[], Optional[str]] = lambda: None
+    packages: Sequence[str] = ()
+
+    def reason_to_skip(self) -> Optional[str]:
+        """Say why this installation does not need it; None if it does."""
+        specs = filter(None, map(find_spec, self.packages))
+        # a folder that happens to have the name is found without an origin
+        if self.packages and not any(spec.origin for spec in specs):
+            return f'{" or ".join(self.packages)} is not installed'
+        return self.not_needed()
 
 
 class Record(NamedTuple):

@@ -72,7 +72,7 @@ class AtomicCheckpointHook(CheckpointHook):
             runner.message_hub.update_info('keep_ckpt_ids', [])
         super().before_train(runner)
         self.file_backend = _LaterRemoval(
-            self.file_backend, self.out_dir, self._outdated
+            self.file_backend, folder=self.out_dir, outdated=self._outdated
         )
         if is_own:
             self._take_up(loaded, known)
@@ -130,27 +130,26 @@ class AtomicCheckpointHook(CheckpointHook):
         return f'{OUTDATED}_{number}' if number else OUTDATED
 
 
-class _SavesWhole:
-    """A runner whose checkpoints are whole or not there."""
+class _Around:
+    """An object with other methods in the place of some."""
 
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
-
-    def __getattr__(self, name: str):
-        return getattr(self.runner, name)
-
-    def save_checkpoint(self, *args, **kwargs) -> None:
-        save_whole(self.runner, *args, **kwargs)
-
-
-class _LaterRemoval:
-    """A file backend that notes what to remove and sees one folder alone."""
-
-    def __init__(self, inner, folder: str, outdated: list) -> None:
-        self.inner, self.folder, self.outdated = inner, folder, outdated
+    def __init__(self, inner, **attributes) -> None:
+        self.inner = inner
+        vars(self).update(attributes)
 
     def __getattr__(self, name: str):
         return getattr(self.inner, name)
+
+
+class _SavesWhole(_Around):
+    """A runner whose checkpoints are whole or not there."""
+
+    def save_checkpoint(self, *args, **kwargs) -> None:
+        save_whole(self.inner, *args, **kwargs)
+
+
+class _LaterRemoval(_Around):
+    """A file backend that notes what to remove and sees one folder alone."""
 
     def isfile(self, path: str) -> bool:
         return _lies_in(path, self.folder) and self.inner.isfile(path)

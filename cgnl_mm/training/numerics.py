@@ -2,7 +2,7 @@
 
 from functools import partial
 from itertools import chain
-from typing import Dict, Optional, Set
+from typing import Dict, Iterable, List, Optional, Tuple
 
 import torch
 from mmengine import dist
@@ -76,11 +76,7 @@ class NumericsHook(Hook):
             look = partial(self._look, name)
             self._handles.append(block.register_forward_hook(look))
         # such as a mask with -inf
-        self._never_finite = {
-            name
-            for name, value in runner.model.named_buffers()
-            if not torch.isfinite(value).all()
-        }
+        self._never_finite = set(_not_finite(runner.model.named_buffers()))
         if any(type(hook) is CheckpointHook for hook in runner.hooks):
             runner.logger.warning(
                 'NumericsHook: CheckpointHook saves weights that are not '
@@ -118,11 +114,13 @@ class NumericsHook(Hook):
         Args:
             runner (Runner): The runner of the training.
         """
-        bad = _find_weight(runner.model, self._never_finite)
+        model = runner.model
+        tensors = chain(model.named_parameters(), model.named_buffers())
+        bad = [x for x in _not_finite(tensors) if x not in self._never_finite]
         # a single iteration, of finite weights, is what AMP gets over
         mine = None
-        if bad is not None:
-            mine = f'weights are not finite, such as {bad}'
+        if bad:
+            mine = f'weights are not finite, such as {bad[0]}'
         elif self._row > 1:
             mine = f'{self._row} iterations in a row were not finite'
         if mine and self._began:
@@ -140,17 +138,11 @@ class NumericsHook(Hook):
 
     def after_train_iter(self, runner: Runner, outputs=None, **kwargs) -> None:
         sums, self._sums = self._sums, {}
-        loss = (outputs or {}).get('loss')
-        values = [s for pair in sums.values() for s in pair]
-        if isinstance(loss, Tensor):
-            values.append(loss.detach().float().reshape(1))
+        loss = outputs['loss']
+        values = (loss, *chain.from_iterable(sums.values()))
         # one look at the device
-        if (
-            not values
-            or torch.stack(
-                [torch.isfinite(value).all() for value in values]
-            ).all()
-        ):
+        finite = [torch.isfinite(value).all() for value in values]
+        if torch.stack(finite).all():
             self._row = 0
             self._began = ''
             return
@@ -168,28 +160,28 @@ class NumericsHook(Hook):
                 f'finite. It began in {self._began}. {ADVICE}'
             )
 
-    def _describe(self, sums: Dict[str, tuple], loss) -> str:
-        """Name the first block that is at fault: the origin; and the loss."""
-        found = []
-        for name, (x, out) in sums.items():
-            bad = ~torch.isfinite(out).all(0)
-            if not torch.isfinite(x).all():
-                found = [f'{name}: its input is not finite, so the fault lies '
-                         'before it']  # fmt: skip
-            elif bad.any():
-                groups = bad.view(self._groups[name], -1).any(1).nonzero()
-                found = [
-                    f'{name}: input finite, output not, in channel group '
-                    f'{", ".join(str(int(group)) for group in groups)} '
-                    f'of 0 to {self._groups[name] - 1}'
-                ]
-            if found:
-                break
-        if isinstance(loss, Tensor) and not torch.isfinite(loss).all():
-            if sums and not found:
-                return f'the loss is {loss.item()}; all blocks are finite'
+    def _describe(self, sums: Dict[str, tuple], loss: Tensor) -> str:
+        found = [self._origin(sums)]
+        if not torch.isfinite(loss):
             found.append(f'the loss is {loss.item()}')
-        return '; '.join(found)
+            if sums and not found[0]:
+                found.append('all blocks are finite')
+        return '; '.join(filter(None, found))
+
+    def _origin(self, sums: Dict[str, tuple]) -> str:
+        for name, (x, out) in sums.items():
+            if not torch.isfinite(x).all():
+                fault = 'its input is not finite, so the fault lies before it'
+                return f'{name}: {fault}'
+            bad = ~torch.isfinite(out).all(0)
+            if bad.any():
+                groups = bad.view(self._groups[name], -1).any(1).nonzero()
+                return (
+                    f'{name}: input finite, output not, in channel group '
+                    f'{", ".join(map(str, groups.flatten().tolist()))} '
+                    f'of 0 to {self._groups[name] - 1}'
+                )
+        return ''
 
 
 def may_save(runner: Runner) -> bool:
@@ -213,11 +205,6 @@ def _channel_sums(x: Tensor) -> Tensor:
     return x.detach().flatten(2).sum(2, dtype=wide)
 
 
-@torch.no_grad()
-def _find_weight(model: nn.Module, left_out: Set[str]) -> Optional[str]:
-    """Return the name of a parameter or buffer that is not finite."""
-    buffers = (x for x in model.named_buffers() if x[0] not in left_out)
-    for name, value in chain(model.named_parameters(), buffers):
-        if not torch.isfinite(value).all():
-            return name
-    return None
+def _not_finite(tensors: Iterable[Tuple[str, Tensor]]) -> List[str]:
+    """Return the names of the tensors that are not finite."""
+    return [name for name, x in tensors if not torch.isfinite(x).all()]

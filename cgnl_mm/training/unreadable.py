@@ -2,12 +2,13 @@
 
 import os.path as osp
 from collections import Counter
-from typing import Dict
+from typing import Dict, Optional
 
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from ..datasets.unreadable import GuardedPipeline, guard, leaves
 from ..errors import TooManyUnreadableError, csv_field, printable
@@ -61,40 +62,37 @@ class UnreadableDataHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         # mmdet's PipelineSwitchHook may have put another pipeline in
-        for data_set in leaves(runner.train_dataloader.dataset):
-            if not isinstance(data_set.pipeline, GuardedPipeline):
-                guard(data_set, self._log)
+        _guard(runner.train_dataloader, self._log)
 
     def before_val(self, runner: Runner) -> None:
-        _name_broken_files(runner.val_dataloader)
+        _guard(runner.val_dataloader)
         # its epoch ends with the run
         if self._log is not None and is_iter_based(runner):
-            self._summarize(runner, f'iteration {runner.iter}')
+            self._summarize(runner)
 
     def before_test(self, runner: Runner) -> None:
-        _name_broken_files(runner.test_dataloader)
+        _guard(runner.test_dataloader)
 
     def after_train_iter(self, runner: Runner, **kwargs) -> None:
         if self.every_n_train_iters(runner, self.interval):
             self._log.check(len(self._report(runner)), self._lists)
 
     def after_train_epoch(self, runner: Runner) -> None:
+        self._summarize(runner)
+
+    def _summarize(self, runner: Runner) -> None:
         place = f'epoch {runner.epoch + 1}'
         if is_iter_based(runner):
             place = f'iteration {runner.iter}'
-        self._summarize(runner, place)
-
-    def _summarize(self, runner: Runner, place: str) -> None:
         everyone = self._report(runner)
-        kinds = Counter(r.partition(':')[0] for r in everyone.values())
+        counts = Counter(r.partition(':')[0] for r in everyone.values())
+        kinds = [f'{number} {kind}' for kind, number in counts.most_common()]
         if everyone:
             # MMEngine's logger drops a warning that it has given before
             runner.logger.warning(
                 f'{place}: {len(everyone)} of {self.total} training samples '
                 f'({len(everyone) / self.total:.2%}) could not be read so '
-                'far: '
-                + ', '.join(f'{n} {kind}' for kind, n in kinds.most_common())
-                + f'; listed in {self._lists}'
+                f'far: {", ".join(kinds)}; listed in {self._lists}'
             )
         self._log.check(len(everyone), self._lists)
 
@@ -157,7 +155,7 @@ class FaultLog:
         return found
 
 
-def _name_broken_files(loader) -> None:
+def _guard(loader: DataLoader, log: Optional[FaultLog] = None) -> None:
     for data_set in leaves(loader.dataset):
         if not isinstance(data_set.pipeline, GuardedPipeline):
-            guard(data_set)
+            guard(data_set, log)

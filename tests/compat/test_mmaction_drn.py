@@ -5,14 +5,6 @@ from cgnl_mm import compat
 compat.apply()
 
 
-def test_symptom(python, needs):
-    needs('mmaction_drn')
-    code = 'import cgnl_mm.compat, mmaction.models'
-    off = python('-c', code, off='-mmaction_drn', status=1)
-    assert "No module named 'mmaction.models.localizers.drn'" in off
-    python('-c', code, off='')
-
-
 def test_drn_says_where_it_is(needs):
     needs('mmaction_drn')
     import mmaction.models  # noqa: F401

@@ -64,24 +64,3 @@ class PrecisionHook(Hook):
                 dict(losses=self.losses, types=self.types, grads=self.grads),
                 f'{runner.work_dir}/amp.pt',
             )
-
-
-@HOOKS.register_module()
-class LargeValuesHook(Hook):
-    """One group of the block's values leaves float16, but not float32.
-
-    Args:
-        at (int): The iteration.
-        group (int): Of the block's channels.
-    """
-
-    def __init__(self, at, group):
-        self.at, self.group = at, group
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter + 1 == self.at:
-            (block,) = (
-                m for m in runner.model.modules() if hasattr(m, 'theta')
-            )
-            with torch.no_grad():
-                block.g.weight.chunk(block.groups)[self.group].mul_(1e6)

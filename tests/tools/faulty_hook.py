@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -31,7 +30,8 @@ class FaultyHook(Hook):
 
     Args:
         what (str): 'SIGKILL' or another signal to the process, 'nan' into
-            the weights, 'raise' an error, 'wait' for the file ``told``.
+            the weights, 'raise' an error, 'wait' for the file ``told``,
+            'large' values in group 3 of a block, which leave float16.
         when (str): 'iteration', 'validation', or 'operation': right before
             something is done with a checkpoint's file. Each is printed. With
             SIGXFSZ in the midst of writing the file.
@@ -74,19 +74,18 @@ class FaultyHook(Hook):
         if self.what == 'wait':
             while not self.done.with_name('told').exists():
                 time.sleep(0.05)
-            return
-        if self.what == 'nan':
-            (block,) = (
-                m for m in runner.model.modules() if hasattr(m, 'theta')
-            )
-            with torch.no_grad():
-                block.theta.weight[0] = float('inf')
-            return
-        if self.what == 'SIGXFSZ':  # sent when a file outgrows this
+        elif self.what in ('nan', 'large'):
+            modules = runner.model.modules()
+            (block,) = (m for m in modules if hasattr(m, 'theta'))
+            if self.what == 'nan':
+                block.theta.weight.data[0] = float('inf')
+            else:
+                block.g.weight.data.chunk(block.groups)[3].mul_(1e6)
+        elif self.what == 'SIGXFSZ':  # sent when a file outgrows this
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
             limit_files(CUT)
-            return
-        os.kill(os.getpid(), getattr(signal, self.what))
+        else:
+            os.kill(os.getpid(), getattr(signal, self.what))
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.act('iteration', runner.iter + 1, runner)

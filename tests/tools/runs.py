@@ -1,5 +1,6 @@
 """What the tests of whole runs share, and a small run of the video demo."""
 
+import json
 import os
 import random
 import socket
@@ -18,7 +19,7 @@ FSDP = ROOT / 'configs/i3d_r18_cgnl_movingdigits_fsdp.py'
 SMALL = """
 _base_ = {base!r}
 custom_imports = dict(imports=['cgnl_mm', 'recording_hook'])
-custom_hooks = [dict(type='RecordingHook', attend={attend})]
+custom_hooks = [dict(type='RecordingHook')]
 model = dict(
     backbone=dict(base_channels=8{backbone}),
     cls_head=dict(in_channels=64, dropout_ratio=0.))
@@ -35,17 +36,18 @@ test_dataloader = val_dataloader
 train_cfg = dict(max_epochs={epochs})
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].total_steps = {epochs}
-optim_wrapper = dict(clip_grad={clip})
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))
 """
-# BatchNorm would take its statistics per process. Of several orders, so that
-# theta, phi and g all have gradients that are more than rounding.
+# BatchNorm would take its statistics per process. Blocks that attend from the
+# start, of several orders: theta, phi and g all have gradients that are more
+# than rounding.
 EXACT = """, norm_eval=True, zero_init_residual=False, plugins=[
         dict(
-            cfg=dict(type='CGNL3d', groups=8),
+            cfg=dict(type='CGNL3d', groups=8, zero_init=False),
             after_blocks=((), (), (-2, ), ())),
         dict(
-            cfg=dict(type='CGNL3d', groups=4, mode='learnable'),
+            cfg=dict(
+                type='CGNL3d', groups=4, mode='learnable', zero_init=False),
             after_blocks=((), (0, ), (), ()))]"""
 
 # the detection demo, small
@@ -64,28 +66,10 @@ val_dataloader['dataset'] = dict(pipeline=pipelines[1], **data)
 """
 
 
-def write_config(
-    folder,
-    name,
-    base=CONFIG,
-    batch=4,
-    epochs=1,
-    clip=None,
-    backbone='',
-    attend=False,
-    extra='',
-):
-    (folder / f'{name}.py').write_text(
-        SMALL.format(
-            base=str(base),
-            batch=batch,
-            epochs=epochs,
-            clip=clip,
-            backbone=backbone,
-            attend=attend,
-        )
-        + extra
-    )
+def write_config(folder, name, base=CONFIG, extra='', **given):
+    options = {**dict(batch=4, epochs=1, backbone=''), **given}
+    text = SMALL.format(base=str(base), **options)
+    (folder / f'{name}.py').write_text(text + extra)
 
 
 def stack(samples):
@@ -155,10 +139,9 @@ def outputs(process, status=0, seconds=300):
         process.wait(timeout=seconds)
     finally:
         process.kill()
-    said = []
     for file in process.files:
         file.seek(0)
-        said.append(file.read())
+    said = [file.read() for file in process.files]
     assert process.returncode == status, ''.join(said)[-5000:]
     return said
 
@@ -187,6 +170,15 @@ def processes_in(folder):
         except OSError:
             pass  # it has ended
     return found
+
+
+def scalars(run, key):
+    """Values of a key in the logs of a run, in order of writing."""
+    texts = [
+        x.read_text() for x in sorted(run.glob('*/vis_data/scalars.json'))
+    ]
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
+    return [line[key] for line in lines if key in line]
 
 
 def records(run):

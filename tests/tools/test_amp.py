@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import SCENES
+from runs import SCENES, fault
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 
@@ -53,83 +53,63 @@ model['cls_head'] = dict(in_channels=64)
 NO_PROPOSALS = """
 model['train_cfg'] = dict(rpn_proposal=dict(max_per_img=0))
 """
+SMALL = 'num_train=16, num_test=4'
 CASES = {
     'r18_cgnl_digits': ('indices=128', 32, IMAGES),
-    'i3d_r18_cgnl_movingdigits': (
-        'num_train=16, num_test=4, size=32',
-        4,
-        CLIPS,
-    ),
+    'i3d_r18_cgnl_movingdigits': (f'{SMALL}, size=32', 4, CLIPS),
     'mask_rcnn_r18_fpn_cgnl_digitscenes': (
-        'num_train=16, num_test=4, size=64',
+        f'{SMALL}, size=64',
         4,
         SCENES + NO_PROPOSALS,
     ),
 }
 
 
-def write_config(path, config, name, lines=None):
-    data, batch, usual = CASES[config]
+def write_config(path, config, name, extra=''):
+    data, batch, lines = CASES[config]
     base = str(CONFIGS / f'{config}.py')
-    text = LINES.format(base=base, data=data, batch=batch)
-    text += usual if lines is None else lines
+    text = LINES.format(base=base, data=data, batch=batch) + lines
     if name != 'float32':
         text += AMP.format(name=name)
-    path.write_text(text)
+    path.write_text(text + extra)
 
 
-def is_stand_in():
-    return importlib.import_module('mmcv._ext').__file__.endswith('.py')
-
-
-@pytest.fixture
-def train(once, said_by):
+@pytest.fixture(params=CASES)
+def trained(request, once, said_by):
     """Train a demo with each type.
 
     Returns {type: what PrecisionHook wrote and the last checkpoint}.
     """
+    config = request.param
+    operators = importlib.import_module('mmcv._ext').__file__
+    if 'mask_rcnn' in config and not operators.endswith('.py'):
+        pytest.skip('a compiled mmcv takes no half precision on a CPU')
 
-    def run(config, kind='amp', lines=None):
-        if 'mask_rcnn' in config and not is_stand_in():
-            pytest.skip('a compiled mmcv takes no half precision on a CPU')
+    def make(folder):
+        for name in TYPES:
+            write_config(folder / f'{name}.py', config, name)
+            options = (f'{name}.py', '--work-dir', name, '--seed', '0')
+            said_by('train.py', *options, cwd=folder)
 
-        def make(folder):
-            for name in TYPES:
-                write_config(folder / f'{name}.py', config, name, lines)
-                options = (f'{name}.py', '--work-dir', name, '--seed', '0')
-                said_by('train.py', *options, cwd=folder)
-
-        return read(once(f'{kind}_{config}', make))
-
-    return run
-
-
-def read(folder):
+    runs = once(f'amp_{config}', make)
     return {
         name: dict(
-            torch.load(folder / name / 'amp.pt'),
-            saved=torch.load(folder / name / 'epoch_1.pth'),
+            torch.load(runs / name / 'amp.pt'),
+            saved=torch.load(runs / name / 'epoch_1.pth'),
         )
         for name in TYPES
     }
 
 
-@pytest.fixture(params=CASES)
-def trained(request, train):
-    return train(request.param)
-
-
-LOSSES = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     'name, tolerance', [('bfloat16', 0.05), ('float16', 0.01)]
 )
-
-
-def check_training(run, full, name, tolerance, steps=ITERATIONS):
-    """Compare the losses of the first steps, and look at the weights."""
+def test_trains_as_float32_does(trained, name, tolerance):
+    run, full = trained[name], trained['float32']
     assert run['types'] == {getattr(torch, name)}
     assert full['types'] == {torch.float32}
     assert len(run['losses']) == len(full['losses']) == ITERATIONS
-    for step, losses in enumerate(full['losses'][:steps]):
+    for step, losses in enumerate(full['losses']):
         for key, value in losses.items():
             if 'loss' in key:  # not accuracies of an untrained head
                 assert run['losses'][step][key] == pytest.approx(
@@ -140,46 +120,11 @@ def check_training(run, full, name, tolerance, steps=ITERATIONS):
         assert weight.isfinite().all(), key
 
 
-@LOSSES
-def test_trains_as_float32_does(trained, name, tolerance):
-    check_training(trained[name], trained['float32'], name, tolerance)
-
-
-@pytest.mark.nightly
-@LOSSES
-def test_detector_draws_its_proposals_in_half(train, name, tolerance):
-    """The proposals depend on the type from the second iteration on.
-
-    The network is as wide as the demo's. The narrower one of the other tests
-    picks other proposals in the first iteration.
-    """
-    lines = "model['backbone']['base_channels'] = 16\n"
-    found = train('mask_rcnn_r18_fpn_cgnl_digitscenes', 'proposals', lines)
-    check_training(found[name], found['float32'], name, tolerance, steps=1)
-
-
 def test_scale_of_the_gradients_is_saved(trained):
     scaler = trained['float16']['saved']['optimizer']['loss_scaler']
     # as it was set, until an overflow, which halves it
     assert 0 < scaler['scale'] <= 256
     assert 0 < scaler['_growth_tracker'] <= ITERATIONS
-
-
-@pytest.mark.parametrize('name', TYPES)
-def test_gradients_reach_the_block(trained, name):
-    """The momentum of each of its weights, or Adam's, is not zero."""
-    saved = trained[name]['saved']
-    moments = [
-        value
-        for entry in saved['optimizer']['state'].values()
-        for value in entry.values()
-        if isinstance(value, torch.Tensor)
-    ]
-    assert all(value.isfinite().all() for value in moments)
-    learnt = {value.shape for value in moments if value.abs().max() > 0}
-    weights = saved['state_dict'].items()
-    blocks = [w.shape for key, w in weights if key.endswith('conv_out.weight')]
-    assert blocks and learnt >= set(blocks)
 
 
 # Rounding moves some activations over the edge of a ReLU: up to 0.15 and 0.06
@@ -195,23 +140,20 @@ def test_first_gradients_are_those_of_float32(trained, name, tolerance):
     for key, exact in full.items():
         grad, exact = run[key].double(), exact.double()
         # theta's and phi's would be zero in a block that is the identity
-        assert exact.norm() > 0, key
+        assert exact.norm() > 0 and grad.isfinite().all(), key
         difference = grad / grad.norm() - exact / exact.norm()
         assert difference.norm() < tolerance, key
 
 
-OVERFLOW = """
-custom_hooks = [
-    dict(type='LargeValuesHook', at=2, group=3), dict(type='NumericsHook')]
-"""
+OVERFLOW = "custom_hooks = [dict(type='NumericsHook')]\n" + fault(
+    'large', 'iteration', at=2
+)
 
 
 @pytest.mark.parametrize('name', ['float32', 'float16'])
 def test_overflow_is_named(tmp_path, said_by, name):
     """One of float16; float32 has room for the same values."""
-    write_config(tmp_path / 'run.py', 'r18_cgnl_digits', name)
-    with (tmp_path / 'run.py').open('a') as config:
-        config.write(OVERFLOW)
+    write_config(tmp_path / 'run.py', 'r18_cgnl_digits', name, OVERFLOW)
     status = 2 if name == 'float16' else 0
     options = ('run.py', '--no-validate', '--seed', '0')
     output = said_by('train.py', *options, cwd=tmp_path, status=status)

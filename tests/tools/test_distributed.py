@@ -6,9 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from runs import EXACT, FSDP, finish, free_port, records, write_config
+from runs import EXACT, FSDP, finish, free_port, records, scalars, write_config
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 from cgnl_mm.training.fsdp import obstacle_on_cpu
@@ -27,9 +25,7 @@ def by_number(once, folder, said_by):
     def make(_):
         for number in (1, 2, 4):
             name, batch = f'of_{number}', 8 // number
-            write_config(
-                folder, name, batch=batch, backbone=EXACT, attend=True
-            )
+            write_config(folder, name, batch=batch, backbone=EXACT)
             tool = ('train.py', f'{name}.py')
             if number > 1:
                 tool = ('dist_train.sh', f'{name}.py', number)
@@ -71,16 +67,11 @@ def test_two_nodes_train_together(by_number, folder, start_tool):
         assert 'MASTER_ADDR is not set' in finish(node)
     first, second = records(folder / 'nodes')
     assert first['world_size'] == second['world_size'] == 2
-    (alone,), (together, _) = by_number[1], by_number[2]
+    together = by_number[2][0]
     assert first['losses'][0] != second['losses'][0]  # each its own clips
     for name, weight in first['weights'].items():
         assert torch.equal(weight, second['weights'][name]), name
         assert torch.equal(weight, together['weights'][name]), name
-    # and they were trained
-    assert any(
-        not torch.equal(p, alone['start'][name])
-        for name, p in first['weights'].items()
-    )
 
 
 @pytest.fixture
@@ -92,8 +83,9 @@ def sharded(once, folder, said_by):
     def make(_):
         options = dict(
             epochs=2,
-            clip=dict(max_norm=0.5),  # below the norms that occur
-            extra="custom_hooks.append(dict(type='CGNLStatisticsHook'))\n",
+            # below the norms that occur
+            extra="custom_hooks.append(dict(type='CGNLStatisticsHook'))\n"
+            'optim_wrapper = dict(clip_grad=dict(max_norm=0.5))\n',
         )
         write_config(folder, 'ddp', **options)
         write_config(folder, 'fsdp', base=FSDP, **options)
@@ -102,13 +94,6 @@ def sharded(once, folder, said_by):
 
     once('sharded', make)
     return folder / 'work_dirs/ddp', folder / 'work_dirs/fsdp'
-
-
-def scalars(run, key):
-    """Values of ``key`` in the log of a run."""
-    (log,) = run.glob('*/vis_data/scalars.json')
-    lines = map(json.loads, log.read_text().splitlines())
-    return [line[key] for line in lines if key in line]
 
 
 def test_fsdp_shards_units_and_blocks(sharded):
@@ -149,14 +134,6 @@ def test_statistics_of_a_sharded_block(sharded):
     assert not scalars(sharded[1], f'{name}/gradient_share_g')
 
 
-def test_checkpoint_of_fsdp_loads_into_the_plain_model(sharded, folder):
-    cfg = Config.fromfile(folder / 'ddp.py', import_custom_modules=False)
-    init_default_scope('mmaction')
-    model = MODELS.build(cfg.model)
-    checkpoint = torch.load(sharded[1] / 'epoch_2.pth')
-    model.load_state_dict(checkpoint['state_dict'], strict=True)
-
-
 def test_fsdp_evaluates_its_checkpoint(sharded, folder, said_by):
     said_by(
         'dist_test.sh',
@@ -180,11 +157,11 @@ def test_resumed_fsdp_equals_uninterrupted_fsdp(
     whole = torch.load(sharded[1] / 'epoch_2.pth')
     resumed = torch.load(tmp_path / 'epoch_2.pth')
     assert resumed['meta']['iter'] == whole['meta']['iter']
-    for part in (
-        lambda checkpoint: checkpoint['state_dict'],
-        lambda checkpoint: checkpoint['optimizer']['state'],
-    ):
-        torch.testing.assert_close(part(resumed), part(whole), rtol=0, atol=0)
+    state, whole_state = (
+        (checkpoint['state_dict'], checkpoint['optimizer']['state'])
+        for checkpoint in (resumed, whole)
+    )
+    torch.testing.assert_close(state, whole_state, rtol=0, atol=0)
 
 
 def test_config_of_fsdp_runs_in_one_process(folder, said_by):

@@ -1,13 +1,12 @@
 """Each host trains, evaluates and resumes; two processes do without a GPU."""
 
 import importlib.util
-import json
 import shutil
 
 import pytest
 import torch
 from demos import CONFIGS
-from runs import SCENES
+from runs import SCENES, scalars
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 
@@ -53,17 +52,6 @@ HOSTS = dict(
 )  # fmt: skip
 
 
-def scalars(work_dir):
-    """Return the lines of all scalars.json, in order of writing."""
-    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    texts = [file.read_text() for file in files]
-    return [json.loads(line) for text in texts for line in text.splitlines()]
-
-
-def column(lines, key):
-    return [line[key] for line in lines if key in line]
-
-
 def losses_known_to(checkpoint):
     history = checkpoint['message_hub']['log_scalars']['train/loss']
     return history.data[0].tolist()
@@ -88,15 +76,14 @@ def test_train_evaluate_resume(host, project, said_by, tmp_path):
     )
     assert 'resumed epoch: 1, iter: 4' in said
 
-    whole_log, rest_log = scalars(whole), scalars(rest)
-    losses = column(whole_log, 'loss')
+    losses = scalars(whole, 'loss')
     assert len(losses) == 8 and all(0 < loss < 1e3 for loss in losses)
-    assert len(column(whole_log, metric)) == 2
+    assert len(scalars(whole, metric)) == 2
     # ExactResumeHook, which the demos have, evaluates after epoch 1 first
-    assert len(column(rest_log, metric)) == 1 + ('cut off' in said)
+    assert len(scalars(rest, metric)) == 1 + ('cut off' in said)
     # schedules, log history and the averaged model go on, not anew
-    rates = column(whole_log, 'lr')
-    assert column(rest_log, 'lr') == rates[4:]
+    rates = scalars(whole, 'lr')
+    assert scalars(rest, 'lr') == rates[4:]
     assert rates[4] < rates[3] / 9
     before, after = torch.load(middle), torch.load(rest / 'epoch_2.pth')
     assert len(losses_known_to(after)) == 8

@@ -1,7 +1,6 @@
 """Which checkpoint a resumed run takes, and whose files it touches."""
 
 import os
-import resource
 import shutil
 from pathlib import Path
 
@@ -44,22 +43,15 @@ class Growing(BaseMetric):
 
 
 def train(folder, epochs, resume=None, hooks=(), **checkpoint):
+    hook = dict(type='AtomicCheckpointHook', interval=1, **checkpoint)
+    hook.update(save_best='score', rule='greater')
     return train_here(
-        Net(),
-        folder,
-        list(torch.randn(4, 3)),
-        hooks,
-        epochs,
-        resume,
-        [Growing()],
-        default_hooks=dict(
-            checkpoint=dict(
-                type='AtomicCheckpointHook',
-                interval=1,
-                **dict(save_best='score', rule='greater', **checkpoint),
-            )
-        ),
-    )
+        Net(), folder, list(torch.randn(4, 3)), hooks, epochs, resume,
+        [Growing()], default_hooks=dict(checkpoint=hook),
+    )  # fmt: skip
+
+
+EPOCHS = [f'epoch_{number}.pth' for number in range(1, 5)]
 
 
 def names(folder):
@@ -84,18 +76,14 @@ def two(tmp_path):
     """Folder of a run of two epochs."""
     folder = tmp_path / 'one'
     train(folder, 2)
-    assert names(folder) == {
-        'epoch_1.pth', 'epoch_2.pth', 'best_score_epoch_2.pth',
-    }  # fmt: skip
+    assert names(folder) == {*EPOCHS[:2], 'best_score_epoch_2.pth'}
     return folder
 
 
 def test_what_the_killed_job_left_is_removed(two):
     outdate(two / 'epoch_2.pth', 'epoch_1.pth')
     train(two, 3, two / 'epoch_2.pth')
-    assert names(two) == {
-        'epoch_2.pth', 'epoch_3.pth', 'best_score_epoch_3.pth',
-    }  # fmt: skip
+    assert names(two) == {*EPOCHS[1:3], 'best_score_epoch_3.pth'}
 
 
 def test_newer_file_of_that_name_stays(two):
@@ -146,16 +134,15 @@ def test_two_checkpoint_hooks(tmp_path):
         return AtomicCheckpointHook(out_dir=str(out), interval=1)
 
     train(folder, 2, hooks=[other()])
-    assert names(out / 'run') == {'epoch_1.pth', 'epoch_2.pth'}
+    assert names(out / 'run') == {*EPOCHS[:2]}
     outdate(folder / 'epoch_2.pth', 'epoch_1.pth')
     train(folder, 3, folder / 'epoch_2.pth', hooks=[other()])
     assert 'epoch_1.pth' not in names(folder)
-    assert names(out / 'run') == {'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth'}
+    assert names(out / 'run') == {*EPOCHS[:3]}
     # and the other way round
     outdate(folder / 'epoch_3.pth', 'epoch_1.pth', key='outdated_ckpts_1')
     train(folder, 4, folder / 'epoch_3.pth', hooks=[other()])
-    assert names(out / 'run') == {'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth'}
-    assert {'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth'} < names(folder)
+    assert names(out / 'run') == {*EPOCHS[1:]} < names(folder)
 
 
 def save(path, iteration=1, time='20260101_000000', **content):
@@ -167,22 +154,16 @@ def save(path, iteration=1, time='20260101_000000', **content):
 
 
 def note(folder, path):
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / 'last_checkpoint').write_text(str(path))
 
 
-def empty(path):
-    """As of a job that was killed between opening and writing it."""
-    path.write_text('')
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
 
 
 def a_folder_in_place(path):
     path.unlink()
     path.mkdir()
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-20])
 
 
 def test_saved_elsewhere_with_a_preempted_one_here(tmp_path):
@@ -214,7 +195,8 @@ def test_copied_run_takes_its_own(tmp_path):
     'damage, reason',
     [
         (cut, 'cut off'),
-        (empty, 'empty'),
+        # as of a job that was killed between opening and writing it
+        (lambda path: path.write_text(''), 'empty'),
         (Path.unlink, 'missing'),
         (a_folder_in_place, 'an empty folder'),
         (lambda path: torch.save({}, path), 'not the checkpoint of a train'),
@@ -244,42 +226,22 @@ def test_moved_folder_of_deepspeed(tmp_path):
         find_latest(str(run))
 
 
-def unreadable(path):
-    path.write_bytes(b'\xff\xfe')
-
-
-def a_folder(path):
-    path.mkdir()
-
-
-def a_loop(path):
-    path.symlink_to(path)
-
-
-def a_dead_link(path):
-    path.symlink_to('nowhere')
-
-
-def slash(path):
-    path.write_text('/')
-
-
-def a_stranger(path):
-    weights = path.with_name('pretrained.pth')
-    torch.save(dict(state_dict={}), weights)
-    path.write_text(str(weights))
-
-
-@pytest.mark.parametrize(
-    'write',
-    [
-        *(lambda path: None, empty, a_dead_link, unreadable, a_folder),
-        *(a_loop, slash, a_stranger),
-    ],
+NOTES = dict(
+    missing=lambda path: None,
+    empty=Path.touch,
+    folder=Path.mkdir,
+    dead_link=lambda path: path.symlink_to('nowhere'),
+    loop=lambda path: path.symlink_to(path),
+    undecodable=lambda path: path.write_bytes(b'\xff\xfe'),
+    slash=lambda path: path.write_text('/'),
+    strange=lambda path: path.write_text(f'{path.parent}/pretrained.pth'),
 )
-def test_without_a_readable_note_the_furthest_counts(tmp_path, caplog, write):
+
+
+@pytest.mark.parametrize('kind', NOTES)
+def test_without_a_readable_note_the_furthest_counts(tmp_path, kind):
     assert find_latest(str(tmp_path)) is None
-    write(tmp_path / 'last_checkpoint')
+    NOTES[kind](tmp_path / 'last_checkpoint')
     # the order of the files' times and of their names is another one
     second = save(tmp_path / 'epoch_2.pth', 20, '20260101_000002')
     tenth = save(tmp_path / 'epoch_10.pth', 100, '20260101_000010')
@@ -289,8 +251,7 @@ def test_without_a_readable_note_the_furthest_counts(tmp_path, caplog, write):
     torch.save(dict(state_dict={}), tmp_path / 'pretrained.pth')
     assert find_latest(str(tmp_path)) == tenth
     cut(tmp_path / 'epoch_10.pth')
-    (tmp_path / 'epoch_9.pth').unlink()
-    (tmp_path / 'epoch_9.pth').mkdir()
+    a_folder_in_place(tmp_path / 'epoch_9.pth')
     assert find_latest(str(tmp_path)) == second
 
 
@@ -314,11 +275,11 @@ def test_hook_finds_it_for_any_launcher(two):
 
 
 class Saving:
-    """A runner that writes as MMEngine's backend does."""
+    """A runner that writes as MMEngine's backend does, at times too much."""
 
-    def save_checkpoint(self, out_dir, filename):
-        with open(f'{out_dir}/{filename}', 'wb') as file:
-            file.write(b'x' * 2000)
+    def save_checkpoint(self, out_dir, filename, device=os.devnull):
+        Path(out_dir, filename).write_text('new')
+        Path(device).write_text('more')
 
 
 def test_full_disk_leaves_the_file_of_that_name(tmp_path):
@@ -327,14 +288,9 @@ def test_full_disk_leaves_the_file_of_that_name(tmp_path):
         file.write_text('whole')
     # a link is not followed
     path.with_name('preempted.pth.part').symlink_to(victim)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(DiskFullError, match='preempted.pth could not'):
-            save_whole(Saving(), str(tmp_path), path.name)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(DiskFullError, match='preempted.pth could not'):
+        save_whole(Saving(), str(tmp_path), path.name, device='/dev/full')
     assert path.read_text() == victim.read_text() == 'whole'
     assert sorted(tmp_path.iterdir()) == [path, victim]
     save_whole(Saving(), str(tmp_path), path.name)
-    assert path.read_bytes() == b'x' * 2000
+    assert path.read_text() == 'new'

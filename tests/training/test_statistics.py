@@ -1,6 +1,7 @@
 """The hook in real trainings, against a plain PyTorch loop."""
 
 import json
+from collections import defaultdict
 
 import pytest
 import torch
@@ -10,37 +11,27 @@ from mmengine.model import BaseModel
 from runs import train_here
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset
+from torch.utils.data import default_collate
 
 from cgnl_mm import CGNL2d
 from cgnl_mm.ops.torch_versions import TORCH
 from cgnl_mm.training import CGNLStatisticsHook
 
-ITERATIONS, BATCH = 8, 4
+BATCH = 4
 LR = 0.5
+GRADIENTS = ('gradient_share_phi', 'gradient_share_g')
 
 
-@pytest.fixture(autouse=True)
-def hooks_of_optimizers():
-    seen = []
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], LR)
-    optimizer.register_step_pre_hook(lambda *_: seen.append(1))
-    optimizer.step()
-    if not seen and TORCH < (2, 2):
-        pytest.skip('torch 2.1, once it has compiled, runs none any more')
-    assert seen
+pytestmark = pytest.mark.skipif(
+    TORCH < (2, 2),
+    reason='torch 2.1, once it has compiled, runs no hooks of optimizers',
+)
 
 
-class Noise(Dataset):
-    def __init__(self):
-        generator = torch.Generator().manual_seed(1)
-        self.x = torch.randn(ITERATIONS * BATCH, 3, 5, 5, generator=generator)
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, index):
-        return dict(inputs=self.x[index], label=index % 2)
+def noise():
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(4 * BATCH, 3, 5, 5, generator=generator)
+    return [dict(inputs=x, label=index % 2) for index, x in enumerate(inputs)]
 
 
 class Tiny(BaseModel):
@@ -55,16 +46,19 @@ class Tiny(BaseModel):
         return dict(loss=F.cross_entropy(y, torch.as_tensor(label)))
 
 
-def tiny(kind=CGNL2d, **options):
+def network(block):
+    model = Tiny(block)
+    model._is_init = True  # the Runner would; mmcv's fails with sub_sample
+    return model
+
+
+def tiny(**options):
+    """A network with a block of two groups that attends."""
     torch.manual_seed(3)
-    if kind is CGNL2d:
-        options = dict(dict(groups=2, init_std=0.3), **options)
-    model = Tiny(kind(8, **options))
-    # now, or the Runner would; mmcv's own fails with sub_sample
-    if kind is CGNL2d:
-        model.init_weights()
+    model = Tiny(CGNL2d(8, **dict(dict(groups=2, init_std=0.3), **options)))
+    model.init_weights()
     model._is_init = True
-    if getattr(getattr(model.block, 'norm', None), 'weight', None) is not None:
+    if not isinstance(model.block.norm, nn.Identity):
         nn.init.constant_(model.block.norm.weight, 0.7)
     return model
 
@@ -78,7 +72,7 @@ def train(model, folder, hooks=(), interval=3, accumulate=1,
         None,
         hooks,
         train_dataloader=dict(
-            dataset=torch.utils.data.Subset(Noise(), range(16)),
+            dataset=noise(),
             sampler=dict(type='DefaultSampler', shuffle=False),
             batch_size=BATCH,
             collate_fn=dict(type='default_collate'),
@@ -95,30 +89,25 @@ def train(model, folder, hooks=(), interval=3, accumulate=1,
         ),
         log_level=log_level,
     )
-    scalars = {}
-    for file in folder.glob('*/vis_data/scalars.json'):
-        for line in file.read_text().splitlines():
-            record = json.loads(line)
-            scalars.setdefault(record['step'], {}).update(record)
-    return runner, {
-        step: {
-            key.removeprefix('cgnl/'): value
-            for key, value in record.items()
-            if key.startswith('cgnl/')
-        }
-        for step, record in scalars.items()
-        if any(key.startswith('cgnl/') for key in record)
-    }
+    logged = defaultdict(dict)
+    (file,) = folder.glob('*/vis_data/scalars.json')
+    for record in map(json.loads, file.read_text().splitlines()):
+        for key, value in record.items():
+            if key.startswith('cgnl/'):
+                logged[record['step']][key.removeprefix('cgnl/')] = value
+    return runner, logged
 
 
 def by_hand(model, accumulate=1):
     """The same training in a plain loop: what each step should log."""
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
-    data, block = Noise(), model.block
+    data, block = default_collate(noise()), model.block
     attention, gradients = {}, {}
     for step in range(1, 9):
-        start = (step - 1) % 4 * BATCH
-        x = data.x[start : start + BATCH]
+        x, label = (
+            data[key].split(BATCH)[(step - 1) % 4]
+            for key in ('inputs', 'label')
+        )
         with torch.no_grad():
             maps = model.stem(x)
             out = block(maps)
@@ -133,20 +122,14 @@ def by_hand(model, accumulate=1):
                     (out - maps).pow(2).sum().sqrt() / maps.pow(2).sum().sqrt()
                 ).item(),
             }
-        label = torch.arange(start, start + BATCH) % 2
         (model(x, label)['loss'] / accumulate).backward()
         if step % accumulate == 0:
-            size = {
-                name: (
-                    getattr(block, name).weight.grad.norm()
-                    / getattr(block, name).weight.norm()
-                ).item()
-                for name in ('theta', 'phi', 'g')
-            }
-            gradients[step] = {
-                f'block/gradient_share_{name}': size[name] / size['theta']
-                for name in ('phi', 'g')
-            }
+            theta, phi, g = (
+                (layer.weight.grad.norm() / layer.weight.norm()).item()
+                for layer in (block.theta, block.phi, block.g)
+            )
+            shares = zip(GRADIENTS, (phi / theta, g / theta))
+            gradients[step] = {f'block/{key}': share for key, share in shares}
             optimizer.step()
             optimizer.zero_grad()
     return attention, gradients
@@ -181,17 +164,21 @@ def test_scalars_are_those_of_the_plain_loop(tmp_path):
         )
 
 
-def test_default_interval_is_the_loggers(tmp_path):
-    hook = dict(type='CGNLStatisticsHook')  # as in a config
+@pytest.mark.parametrize(
+    'interval, steps',
+    [
+        (None, [3, 7]),  # the logger's: third of four, in both epochs
+        (50, [4, 8]),  # short epochs are logged at their end
+    ],
+)
+def test_interval(tmp_path, interval, steps):
+    hook = dict(type='CGNLStatisticsHook', interval=interval)
     runner, logged = train(tiny(), tmp_path, [hook], interval=3)
-    assert sorted(logged) == [3, 7]  # third of four, in both epochs
+    assert sorted(logged) == steps
     hub = runner.message_hub.get_scalar('cgnl/block/attention_mean')
-    assert hub.current() == pytest.approx(logged[7]['block/attention_mean'])
-
-
-def test_short_epochs_are_logged_at_their_end(tmp_path):
-    _, logged = train(tiny(), tmp_path, [CGNLStatisticsHook(interval=50)])
-    assert sorted(logged) == [4, 8]
+    assert hub.current() == pytest.approx(
+        logged[steps[-1]]['block/attention_mean']
+    )
 
 
 @pytest.mark.parametrize('accumulate', [1, 4])
@@ -248,17 +235,10 @@ def test_every_power_is_logged(tmp_path):
     ],
 )
 def test_non_local_block_gets_all_but_the_attention(tmp_path, options):
-    model = tiny(NonLocal2d, zeros_init=False, std=0.3, **options)
+    model = network(NonLocal2d(8, zeros_init=False, std=0.3, **options))
     _, logged = train(model, tmp_path, [CGNLStatisticsHook(4)])
-    assert set(logged[8]) == {
-        f'block/{name}'
-        for name in (
-            'norm_weight',
-            'output_ratio',
-            'gradient_share_phi',
-            'gradient_share_g',
-        )
-    }
+    names = ('norm_weight', 'output_ratio', *GRADIENTS)
+    assert set(logged[8]) == {f'block/{name}' for name in names}
     assert all(value > 0 for value in logged[8].values())
 
 
@@ -282,9 +262,9 @@ def test_control_and_block_without_norm(tmp_path):
 
 
 def test_network_without_blocks_gets_a_warning(tmp_path, capfd):
-    model = tiny(nn.Conv2d, out_channels=8, kernel_size=1)
+    hooks = [CGNLStatisticsHook()]
     _, logged = train(
-        model, tmp_path, [CGNLStatisticsHook()], log_level='WARNING'
+        network(nn.Identity()), tmp_path, hooks, log_level='WARNING'
     )
     assert not logged
     assert 'has no CGNL or non-local block' in capfd.readouterr().out

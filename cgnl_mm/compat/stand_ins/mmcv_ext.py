@@ -92,8 +92,7 @@ def roi_align_forward(
     input: Tensor,
     rois: Tensor,
     output: Tensor,
-    argmax_y: Tensor,
-    argmax_x: Tensor,
+    *argmax: Tensor,
     **settings,
 ) -> None:
     """RoIAlign of input (B, C, H, W) and rois (K, 5) into output.
@@ -169,9 +168,7 @@ def deform_conv_forward(
     weight: Tensor,
     offset: Tensor,
     output: Tensor,
-    columns: Tensor,
-    ones: Tensor,
-    im2col_step: int,
+    *buffers: Tensor,
     **sizes,
 ) -> None:
     """Deformable convolution (v1) into output.
@@ -182,10 +179,10 @@ def deform_conv_forward(
         offset (Tensor): (B, 2 * deform_groups * kH * kW, H_out, W_out), y
             before x.
         output (Tensor): (B, C_out, H_out, W_out), written.
-        columns, ones (Tensor): mmcv's buffers, unused.
-        im2col_step (int): Batch of mmcv's buffers, unused.
+        *buffers (Tensor): mmcv's buffers, unused.
         **sizes: mmcv's kW, kH, dW (stride), dH, padW, padH, dilationW,
-            dilationH, group, deformable_group.
+            dilationH, group, deformable_group; im2col_step, the batch of the
+            buffers, is unused.
     """
     output.copy_(
         _ops.deform_conv2d(
@@ -210,8 +207,7 @@ def deform_conv_backward_input(
     grad_input: Tensor,
     grad_offset: Tensor,
     weight: Tensor,
-    columns: Tensor,
-    im2col_step: int,
+    *buffers: Tensor,
     **sizes,
 ) -> None:
     """Gradients of :func:`deform_conv_forward` by input and by offset."""
@@ -225,10 +221,8 @@ def deform_conv_backward_parameters(
     offset: Tensor,
     grad_output: Tensor,
     grad_weight: Tensor,
-    columns: Tensor,
-    ones: Tensor,
+    *buffers: Tensor,
     scale: float,
-    im2col_step: int,
     **sizes,
 ) -> None:
     """Gradient of :func:`deform_conv_forward` by weight."""
