@@ -45,14 +45,9 @@ def test_settings(options, message):
         CGNL2d(**options)
 
 
-@pytest.mark.parametrize('build', [CGNL2d, MODELS.build], ids=['', 'config'])
-def test_unknown_keyword(build):
-    settings = {'in_channels': 16, 'group': 8}
+def test_unknown_keyword():
     with pytest.raises(TypeError, match="'group'"):
-        if build is CGNL2d:
-            build(**settings)
-        else:
-            build(dict(settings, type='CGNL2d'))
+        MODELS.build(dict(type='CGNL2d', in_channels=16, group=8))
 
 
 @pytest.mark.parametrize(
@@ -80,13 +75,13 @@ def test_norms(cls, norm_cfg, error, message):
 @pytest.mark.parametrize(
     ('cls', 'shape', 'expected'),
     [
-        (CGNL1d, (2, 16, 3, 3), r'CGNL1d expects \(B, 16, W\)'),
-        (CGNL2d, (16, 3, 3), r'CGNL2d expects \(B, 16, H, W\)'),
-        (CGNL2d, (2, 8, 3, 3), r'CGNL2d expects \(B, 16, H, W\)'),
-        (CGNL3d, (2, 3, 16, 3, 3), r'CGNL3d expects \(B, 16, T, H, W\)'),
+        (CGNL1d, (2, 16, 3, 3), 'W'),
+        (CGNL2d, (16, 3, 3), 'H, W'),
+        (CGNL2d, (2, 8, 3, 3), 'H, W'),
+        (CGNL3d, (2, 3, 16, 3, 3), 'T, H, W'),
     ],
 )
 def test_inputs(cls, shape, expected):
-    got = str(shape).replace('(', r'\(').replace(')', r'\)')
-    with pytest.raises(ValueError, match=f'{expected}, got shape {got}'):
+    with pytest.raises(ValueError) as error:
         cls(16, groups=4)(torch.zeros(shape))
+    assert f'expects (B, 16, {expected}), got shape {shape}' in str(error)
