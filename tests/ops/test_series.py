@@ -49,24 +49,3 @@ def test_error_falls_with_order(kernel):
         errors.append((y - truth).abs().max().item())
     assert all(b < a / 1.5 for a, b in zip(errors, errors[1:])), errors
     assert errors[-1] < 1e-4 * errors[0], errors
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (('softmax',), "one of dot_product, .*, got 'softmax'"),
-        (('embedded_gaussian', -1), 'integer from 0 to 100, got -1'),
-        (('embedded_gaussian', 10**6), '0 to 100, got 1000000'),
-        (('gaussian_rbf', 2.0), '0 to 100, got 2.0'),
-        (('gaussian_rbf', True), 'got True'),
-        (('dot_product', 0), 'dot_product must be an integer from 1 to 100'),
-        (
-            ('gaussian_rbf', 3, 0.0),
-            'gamma must be positive and finite, got 0.0',
-        ),
-        (('gaussian_rbf', 3, float('nan')), 'got nan'),
-    ],
-)
-def test_errors_name_the_value(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        taylor_coefficients(*arguments)

@@ -31,7 +31,7 @@ SERIES = {
     'zero': (0.0, 0.0),
     'learnable': None,
     'per group': None,
-    'no attention': None,
+    'no attention': (),
 }
 SCALE = 0.5
 
@@ -64,9 +64,7 @@ def arguments(series, norm, dtype, shape=(3, C, 35), std=0.2, groups=G):
     )
     tensors = {k: t.to(dtype).requires_grad_() for k, t in tensors.items()}
     coefficients = tensors.get('coefficients', SERIES[series])
-    used = None
-    if series != 'no attention':
-        used = Series(coefficients, groups, SCALE)
+    used = Series(coefficients, groups, SCALE)
     plan = Plan(groups, norm, used, use_gram='gram' in series)
     return (plan, coefficients), tensors
 
@@ -79,7 +77,7 @@ def in_float64(tensors):
 
 
 def folded(settings, tensors):
-    weights = {'phi': None, 'g': None, **tensors}
+    weights = dict(tensors)
     return fused_block(settings[0], weights.pop('x'), Weights(**weights))[0]
 
 
