@@ -26,10 +26,9 @@ def run_fused(block: nn.Module, x: Tensor, use_gram: bool) -> Tensor:
     Returns:
         Tensor: Same shape and type.
     """
-    norm, series = _plan_norm(block.norm, x), None
-    if block.mode != 'none':
-        scale = block.scale(math.prod(x.shape[2:]))
-        series = Series(block.coefficients, block.groups, scale)
+    norm = _plan_norm(block.norm, x)
+    scale = block.scale(math.prod(x.shape[2:]))
+    series = Series(block.coefficients, block.groups, scale)
     recompute = block.recompute or not torch.is_grad_enabled()
     plan = Plan(block.groups, norm, series, use_gram, recompute)
     weights = _collect_weights(block, autocast_dtype(x.device.type))
@@ -44,50 +43,48 @@ def _collect_weights(
     block: nn.Module, dtype: Optional[torch.dtype]
 ) -> Weights:
     """Collect what a block has learnt; autocast has a type if it is on."""
-    theta, phi, g, z = (
-        getattr(block, name).weight.flatten(1)
-        if hasattr(block, name)
-        else None
-        for name in ('theta', 'phi', 'g', 'conv_out')
-    )
+    maps = {
+        name: layer.weight.flatten(1)
+        for name, layer in block.named_children()
+        if name != 'norm'
+    }
+    z = maps.pop('conv_out')
     # The product of W_z has the precision of the sums. Autocast leaves
     # float64 alone.
-    if dtype is not None and theta.dtype != torch.float64:
-        theta, phi, g = (
-            w if w is None else w.to(dtype) for w in (theta, phi, g)
-        )
-    norm_weight = getattr(block.norm, 'weight', None)
-    norm_bias = getattr(block.norm, 'bias', None)
-    norm_weight = z.new_ones(len(z)) if norm_weight is None else norm_weight
-    norm_bias = z.new_zeros(len(z)) if norm_bias is None else norm_bias
+    if dtype is not None and z.dtype != torch.float64:
+        maps = {name: weight.to(dtype) for name, weight in maps.items()}
+    weight = getattr(block.norm, 'weight', None)
+    bias = getattr(block.norm, 'bias', None)
     is_trained = isinstance(block.coefficients, Tensor)
-    coefficients = block.coefficients if is_trained else None
-    return Weights(theta, phi, g, z, norm_weight, norm_bias, coefficients)
+    return Weights(
+        z=z,
+        norm_weight=z.new_ones(len(z)) if weight is None else weight,
+        norm_bias=z.new_zeros(len(z)) if bias is None else bias,
+        coefficients=block.coefficients if is_trained else None,
+        **maps,
+    )
 
 
 def _plan_norm(norm: nn.Module, x: Tensor) -> Norm:
     """Describe how a norm takes its statistics of an input of this shape."""
-    channels, values = x.shape[1], x.numel()
+    channels = x.shape[1]
     if isinstance(norm, nn.Identity):  # a scale of one
         mean = torch.zeros(channels, device=x.device)
         return Norm(channels, 0.0, mean=mean, var=mean + 1)
-    if isinstance(norm, nn.GroupNorm):
-        plan, count = Norm(norm.num_groups, norm.eps), norm.num_groups
-    elif isinstance(norm, _InstanceNorm):
-        plan, count = Norm(channels, norm.eps), channels * len(x)
-    elif norm.training or norm.running_mean is None:
-        plan, count = Norm(channels, norm.eps, over_batch=True), channels
-    else:
+    is_batch_norm = isinstance(norm, _BatchNorm)
+    if is_batch_norm and not norm.training and norm.running_mean is not None:
         mean = to_accumulator(norm.running_mean)
         var = to_accumulator(norm.running_var)
         return Norm(channels, norm.eps, mean=mean, var=var)
-    if values == count:
+    groups = getattr(norm, 'num_groups', channels)
+    samples = len(x) if isinstance(norm, _InstanceNorm) else 1
+    if x.numel() == groups * samples:
         # The layer itself refuses this input, too.
         raise ValueError(
             f'{type(norm).__name__} of the block needs more than 1 value for '
             f'its statistics, got an input of shape {tuple(x.shape)}'
         )
-    return plan
+    return Norm(groups, norm.eps, over_batch=is_batch_norm)
 
 
 @torch.no_grad()

@@ -16,8 +16,7 @@ class ForwardingHandler(logging.Handler):
 
 
 def forward_to_mmengine() -> None:
-    """Forward the records of the logger 'cgnl_mm'; calling twice is safe."""
+    """Forward the records of the logger 'cgnl_mm'."""
     logger = logging.getLogger('cgnl_mm')
-    if not any(isinstance(h, ForwardingHandler) for h in logger.handlers):
-        logger.addHandler(ForwardingHandler())
-        logger.setLevel(logging.INFO)
+    logger.addHandler(ForwardingHandler())
+    logger.setLevel(logging.INFO)

@@ -9,10 +9,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from ..ops.torch_versions import TORCH, is_compiling
 
 NORMS = {'GN': nn.GroupNorm, 'SyncBN': nn.SyncBatchNorm}
-RANKED = {
-    'BN': (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
-    'IN': (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
-}
+RANKED = {'BN': 'BatchNorm', 'IN': 'InstanceNorm'}
 
 
 def build_norm(
@@ -51,7 +48,13 @@ def build_norm(
     kind = _resolve(cfg.pop('type'), rank)
     requires_grad = cfg.pop('requires_grad', True)
     if kind is nn.GroupNorm:
-        norm = _build_group_norm(channels, **{'num_groups': groups, **cfg})
+        count = cfg.setdefault('num_groups', groups)
+        if count < 1 or channels % count:
+            raise ValueError(
+                f'norm_cfg num_groups={count} does not divide the {channels} '
+                'channels'
+            )
+        norm = nn.GroupNorm(num_channels=channels, **cfg)
     elif isinstance(kind, type):
         norm = kind(channels, **cfg)
     else:
@@ -72,24 +75,15 @@ def _resolve(kind: Union[str, type], rank: int) -> Union[str, type]:
             "norm_cfg type 'LN' normalises the last axis, which is not the "
             "channels; use dict(type='GN', num_groups=1)"
         )
-    for name, classes in RANKED.items():
+    for name, stem in RANKED.items():
         if kind in (name, f'{name}{rank}d'):
-            return classes[rank - 1]
+            return getattr(nn, f'{stem}{rank}d')
         if kind in (f'{name}1d', f'{name}2d', f'{name}3d'):
             raise ValueError(
                 f'norm_cfg type {kind!r} does not fit a block with {rank} '
                 f'spatial axes; use {name!r} or {name + f"{rank}d"!r}'
             )
     return NORMS.get(kind, kind)
-
-
-def _build_group_norm(channels: int, num_groups: int, **arguments):
-    if num_groups < 1 or channels % num_groups:
-        raise ValueError(
-            f'norm_cfg num_groups={num_groups} does not divide the '
-            f'{channels} channels'
-        )
-    return nn.GroupNorm(num_groups, channels, **arguments)
 
 
 def _build_by_mmcv(cfg: dict, channels: int) -> nn.Module:

@@ -26,19 +26,9 @@ FOLDED_POSITIONS, FOLDED_INNER = 512, 64
 # spares fewer products without gradients.
 GRAM_POSITIONS, GRAM_TRAINING, GRAM_INFERENCE = 2048, 2, 6
 # A subclass with a forward method of its own computes something else.
-NORM_FORWARDS = (
-    nn.Identity.forward,
-    nn.GroupNorm.forward,
-    _BatchNorm.forward,
-    _InstanceNorm.forward,
-    nn.SyncBatchNorm.forward,
-)
-HOOKS = (
-    '_forward_hooks',
-    '_forward_pre_hooks',
-    '_backward_hooks',
-    '_backward_pre_hooks',
-)
+NORMS = nn.GroupNorm, _BatchNorm, _InstanceNorm, nn.SyncBatchNorm, nn.Identity
+NORM_FORWARDS = [norm.forward for norm in NORMS]
+HOOKS = 'forward', 'forward_pre', 'backward', 'backward_pre'
 
 _logger = logging.getLogger('cgnl_mm')
 _said = set()
@@ -88,7 +78,7 @@ def _choose_auto(block: nn.Module, x: Tensor) -> Tuple[str, str]:
     if device == 'cpu':
         limit = GRAM_TRAINING if is_training else GRAM_INFERENCE
         limit = max(limit * x.shape[1], GRAM_POSITIONS)
-        if positions >= limit and can_run(block, x, 'gram'):
+        if positions >= limit and not _gram_obstacle(block, x):
             return 'gram', f'{limit} positions or more'
     if block.recompute and is_training:
         return 'folded', 'recompute=True'
@@ -103,11 +93,6 @@ def _choose_auto(block: nn.Module, x: Tensor) -> Tuple[str, str]:
     return 'folded', f'{FOLDED_POSITIONS} positions or more'
 
 
-def can_run(block: nn.Module, x: Tensor, path: str) -> bool:
-    """Return whether a path can compute a block for the input x."""
-    return find_obstacle(block, x, path) is None
-
-
 def find_obstacle(block: nn.Module, x: Tensor, path: str) -> Optional[str]:
     """Say why a path cannot compute a block for x; None if it can."""
     if path == 'reference':
@@ -115,6 +100,10 @@ def find_obstacle(block: nn.Module, x: Tensor, path: str) -> Optional[str]:
     obstacle = _layer_obstacle(block) or _input_obstacle(block, x)
     if obstacle or path == 'folded':
         return obstacle
+    return _gram_obstacle(block, x)
+
+
+def _gram_obstacle(block: nn.Module, x: Tensor) -> Optional[str]:
     if block.mode != 'dot_product':
         return f'the Gram matrix has no form for {block.mode!r}'
     if x.dtype not in (torch.float32, torch.float64):
@@ -126,7 +115,7 @@ def find_obstacle(block: nn.Module, x: Tensor, path: str) -> Optional[str]:
 
 def _layer_obstacle(block: nn.Module) -> Optional[str]:
     for name, layer in block.named_children():
-        if any(getattr(layer, hooks) for hooks in HOOKS):
+        if any(getattr(layer, f'_{kind}_hooks') for kind in HOOKS):
             return 'a layer inside the block has a hook'
         if 'forward' in vars(layer):
             return 'a layer inside the block has a forward of its own'

@@ -1,5 +1,6 @@
 """The compact generalized non-local operator, linear in the positions."""
 
+import math
 from typing import List, Optional, Sequence, Union
 
 import torch
@@ -102,7 +103,5 @@ def split_groups(groups: int, **maps: Tensor) -> List[Tensor]:
             f'groups={groups!r} is not an integer >= 1 that divides the '
             f'{shape[1]} channels'
         )
-    size = shape[1] // groups
-    for extent in shape[2:]:
-        size *= extent
+    size = math.prod(shape[2:], start=shape[1] // groups)
     return [x.reshape(shape[0], groups, size) for x in maps.values()]

@@ -59,3 +59,25 @@ def test_channels_that_w_z_cancels(norm):
     x = torch.randn(2, 64, 24, 24).relu()
     for name, value in results(block, x, torch.randn_like(x)).items():
         assert value.isfinite().all(), name
+
+
+@pytest.mark.parametrize('path', ['folded', 'gram'])
+@pytest.mark.parametrize('recompute', [False, True])
+def test_what_is_kept_for_the_backward_pass(recompute, path):
+    """x, and without recomputation theta, phi and g; else small tensors.
+
+    With the Gram matrix theta, and without recomputation two small matrices a
+    sample.
+    """
+    block = CGNL2d(32, 4, backend=path, recompute=recompute)
+    x, kept = torch.randn(2, 32, 40, 40, requires_grad=True), {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        block(x)
+    maps = 0 if recompute else (1 if path == 'gram' else 3) * x.nbytes // 2
+    assert x.nbytes + maps <= sum(kept.values()) < 1.1 * x.nbytes + maps

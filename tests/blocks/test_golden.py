@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from mmcv.cnn import NonLocal2d
+from samples import BLOCKS, BN, results
 
-from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
 from cgnl_mm.convert import convert_block_state_dict
 
 FILE = Path(__file__).parents[1] / 'data' / 'reference_blocks.npz'
@@ -27,96 +27,82 @@ ROUNDING = 1e-6
 RELATIVE = {'gram': (1e-5, 4e-4)}
 
 
+MODES = {'cgnl': 'dot_product', 'cgnlx': 'gaussian_rbf'}
+
+
 def tensors(case, kind):
     start = f'{case}/{kind}/'
     return {
-        k[len(start) :]: torch.from_numpy(v)
+        k.removeprefix(start): torch.from_numpy(v)
         for k, v in DATA.items()
         if k.startswith(start)
     }
 
 
-def build(settings, rank=2, backend='auto'):
-    channels = settings['in_channels']
-    reduction = channels // settings['inner_channels']
-    if settings['block'] == 'nl':
-        return NonLocal2d(
-            channels,
-            reduction=reduction,
-            use_scale=settings['use_scale'],
-            norm_cfg=dict(type='BN'),
-        )
-    mode = 'dot_product' if settings['block'] == 'cgnl' else 'gaussian_rbf'
-    return (CGNL1d, CGNL2d, CGNL3d)[rank - 1](
-        channels,
-        groups=settings['groups'],
-        reduction=reduction,
-        mode=mode,
-        order=settings['order'] or 3,
-        use_scale=settings['use_scale'],
-        backend=backend,
+def build(block, rank, path, in_channels, inner_channels, use_scale, **more):
+    options = dict(
+        in_channels=in_channels,
+        reduction=in_channels // inner_channels,
+        use_scale=use_scale,
+    )
+    if block == 'nl':
+        # The author's results have BatchNorm's fresh running statistics.
+        return NonLocal2d(**options, norm_cfg=BN).eval()
+    return BLOCKS[rank](
+        **options,
+        groups=more['groups'],
+        mode=MODES[block],
+        order=more['order'] or 3,
+        backend=path,
     )
 
 
-def deviation(ours, reference):
-    return (ours - reference).abs().max().item()
+def paths(block):
+    """Yield ranks and paths; the author's NonLocal is 2D alone."""
+    if block == 'nl':
+        return [(2, None)]
+    grams = ('gram',) if block == 'cgnl' else ()
+    return product(BLOCKS, ('reference', 'folded', *grams))
 
 
 def largest(tensor):
     return tensor.abs().max().item()
 
 
-def paths(case):
-    if CASES[case]['block'] == 'cgnl':
-        return 'reference', 'folded', 'gram'
-    return 'reference', 'folded'
-
-
-# his NonLocal is 2D alone
-COMBINATIONS = [
-    (case, rank, backend)
-    for case in sorted(CASES)
-    for rank, backend in (
-        [(2, None)]
-        if CASES[case]['block'] == 'nl'
-        else product((1, 2, 3), paths(case))
-    )
-]
-
-
-@pytest.mark.parametrize(('case', 'rank', 'backend'), COMBINATIONS)
-def test_matches_author(case, rank, backend):
-    settings = CASES[case]
-    block = build(settings, rank, backend)
+@pytest.mark.parametrize(
+    ('case', 'rank', 'path'),
+    [
+        (case, *combination)
+        for case in sorted(CASES)
+        for combination in paths(CASES[case]['block'])
+    ],
+)
+def test_matches_author(case, rank, path):
+    block = build(rank=rank, path=path, **CASES[case])
     params = convert_block_state_dict(tensors(case, 'param'), rank)
     missing, unexpected = block.load_state_dict(params, strict=False)
     assert not unexpected
     # the reference has no running statistics, and nothing else is absent
     assert all('running' in k or 'num_batches' in k for k in missing)
 
-    if settings['block'] == 'nl':
-        block.eval()  # computed with BatchNorm's fresh running statistics
-
-    x = torch.from_numpy(DATA[f'{case}/x'])
+    x, y, grad_x, grad_y = (
+        torch.from_numpy(DATA[f'{case}/{name}'])
+        for name in ('x', 'y', 'grad_x', 'grad_y')
+    )
     shape = {1: (-1,), 2: x.shape[2:], 3: (1, *x.shape[2:])}[rank]
     x = x.reshape(*x.shape[:2], *shape).requires_grad_()
-    y = block(x)
-    reference = torch.from_numpy(DATA[f'{case}/y']).reshape(y.shape)
-    grad_y = torch.from_numpy(DATA[f'{case}/grad_y']).reshape(y.shape)
-    y.backward(grad_y)
+    found = results(block, x, grad_y.view_as(x))
+    truth = convert_block_state_dict(tensors(case, 'grad'), rank)
+    # The author's NonLocal has biases in the norm alone.
+    truth = {k: v for k, v in truth.items() if not k.endswith('.conv.bias')}
+    assert len(truth) == 6
 
-    relative_y, relative = RELATIVE.get(backend, (1e-6, 1e-4))
-    assert deviation(y, reference) < relative_y * largest(reference)
-    grad_x = torch.from_numpy(DATA[f'{case}/grad_x']).reshape(x.shape)
-    assert deviation(x.grad, grad_x) < relative * largest(grad_x)
-    grads = convert_block_state_dict(tensors(case, 'grad'), rank)
-    ours = dict(block.named_parameters())
-    rounding = ROUNDING * max(map(largest, grads.values()))
-    checked = 0
-    for name, grad in grads.items():
-        if settings['block'] == 'nl' and name.endswith('.conv.bias'):
-            continue  # no such parameter in the author's block
-        allowed = max(relative * largest(grad), rounding)
-        assert deviation(ours[name].grad, grad) < allowed, name
-        checked += 1
-    assert checked == 6
+    expected = dict(truth, out=y, x=grad_x)
+    size = {name: largest(value) for name, value in expected.items()}
+    relative_y, relative = RELATIVE.get(path, (1e-6, 1e-4))
+    rounding = ROUNDING * max(size[name] for name in truth)
+    for name, value in expected.items():
+        allowed = (relative_y if name == 'out' else relative) * size[name]
+        if name in truth:
+            allowed = max(allowed, rounding)
+        assert largest(found[name].view_as(value) - value) < allowed, name

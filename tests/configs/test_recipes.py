@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmpretrain.registry import TRANSFORMS
+from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 
 import cgnl_mm  # noqa: F401
@@ -75,19 +76,13 @@ def test_crop_share_above_one_means_what_torchvision_means(height, width):
     crops = np.array([ours.rand_crop_params(image) for _ in draws])
     args = theirs, (0.08, 1.25), (3 / 4, 4 / 3)
     reference = np.array([RandomResizedCrop.get_params(*args) for _ in draws])
-    # top, left, height, width of both
-    share = crops[:, 2] * crops[:, 3] / (height * width)
-    expected = reference[:, 2] * reference[:, 3] / (height * width)
-    quantiles = np.linspace(0.05, 0.95, 19)
-    assert np.quantile(share, quantiles) == pytest.approx(
-        np.quantile(expected, quantiles), abs=0.03
+    # top, left, height, width; the area has a peak where both fell back
+    ours, theirs = (
+        np.column_stack([found, found[:, 2] * found[:, 3]])
+        for found in (crops, reference)
     )
-    # how often the fallback is taken
-    largest = expected.max()
-    assert (share == largest).mean() == pytest.approx(
-        (expected == largest).mean(), abs=0.02
-    )
-    assert crops.mean(0) == pytest.approx(reference.mean(0), rel=0.05)
+    for one, other in zip(ours.T, theirs.T):
+        assert ks_2samp(one, other).statistic < 0.02
 
 
 @pytest.mark.parametrize(

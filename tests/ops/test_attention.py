@@ -19,6 +19,9 @@ SERIES = {
     'trailing_zeros': (-0.4, 0.0, 1.3, 0.0, 0.0),
     'constant': (2.0,),
     'integers': (1, 0, 2),
+    'learnable': torch.tensor([0.3, -0.8, 0.5]),
+    'learnable constant': torch.tensor([0.3]),
+    'of each group': None,
 }
 SHAPES = {
     '3d': (2, 8, 3, 5, 7),
@@ -57,104 +60,65 @@ def check(inputs, coefficients, groups, scale=0.37):
 
 @pytest.mark.pairs(dict(shape=SHAPES, series=SERIES, groups=[1, 2, 4, 8]))
 def test_equals_affinity(shape, series, groups, poison):
-    check(maps(*SHAPES[shape]), SERIES[series], groups)
-
-
-@pytest.mark.pairs(
-    dict(
-        shape=['3d', 'no_spatial_axes', 'one_position'],
-        order=[0, 1, 3],
-        of_each_group=[False, True],
-        groups=[1, 4],
-    )
-)
-def test_learnable_equals_affinity(shape, order, of_each_group, groups):
-    size = (groups, order + 1) if of_each_group else (order + 1,)
-    coefficients = torch.randn(size, dtype=torch.float64).requires_grad_()
+    coefficients = SERIES[series]
+    if coefficients is None:
+        coefficients = torch.linspace(-0.5, 0.7, 3 * groups).view(groups, 3)
+    if isinstance(coefficients, torch.Tensor):
+        coefficients = coefficients.double().requires_grad_()
     check(maps(*SHAPES[shape]), coefficients, groups)
 
 
-def layouts():
-    x = maps(2, 8, 4, 6)
-    yield [t.to(memory_format=torch.channels_last) for t in x]
-    yield x.transpose(3, 4)
-    yield x[:, :, :, ::2, 1:]
-    # an expanded map and mixed layouts
-    theta, phi, g, d = x
-    yield (
-        theta,
-        phi[:, :1].expand(-1, 8, -1, -1),
-        g.contiguous(memory_format=torch.channels_last),
-        d,
-    )
-    yield [
-        t.to(memory_format=torch.channels_last_3d) for t in maps(2, 8, 2, 4, 6)
-    ]
+LAST = torch.channels_last
+LAYOUTS = {
+    'channels last': lambda x: [t.to(memory_format=LAST) for t in x],
+    'transposed': lambda x: x.transpose(3, 4),
+    'sliced': lambda x: x[:, :, :, ::2, 1:],
+    'expanded': lambda x: [*x[:3, :, :1].expand(-1, -1, 8, -1, -1), x[3]],
+    'mixed': lambda x: [x[0], *(t.to(memory_format=LAST) for t in x[1:])],
+}
 
 
 @pytest.mark.parametrize('series', ['dot', 'gauss'])
-@pytest.mark.parametrize(
-    'inputs',
-    layouts(),
-    ids=['channels_last', 'transposed', 'sliced', 'expanded', 'cl_3d'],
-)
-def test_memory_layouts(inputs, series):
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_memory_layouts(layout, series):
+    inputs = LAYOUTS[layout](maps(2, 8, 4, 6))
     before = [x.clone() for x in inputs]
     check(inputs, SERIES[series], 4)
     assert all(map(torch.equal, inputs, before))
 
 
-@pytest.mark.parametrize(
-    'size', [(3,), (2, 3), None], ids=['shared', 'per_group', 'fixed']
-)
-def test_first_and_second_gradients(size):
-    leaves = [x.requires_grad_() for x in maps(2, 4, 3)[:3]]
-    fixed = [] if size else [(0.5, 0.0, 0.3)]
-    if size:
-        leaves.append(torch.randn(size, dtype=torch.float64).requires_grad_())
+def test_second_gradients():
+    leaves = [x.requires_grad_() for x in maps(2, 4, 3)]
+    leaves[3] = torch.randn(2, 3, dtype=torch.float64).requires_grad_()
 
     def operator(*inputs):
-        return cgnl_attention(*inputs, *fixed, groups=2, scale=0.6)
+        return cgnl_attention(*inputs, groups=2, scale=0.6)
 
-    assert torch.autograd.gradcheck(operator, leaves)
     assert torch.autograd.gradgradcheck(operator, leaves)
 
 
-def test_groups_and_samples_do_not_mix():
-    theta, phi, g, _ = maps(2, 8, 5)
-    y = cgnl_attention(theta, phi, g, groups=4)
-    changed = g.clone()
-    changed[1, 2:4] += 1  # the second group of the second sample
-    other = cgnl_attention(theta, phi, changed, groups=4)
-    differs = (other != y).any(-1)
-    assert differs[1, 2:4].all()
-    assert differs.sum() == 2
+SHAPE = 2, 8, 3
 
 
 @pytest.mark.parametrize(
-    ('shapes', 'options', 'message'),
+    ('theta', 'phi', 'options', 'message'),
     [
-        (((2, 8, 3), (2, 8, 4), (2, 8, 3)), {}, r'phi \(2, 8, 4\)'),
-        (((8,),) * 3, {}, r'\(B, C, \*spatial\), got theta \(8,\)'),
-        (((2, 8, 3),) * 3, dict(groups=3), 'groups=3 .* 8 channels'),
-        (((2, 8, 3),) * 3, dict(groups=0), 'groups=0 is not an integer'),
-        (((2, 8, 3),) * 3, dict(groups=2.0), 'groups=2.0 is not an'),
-        (((2, 8, 3),) * 3, dict(coefficients=()), 'empty'),
+        (SHAPE, (2, 8, 4), {}, r'phi \(2, 8, 4\)'),
+        ((8,), (8,), {}, r'\(B, C, \*spatial\), got theta \(8,\)'),
+        (SHAPE, SHAPE, dict(groups=3), 'groups=3 .* 8 channels'),
+        (SHAPE, SHAPE, dict(groups=0), 'groups=0 is not an integer'),
+        (SHAPE, SHAPE, dict(groups=2.0), 'groups=2.0 is not an'),
+        (SHAPE, SHAPE, dict(coefficients=()), 'empty'),
         (
-            ((2, 8, 3),) * 3,
-            dict(coefficients=torch.ones(3, 4)),
+            *(SHAPE, SHAPE, dict(coefficients=torch.ones(3, 4))),
             r'\(8, P \+ 1\) for 8 groups, got \(3, 4\)',
         ),
-        (
-            ((2, 8, 3),) * 3,
-            dict(coefficients=torch.tensor(1.0)),
-            r'got \(\)',
-        ),
+        (SHAPE, SHAPE, dict(coefficients=torch.tensor(1.0)), r'got \(\)'),
     ],
 )
-def test_errors_name_the_value(shapes, options, message):
+def test_errors_name_the_value(theta, phi, options, message):
     with pytest.raises(ValueError, match=message):
-        cgnl_attention(*(torch.zeros(s) for s in shapes), **options)
+        cgnl_attention(*map(torch.zeros, (theta, phi, theta)), **options)
 
 
 @pytest.mark.parametrize(

@@ -46,47 +46,36 @@ def test_no_worse_than_plain(shape, series, dtype):
 
 # one group of a video: 8 channels x 8 x 28 x 28 products of size 100
 VIDEO = (1, 16, 8, 28, 28)
+FEW = (1, 16, 9)
+RBF = taylor_coefficients('gaussian_rbf')
 
 
-def large(shape=VIDEO):
-    return [(5 + 5 * torch.rand(shape)).half() for _ in range(3)]
-
-
-@pytest.mark.parametrize('coefficients', [(1.0,), (0.0, 1.0)], ids=str)
-def test_finite_where_a_plain_sum_overflows(coefficients):
-    theta, phi, g = large()
-    assert g.sum().isinf() and (phi * g).sum().isinf()
-    options = dict(coefficients=coefficients, groups=2)
-    truth = cgnl_attention(*(x.double() for x in (theta, phi, g)), **options)
-    y = cgnl_attention(theta, phi, g, **options, dtype=torch.float32)
-    assert y.dtype == torch.float32
-    torch.testing.assert_close(y, truth.float(), rtol=1e-5, atol=0)
-
-
-@pytest.mark.parametrize('dtype', HALF)
-def test_scaled_result_fits(dtype):
-    """The sum overflows, the scaled result does not: half in, half out."""
-    theta, phi, g = (x.to(dtype) for x in large())
-    truth = cgnl_attention(
-        *(x.double() for x in (theta, phi, g)), groups=2, scale=1e-4
-    )
-    y = cgnl_attention(theta, phi, g, groups=2, scale=1e-4)
-    assert y.dtype == dtype
+@pytest.mark.parametrize(
+    ('shape', 'coefficients', 'scale', 'dtype', 'result'),
+    [
+        (VIDEO, (1.0,), 1.0, torch.float16, torch.float32),
+        (VIDEO, (0.0, 1.0), 1.0, torch.float16, torch.float32),
+        (VIDEO, (0.0, 1.0), 1e-4, torch.float16, None),
+        (VIDEO, (0.0, 1.0), 1e-4, torch.bfloat16, None),
+        (FEW, RBF, 1.0, torch.float16, None),  # phi^3 alone overflows
+    ],
+)
+def test_finite_where_a_plain_sum_overflows(
+    shape, coefficients, scale, dtype, result
+):
+    """The result is rounded once. It is float32 or fits into its type."""
+    theta, phi, g = (5 + 5 * torch.rand(3, *shape)).to(dtype)
+    phi = phi * (10 if shape == FEW else 1)
+    sums = phi**3, g.half().sum(), (phi * g).half().sum()
+    assert any(value.half().isinf().any() for value in sums)
+    options = coefficients, 2, scale
+    maps = (x.double() for x in (theta, phi, g))
+    truth = cgnl_attention(*maps, *options)
+    y = cgnl_attention(theta, phi, g, *options, dtype=result)
+    assert y.dtype == (result or dtype)
     assert y.isfinite().all()
-    error = ((y - truth) / truth).abs().max()
-    assert error <= torch.finfo(dtype).eps  # one rounding, of the result
-
-
-def test_high_powers_do_not_overflow():
-    """phi^3 alone is beyond float16 here."""
-    theta, phi, g = large((1, 8, 9))
-    phi = phi * 10
-    assert (phi**3).isinf().any()
-    c = taylor_coefficients('gaussian_rbf')
-    truth = cgnl_attention(*(x.double() for x in (theta, phi, g)), c, 2)
-    y = cgnl_attention(theta, phi, g, c, 2)
-    assert y.isfinite().all()
-    torch.testing.assert_close(y, truth.half(), rtol=1e-3, atol=0)
+    rounding = 1e-5 if result else torch.finfo(dtype).eps
+    assert ((y - truth) / truth).abs().max() <= rounding
 
 
 @pytest.mark.parametrize('dtype', HALF)
@@ -96,10 +85,3 @@ def test_sums_stay_float32_under_autocast(dtype):
     with torch.autocast('cpu', dtype=dtype):
         y = run(cgnl_attention, inputs, SERIES['gauss'], torch.float32)
     assert all(torch.equal(y[name], expected[name]) for name in expected)
-
-
-def test_float64_is_kept():
-    inputs = [torch.randn(1, 8, 5, dtype=torch.float64) for _ in range(4)]
-    y = run(cgnl_attention, inputs, (0.0, 1.0), torch.float64)['out']
-    truth = generalized_nonlocal(*inputs[:3], 'dot_product', groups=4)
-    torch.testing.assert_close(y, truth, rtol=1e-13, atol=1e-13)

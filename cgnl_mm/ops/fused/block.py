@@ -16,7 +16,6 @@ from . import torch_steps as steps
 from .moments import MomentsFromGram, MomentsFromMaps
 from .norm import AffineNorm
 from .plan import Plan, Weights
-from .series import Moments
 
 
 def fused_block(
@@ -45,10 +44,10 @@ class _FusedBlock(torch.autograd.Function):
         ctx.plan, weights = plan, Weights(*weights)
         theta = steps.project(x, weights.theta, plan.groups)
         moments, kept = {}, []
-        if plan.series:
+        if plan.series.powers:
             source = _moments_source(plan, x, weights)
             moments, kept = source.forward(keep=not plan.recompute)
-        y, factor = _attend(plan, theta, moments)
+        y, factor = plan.series.attend(theta, moments)
         mean, cov = steps.statistics(y)
         affine = AffineNorm(plan, weights, factor, mean, cov)
         out = steps.affine_residual(x, affine.shift, affine.matrix, y)
@@ -94,10 +93,10 @@ def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
     count = len(Weights._fields)
     weights = Weights(*saved[:count])
     mean, cov, theta, *rest = saved[count + 2 :]
-    moments = dict(zip(plan.series.powers, rest)) if plan.series else {}
+    moments = dict(zip(plan.series.powers, rest))
     if theta is None:
         theta = steps.project(x, weights.theta, plan.groups)
-    y, factor = _attend(plan, theta, moments)
+    y, factor = plan.series.attend(theta, moments)
     affine = AffineNorm(plan, weights, factor, mean, cov)
     d_factor, d_mean, d_cov, d_z, d_norm_weight, d_norm_bias = affine.backward(
         *steps.affine_residual_backward(d, y)
@@ -106,34 +105,27 @@ def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
     inside = 2 / x.shape[-1] * d_cov
     shift = d_mean / x.shape[-1] - torch.matmul(inside, mean)
     d_y = steps.input_gradient(d, affine.matrix, y, inside, shift)
-    d_theta, d_moments, d_coefficients = d_y, {}, None
-    if plan.series:
-        d_theta, d_moments, d_coefficients = plan.series.backward(
-            theta, moments, d_y, d_factor
-        )
+    d_theta, d_moments, d_coefficients = plan.series.backward(
+        theta, moments, d_y, d_factor
+    )
     d_theta = d_theta.to(weights.theta.dtype).view(len(x), -1, x.shape[-1])
     d_x = d_w_theta = d_phi = d_g = None
-    needs_x, needs_theta, *needed = ctx.needs_input_grad[1:5]
+    _, needs_x, *needed = ctx.needs_input_grad
+    needed = Weights(*needed)
     if needs_x:
         d_x = d.clone(memory_format=torch.preserve_format)  # the residual
         steps.add_product(d_x, weights.theta, d_theta)
-    if needs_theta:
+    if needed.theta:
         d_w_theta = steps.weight_gradient(d_theta, x)
-    if plan.series and (needs_x or any(needed)):
-        d_phi, d_g = _moments_source(plan, x, weights).backward(
-            rest[len(moments) :], d_moments, d_x, needed
+    if plan.series.powers and (needs_x or needed.phi or needed.g):
+        source, kept = _moments_source(plan, x, weights), rest[len(moments) :]
+        d_phi, d_g = source.backward(
+            kept, d_moments, d_x, (needed.phi, needed.g)
         )
     return (
-        d_x, d_w_theta, d_phi, d_g, d_z, d_norm_weight, d_norm_bias,
+        d_x, d_w_theta, d_z, d_norm_weight, d_norm_bias, d_phi, d_g,
         d_coefficients,
     )  # fmt: skip
-
-
-def _attend(plan: Plan, theta: Tensor, moments: Moments):
-    """Return y, and the factor of each group that y lacks."""
-    if plan.series is None:
-        return theta, None
-    return plan.series.attend(theta, moments)
 
 
 def _moments_source(plan: Plan, x: Tensor, weights: Weights):

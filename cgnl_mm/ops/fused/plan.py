@@ -13,21 +13,21 @@ class Weights(NamedTuple):
 
     Attributes:
         theta (Tensor): (C', C) weight of a 1x1 convolution.
-        phi (Tensor, optional): (C', C); None without attention.
-        g (Tensor, optional): (C', C); None without attention.
         z (Tensor): (C, C' / G) weight of the grouped 1x1 convolution W_z.
         norm_weight (Tensor): (C,) weight of the norm.
         norm_bias (Tensor): (C,) bias of the norm.
+        phi (Tensor, optional): (C', C); None without attention.
+        g (Tensor, optional): (C', C); None without attention.
         coefficients (Tensor, optional): Coefficients of the series, if they
             are trained.
     """
 
     theta: Tensor
-    phi: Optional[Tensor]
-    g: Optional[Tensor]
     z: Tensor
     norm_weight: Tensor
     norm_bias: Tensor
+    phi: Optional[Tensor] = None
+    g: Optional[Tensor] = None
     coefficients: Optional[Tensor] = None
 
 
@@ -60,7 +60,7 @@ class Plan:
     Attributes:
         groups (int): Channel groups G of the operator and of W_z.
         norm (Norm): How the norm takes its statistics.
-        series (Series, optional): The attention; None is none: y = theta.
+        series (Series): The attention.
         use_gram (bool): Whether the moments come from the Gram matrix of x,
             without the maps phi and g. Only the dot product allows it.
         recompute (bool): Whether the backward pass computes theta, phi and g
@@ -69,6 +69,6 @@ class Plan:
 
     groups: int
     norm: Norm
-    series: Optional[Series] = None
+    series: Series
     use_gram: bool = False
     recompute: bool = False

@@ -19,7 +19,7 @@ class Series:
 
     Args:
         coefficients (Sequence[float] | Tensor): The numbers c_p, as in
-            :func:`cgnl_attention`.
+            :func:`cgnl_attention`; () is no attention: y = theta.
         groups (int): Number of channel groups G.
         scale (float): The factor s.
 
@@ -38,9 +38,11 @@ class Series:
             self.dim = coefficients.dim()
             coefficients = to_accumulator(coefficients.detach())
         self.groups, self.scale = groups, scale
+        self.is_identity = not len(coefficients)
+        split = {} if self.is_identity else split_powers(coefficients, groups)
         self.terms = {
             power: scale * (c.flatten() if isinstance(c, Tensor) else c)
-            for power, c in split_powers(coefficients, groups).items()
+            for power, c in split.items()
         }
         self.powers = list(self.terms)
         self.is_dot = self.powers == [1]
@@ -55,6 +57,8 @@ class Series:
             moments (dict[int, Tensor]): <phi^p, g> (B G,) by power p.
         """
         factors = self._factors(moments)
+        if self.is_identity:
+            return theta, None
         if self.is_dot:
             return theta, factors[1].view(-1, self.groups)
         return evaluate(factors, to_accumulator(theta)), None
@@ -83,6 +87,8 @@ class Series:
             d_y (Tensor): Gradient of y.
             d_factor (Tensor, optional): Gradient of the factor, if any.
         """
+        if self.is_identity:
+            return d_y, {}, None
         if self.is_dot:
             d_theta, d_factors = d_y, {1: d_factor.flatten()}
         else:
