@@ -62,12 +62,12 @@ def infer(
     files = find_files(path, suffixes, out / 'pictures')
     folder = path if path.is_dir() else path.parent
     names = [file.relative_to(folder) for file in files]
-    drawn = picture_names(names)
+    tasks = zip(files, names, picture_names(names))
     target = out / 'predictions.json'
     out.mkdir(parents=True, exist_ok=True)
     failed, end, separator = 0, 0, '['
     with open(target, 'w', encoding='utf-8') as records:
-        for number, (file, name) in enumerate(zip(files, names), 1):
+        for number, (file, name, png) in enumerate(tasks, 1):
             record = dict(file=str(file))
             try:
                 found, fig = predict(model, cfg, file, score_thr, pictures)
@@ -80,7 +80,7 @@ def infer(
                 line = printable(f'{name}: {_summary(**found)}')
                 print(f'[{number}/{len(files)}] {line}')
                 if fig is not None:
-                    picture = out / 'pictures' / drawn[number - 1]
+                    picture = out / 'pictures' / png
                     picture.parent.mkdir(parents=True, exist_ok=True)
                     fig.savefig(picture, bbox_inches='tight', pad_inches=0.05)
             records.seek(end)
