@@ -12,6 +12,7 @@ import math
 
 import torch
 from mmcv.cnn import ContextBlock, NonLocal1d, NonLocal2d, NonLocal3d
+from tabulate import tabulate
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,21 +21,6 @@ from .. import CGNL1d, CGNL2d, CGNL3d
 from ..deploy.model import as_views, random_pixels, takes_frames
 from ..errors import SetupError
 
-
-def _outputs(*args, out_shape=None, **kwargs) -> int:
-    return math.prod(out_shape)
-
-
-def _inputs(shape, *args, **kwargs) -> int:
-    return math.prod(shape)
-
-
-# The attention of a CGNL block; an operation on each output or each input.
-FORMULAS = {
-    torch.ops.aten.mul: _outputs,
-    torch.ops.aten.add: _outputs,
-    torch.ops.aten.sum: _inputs,
-}
 OURS = (CGNL1d, CGNL2d, CGNL3d)
 BLOCKS = (*OURS, NonLocal1d, NonLocal2d, NonLocal3d, ContextBlock)
 # The heads of a detector that run once for each region.
@@ -63,10 +49,12 @@ def count_flops(model: nn.Module, shape: tuple[int, ...]) -> dict:
     flops, shapes = _run(model, shape, blocks)
 
     def row(name: str, module: nn.Module) -> dict:
-        params = sum(p.numel() for p in module.parameters())
-        counted = _sum_up(f'.{name}' if name else '', module, flops)
-        kind = type(module).__name__
-        return dict(name=name, kind=kind, params=params, flops=counted)
+        return dict(
+            name=name,
+            kind=type(module).__name__,
+            params=sum(p.numel() for p in module.parameters()),
+            flops=_sum_up(f'.{name}' if name else '', module, flops),
+        )
 
     network = row('', model)
     rows = []
@@ -113,7 +101,6 @@ def _run(model, shape, blocks) -> tuple[dict, dict]:
         tuple[dict, dict]: FLOPs by the dotted names of modules, '' for the
         network and a dot before all others; input shapes of blocks and heads.
     """
-    ours = {n: block for n, block in blocks.items() if isinstance(block, OURS)}
     names = {m: n for n, m in model.named_modules() if n in HEADS}
     names.update((block, name) for name, block in blocks.items())
     shapes = {}
@@ -122,14 +109,25 @@ def _run(model, shape, blocks) -> tuple[dict, dict]:
         if module in names:
             shapes[names[module]] = list(args[0].shape)
 
-    counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
+    root = type(model).__name__
+    ours = {f'{root}.{n}' for n, b in blocks.items() if isinstance(b, OURS)}
+
+    def size(in_shape, *args, out_shape, **kwargs) -> int:
+        """Count one operation an element, inside of a CGNL block alone."""
+        if ours.isdisjoint(counter.mod_tracker.parents):
+            return 0
+        return max(math.prod(in_shape), math.prod(out_shape))
+
+    aten = torch.ops.aten
+    formulas = dict.fromkeys((aten.mul, aten.add, aten.sum), size)
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
     if not hasattr(counter, 'mod_tracker'):
         raise SetupError(
             f'counting FLOPs needs torch >= 2.4, this is {torch.__version__}'
         )
-    backends = {name: block.backend for name, block in ours.items()}
+    backends = {b: b.backend for b in blocks.values() if isinstance(b, OURS)}
     try:
-        for block in ours.values():
+        for block in backends:
             # The other paths compute the same by other operators.
             block.backend = 'reference'
         with register_module_forward_pre_hook(keep_shape), counter:
@@ -140,31 +138,12 @@ def _run(model, shape, blocks) -> tuple[dict, dict]:
             f'{str(error).splitlines()[0]}. Give another --shape'
         ) from error
     finally:
-        for name, block in ours.items():
-            block.backend = backends[name]
-    root = type(model).__name__
-    counts = {
-        name.removeprefix(root): by_operator
-        for name, by_operator in counter.get_flop_counts().items()
-    }
-    return _flops(counts, [f'.{name}' for name in ours]), shapes
-
-
-def _flops(counts: dict, ours: list[str]) -> dict[str, int]:
-    """Add up operators; those of FORMULAS count inside of ``ours`` alone."""
-    inside = {
-        block: sum(counts[block].get(operator, 0) for operator in FORMULAS)
-        for block in ours
-    }
+        for block, backend in backends.items():
+            block.backend = backend
     return {
-        name: sum(n for op, n in by_operator.items() if op not in FORMULAS)
-        + sum(n for block, n in inside.items() if _is_in(block, name))
-        for name, by_operator in counts.items()
-    }
-
-
-def _is_in(inner: str, outer: str) -> bool:
-    return f'{inner}.'.startswith(f'{outer}.')
+        name.removeprefix(root): sum(by_operator.values())
+        for name, by_operator in counter.get_flop_counts().items()
+    }, shapes
 
 
 @torch.no_grad()
@@ -209,27 +188,25 @@ def as_text(result: dict) -> str:
     A FLOP is one addition or multiplication. The tables of OpenMMLab call
     multiply-adds FLOPs, half of that number; both are printed.
     """
-    network = result['network']
+    network, blocks = result['network'], 'no block is inserted'
     costs = ['parameters', 'multiply-adds', 'FLOPs']
-    parts = [['part', 'type', *costs]]
-    parts += [
-        [row['name'], row['kind'], *_costs(row)] for row in result['parts']
+    parts = [
+        ['part', 'type', *costs],
+        *([r['name'], r['kind'], *_costs(r)] for r in result['parts']),
+        ['all', '', *_costs(network)],
     ]
-    parts += [['all', '', *_costs(network)]]
-    shares = ['of parameters', 'of FLOPs']
-    blocks = [['block', 'type', 'place', 'input', *costs, *shares]]
-    for row in result['blocks']:
-        size = 'x'.join(map(str, row['shape']))
-        shares = [f'{row[f"{key}_share"]:.2%}' for key in ('params', 'flops')]
-        texts = [row['name'], row['kind'], row['place'], size]
-        blocks.append([*texts, *_costs(row), *shares])
+    if result['blocks']:
+        head = ['block', 'type', 'place', 'input', *costs]
+        rows = [[*head, 'of parameters', 'of FLOPs']]
+        for row in result['blocks']:
+            size = 'x'.join(map(str, row['shape']))
+            texts = [row['name'], row['kind'], row['place'], size]
+            shares = f'{row["params_share"]:.2%}', f'{row["flops_share"]:.2%}'
+            rows.append([*texts, *_costs(row), *shares])
+        blocks = _table(rows, texts=4)
     lines = [
-        f'{network["kind"]}, one input of {describe(result["shape"])}',
-        '',
-        *_table(parts),
-        '',
-        *(_table(blocks) if result['blocks'] else ['no block is inserted']),
-        '',
+        f'{network["kind"]}, one input of {describe(result["shape"])}\n',
+        f'{_table(parts, texts=2)}\n\n{blocks}\n',
         'One multiply-add is two FLOPs; OpenMMLab calls multiply-adds FLOPs.',
     ]
     lines += [
@@ -247,12 +224,7 @@ def _costs(row: dict) -> list[str]:
     ]
 
 
-def _table(rows: list[list[str]]) -> list[str]:
-    """Align columns, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    sides = '<' * rows[0].index('parameters') + '>' * len(widths)
-    columns = list(zip(sides, widths))
-    return [
-        '  '.join(f'{text:{s}{w}}' for text, (s, w) in zip(row, columns))
-        for row in rows
-    ]
+def _table(rows: list[list[str]], texts: int) -> str:
+    """Align columns: first those of texts, then those of numbers."""
+    style = dict(tablefmt='plain', stralign='right', disable_numparse=True)
+    return tabulate(rows, colalign=['left'] * texts, **style)

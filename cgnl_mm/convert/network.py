@@ -1,9 +1,7 @@
 """The network that a checkpoint holds, and the model of ours that fits."""
 
 import re
-from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib import import_module
 from typing import Dict, Mapping, Optional, Sequence
 
@@ -111,9 +109,8 @@ def find_network(shapes: Mapping[str, Size]) -> Network:
         num_classes=size('fc') or None,
         width=size('bn1') or 64,
     )
-    for block, modules in BLOCKS.items():
+    for block, norm in (('CGNL2d', 'gn'), ('NonLocal2d', 'bn')):
         found = replace(network, block=block, groups=1)
-        norm = list(modules)[-1]
         paths = f'{found.block_path}.', f'{found.author_path}.{norm}.'
         if any(name.startswith(paths) for name in shapes):
             network = found
@@ -143,12 +140,13 @@ def load_strictly(
         MissingHostError: If the code's host is not installed.
     """
     # One block is converted without MMEngine.
+    from mmengine.config import Config
     from mmengine.registry import DefaultScope
 
     require_host(code.host)
     block = SUFFIXES[network.block]
     name = code.config.format(depth=50, block=block, data='cub')
-    cfg = deepcopy(_read_model(name))
+    cfg = Config.fromfile(HOME / 'configs' / f'{name}.py').model
     # norm_eval changes no names, and mmdet warns of it.
     cfg.backbone.update(
         depth=network.depth,
@@ -176,10 +174,3 @@ def load_strictly(
             f'not a R-{network.depth} with {network.block or "no block"}, by '
             f'the names of {code.name}: {shorten(text)}'
         )
-
-
-@lru_cache
-def _read_model(name: str):
-    from mmengine.config import Config
-
-    return Config.fromfile(HOME / 'configs' / f'{name}.py').model

@@ -169,11 +169,9 @@ class Normalise(nn.Module):
         super().__init__()
         swaps = any(getattr(preprocessor, flag, False) for flag in SWAPS)
         self.to_bgr = swaps == (host == 'mmaction')
-        shape = (1, 3, 1, 1, 1) if host == 'mmaction' else (1, 3, 1, 1)
-        for name, default in (('mean', 0.0), ('std', 1.0)):
-            value = getattr(preprocessor, name, None)
-            if value is None:
-                value = torch.full((3,), default)
+        shape = (3, 1, 1, 1) if host == 'mmaction' else (3, 1, 1)
+        for name, default in dict(mean=0.0, std=1.0).items():
+            value = getattr(preprocessor, name, torch.full((3,), default))
             self.register_buffer(name, value.detach().float().reshape(shape))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -209,26 +207,18 @@ def write(
     names = ['scores']
     if network.part == 'backbone':
         names = [f'features_{i}' for i in range(len(network(example)))]
-    names = dict(input_names=['pixels'], output_names=names)
-    options = dict(dynamo=True, external_data=False, verbose=False)
     # its converter logs a traceback where it fails; the file tells, too
     logging.getLogger('onnxscript').setLevel(logging.CRITICAL)
-    torch.onnx.export(
-        program, (), str(out), opset_version=opset, **names, **options
-    )
-    _require_opset(out, opset)
-
-
-def _require_opset(out: Path, opset: int | None) -> None:
-    import onnx  # an optional dependency
-
-    sets = onnx.load(str(out)).opset_import
-    (written,) = (s.version for s in sets if s.domain in ('', 'ai.onnx'))
+    options = dict(dynamo=True, opset_version=opset, verbose=False)
+    options.update(input_names=['pixels'], output_names=names)
+    program = torch.onnx.export(program, **options)
+    written = program.model.opset_imports['']
     if opset not in (None, written):
         raise SetupError(
             f'--opset {opset}: PyTorch {torch.__version__} cannot write this '
             f'network with it, only with {written}; nothing was written'
         )
+    program.save(str(out), external_data=False)
 
 
 def load(out: Path, form: str) -> Callable[[Tensor], list[Tensor]]:

@@ -62,12 +62,12 @@ def infer(
     files = find_files(path, suffixes, out / 'pictures')
     folder = path if path.is_dir() else path.parent
     names = [file.relative_to(folder) for file in files]
-    drawn = picture_names(names)
+    tasks = zip(files, names, picture_names(names))
     target = out / 'predictions.json'
     out.mkdir(parents=True, exist_ok=True)
     failed, end, separator = 0, 0, '['
     with open(target, 'w', encoding='utf-8') as records:
-        for number, (file, name) in enumerate(zip(files, names), 1):
+        for number, (file, name, png) in enumerate(tasks, 1):
             record = dict(file=str(file))
             try:
                 found, fig = predict(model, cfg, file, score_thr, pictures)
@@ -80,7 +80,9 @@ def infer(
                 line = printable(f'{name}: {_summary(**found)}')
                 print(f'[{number}/{len(files)}] {line}')
                 if fig is not None:
-                    _save(fig, out / 'pictures' / drawn[number - 1])
+                    picture = out / 'pictures' / png
+                    picture.parent.mkdir(parents=True, exist_ok=True)
+                    fig.savefig(picture, bbox_inches='tight', pad_inches=0.05)
             records.seek(end)
             records.write(separator + json.dumps(record, indent=2))
             end, separator = records.tell(), ', '
@@ -95,11 +97,6 @@ def _summary(top: Sequence[dict] = (), objects: Sequence[dict] = ()) -> str:
     if top:
         return f'{top[0]["name"]} ({top[0]["score"]:.1%})'
     return f'{len(objects)} objects'
-
-
-def _save(fig: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path, bbox_inches='tight', pad_inches=0.05)
 
 
 def find_files(
@@ -172,7 +169,9 @@ def predict(
         frames = frames[few.round().astype(int)]
     else:
         frames = [mmcv.imread(str(file), channel_order='rgb')]
+    # in a config, the names may be the path of a list
     names = model.dataset_meta.get('classes')
+    names = names if isinstance(names, (list, tuple)) else ()
     if 'pred_score' in sample:
         scores, labels = sample.pred_score.sort(descending=True)
         top = _records(names, labels[:TOP], score=scores[:TOP])
@@ -192,17 +191,11 @@ def predict(
 
 def _records(names, labels: torch.Tensor, **values) -> list[dict]:
     """List labels with their names and values."""
-    # in a config, the names may be the path of a list
-    names = names if isinstance(names, (list, tuple)) else ()
+    labels = labels.tolist()
+    named = [str(names[i] if i < len(names) else i) for i in labels]
     columns = [column.tolist() for column in values.values()]
-    return [
-        dict(
-            label=label,
-            name=str(names[label] if label < len(names) else label),
-            **dict(zip(values, row)),
-        )
-        for label, *row in zip(labels.tolist(), *columns)
-    ]
+    keys = 'label', 'name', *values
+    return [dict(zip(keys, row)) for row in zip(labels, named, *columns)]
 
 
 def draw_scores(frames: list[np.ndarray], top: list[dict]) -> Figure:

@@ -204,9 +204,7 @@ def as_views(clips: Tensor, frames: bool) -> Tensor:
     Returns:
         Tensor: (B, 1, 3, T, H, W), or (B, T, 3, H, W) of frames.
     """
-    if frames:
-        return clips.transpose(1, 2).contiguous()
-    return clips[:, None]
+    return clips.transpose(1, 2).contiguous() if frames else clips[:, None]
 
 
 def random_pixels(

@@ -1,6 +1,5 @@
 """What one position attends to, and how strong each group's attention is."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -87,7 +86,8 @@ def attention_map(
     for power, term in _terms(block, phi.dtype).items():
         looking = (theta**power).mean(-1, keepdim=True)
         total = total + term * looking * (phi**power * values).sum(2)
-    return _scale(block, x) * total.view(len(x), block.groups, *spatial)
+    scale = block.scale(x[0, 0].numel())
+    return scale * total.view(len(x), block.groups, *spatial)
 
 
 @torch.no_grad()
@@ -111,7 +111,7 @@ def group_factors(block: nn.Module, x: Tensor) -> dict[int, Tensor]:
     """
     _require_attention(block)
     phi, g = _project(block, x, ('phi', 'g'))
-    scale = _scale(block, x)
+    scale = block.scale(x[0, 0].numel())
     return {
         power: scale * term * (phi**power * g).sum((2, 3))
         for power, term in _terms(block, phi.dtype).items()
@@ -140,13 +140,6 @@ def _terms(block: nn.Module, dtype: torch.dtype) -> dict[int, float | Tensor]:
     if isinstance(coefficients, Tensor):
         coefficients = coefficients.to(dtype)
     return split_powers(coefficients, block.groups)
-
-
-def _scale(block: nn.Module, x: Tensor) -> float:
-    if not block.use_scale:
-        return 1.0
-    inner = block.inter_channels // block.groups
-    return (inner * math.prod(x.shape[2:])) ** -0.5
 
 
 def _non_local_row(block: nn.Module, x: Tensor, flat: int) -> Tensor:

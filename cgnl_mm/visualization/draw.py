@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from ..errors import SetupError
@@ -66,10 +67,6 @@ class AttentionPlot:
     def slice_of(self, frame: int) -> int:
         """Return the index of a frame on the time axis of the maps."""
         return frame * self.maps.shape[1] // len(self.frames)
-
-    def is_in_cell(self, frame: int) -> bool:
-        """Tell whether the position's cell covers a frame."""
-        return self.cell[0] == frame * self.grid[0] // len(self.frames)
 
 
 def draw_panels(
@@ -312,7 +309,7 @@ def _draw_frame(
         black[..., 3] = SHADE * (1 - picture.mean(-1) / 255)
         axes.imshow(black, extent=extent)
     axes.set(xlim=(0, width), ylim=(height, 0), aspect='equal')
-    if plot.is_in_cell(frame):
+    if plot.slice_of(frame) == plot.cell[0]:
         _mark(axes, plot, is_input=group is None, at=frame == plot.point[0])
 
 
@@ -321,13 +318,10 @@ def _mark(axes: Axes, plot: AttentionPlot, is_input: bool, at: bool) -> None:
     (down, across), (_, row, column) = plot.grid[1:], plot.cell
     tall, wide = plot.size[0] / down, plot.size[1] / across
     corner = column * wide, row * tall
-    for color, lw in (
-        ('k', 2.6),
-        (POINT, 1.4),
-    ):  # green on white needs an edge
-        axes.add_patch(
-            Rectangle(corner, wide, tall, fill=False, ec=color, lw=lw)
-        )
+    cell = Rectangle(corner, wide, tall, fill=False, ec=POINT, lw=1.4)
+    # green on white needs an edge
+    cell.set_path_effects([withStroke(linewidth=2.6, foreground='k')])
+    axes.add_patch(cell)
     if at:
         _, x, y = plot.point
         style = dict(marker='o', ms=6, mfc=POINT, mec='k', mew=0.8)

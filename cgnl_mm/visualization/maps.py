@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import SetupError
+from ..ops.series import split_powers
 from .attention import attention_map, is_cgnl
 from .blocks import choose_blocks
 from .draw import (
@@ -161,7 +162,7 @@ def plot_of(
     names = [f'group {group}' for group in groups]
     if not is_cgnl(block):
         names = ['all channels']
-    elif not weighted and _has_constant(block):
+    elif not weighted and 0 in split_powers(block.coefficients, block.groups):
         # every position gets it, and far more than the rest
         maps = maps - maps.mean((1, 2, 3), keepdim=True)
         what += ' above its mean'
@@ -183,10 +184,3 @@ def plot_of(
         legend=f'{what}, relative to {share}',
         signed=is_cgnl(block) or block.mode == 'dot_product',
     )
-
-
-def _has_constant(block: nn.Module) -> bool:
-    """Tell whether the series has a power 0; a learned one always has."""
-    if isinstance(block.coefficients, Tensor):
-        return True
-    return block.coefficients[0] != 0

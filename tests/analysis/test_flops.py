@@ -48,19 +48,22 @@ def convolutions(channels, groups, positions):
 @pytest.mark.parametrize('kind, size', [
     (CGNL1d, (7,)), (CGNL2d, (5, 9)), (CGNL2d, (40, 30)), (CGNL3d, (3, 4, 5)),
 ])  # fmt: skip
-@pytest.mark.parametrize('groups', [1, 4])
-def test_dot_product_is_its_closed_formula(kind, size, groups):
+@pytest.mark.parametrize('groups, backend', [
+    (1, 'auto'), (4, 'auto'), (4, 'folded'), (4, 'gram'),
+])  # fmt: skip
+def test_dot_product_is_its_closed_formula(kind, size, groups, backend):
     """C'S products, their sum, C'S products with theta; the addition of x.
 
-    The larger size runs other operators when it is not being counted.
+    The forced paths and the larger size run other operators when they are
+    not being counted.
     """
     channels, positions = 16, torch.Size(size).numel()
     values = channels // 2 * positions
     expected = convolutions(channels, groups, positions)
     expected += 3 * values + groups + channels * positions
-    block = kind(channels, groups=groups)
+    block = kind(channels, groups=groups, backend=backend)
     assert flops_of(block, channels, *size) == expected
-    assert block.backend == 'auto'
+    assert block.backend == backend
 
 
 @pytest.mark.parametrize('order', [1, 2, 3])
@@ -83,14 +86,6 @@ def test_published_sizes_in_multiply_adds(channels, size, groups, mega):
     kind = CGNL2d if len(size) == 2 else CGNL3d
     flops = flops_of(kind(channels, groups), channels, *size)
     assert flops / 2e6 == pytest.approx(mega, abs=1.1)
-
-
-@pytest.mark.parametrize('backend', ['folded', 'gram'])
-def test_forced_path_counts_the_same_and_comes_back(backend):
-    expected = flops_of(CGNL2d(16, 4), 16, 40, 40)
-    block = CGNL2d(16, 4, backend=backend)
-    assert flops_of(block, 16, 40, 40) == expected
-    assert block.backend == backend
 
 
 def test_outside_of_a_block_elementwise_operations_do_not_count():

@@ -164,15 +164,8 @@ def test_unsafe_file(save, error_of):
 )
 def test_no_checkpoint(content, error_of):
     Path('in.pth').write_bytes(content)
-    assert 'in.pth is not' in error_of() or 'not a checkpoint' in error_of()
-
-
-@pytest.mark.parametrize('legacy', [True, False])
-def test_truncated(legacy, save, error_of):
-    save('in.pth', legacy=legacy)
-    content = Path('in.pth').read_bytes()
-    Path('in.pth').write_bytes(content[:-5000])
-    assert 'in.pth is not' in error_of()
+    error = error_of()
+    assert 'in.pth is not' in error or 'not a checkpoint' in error
 
 
 def test_no_file(error_of):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import matplotlib.image
@@ -11,8 +12,6 @@ import torch
 from demos import trained
 from mmaction.apis import ActionRecogInferencer
 from mmdet.apis import DetInferencer
-from mmengine.dataset import Compose, default_collate, pseudo_collate
-from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from mmpretrain import ImageClassificationInferencer
 
@@ -76,69 +75,72 @@ def predict(networks):
     return run
 
 
-def expected_sample(host, networks, file):
-    """Predict by the data set's own loader and test_step."""
-    model, cfg = networks[host]
-    init_default_scope(host)
-    pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
-    if host == 'mmaction':
-        data = dict(filename=str(file), label=0, start_index=0, modality='RGB')
-    else:
-        data = dict(img_path=str(file), img_id=0, sample_idx=0)
-    collate = default_collate if host == 'mmpretrain' else pseudo_collate
-    with torch.no_grad():
-        (sample,) = model.test_step(collate([pipeline(data)]))
-    return sample
+INFERENCERS = dict(
+    mmpretrain=ImageClassificationInferencer,
+    mmdet=DetInferencer,
+    mmaction=ActionRecogInferencer,
+)
+
+
+@pytest.fixture
+def expected(networks, tmp_path):
+    """Predict by the host's own inferencer: label, score and box, if any."""
+
+    def rows(labels, scores, bboxes=None):
+        return list(zip(labels, scores, bboxes or [[]] * len(labels)))
+
+    def run(host, *files):
+        model, cfg = networks[host]
+        torch.save(dict(state_dict=model.state_dict()), tmp_path / 'a.pth')
+        weights = str(tmp_path / 'a.pth')
+        theirs = INFERENCERS[host](deepcopy(cfg), weights, 'cpu')
+        found = theirs([str(file) for file in files])
+        if host == 'mmdet':
+            return [
+                rows(x['labels'], x['scores'], x['bboxes'])
+                for x in found['predictions']
+            ]
+        found = found if host == 'mmpretrain' else found['predictions']
+        scores = torch.tensor(np.array([x['pred_scores'] for x in found]))
+        values, labels = scores.topk(5)
+        return list(map(rows, labels.tolist(), values.tolist()))
+
+    return run
+
+
+def check(record, expected):
+    entries = record.get('top') or record['objects']
+    for entry, (label, score, box) in zip(entries, expected, strict=True):
+        assert (entry['label'], entry['name']) == (label, CLASSES[label])
+        assert entry['score'] == pytest.approx(score, abs=1e-5)
+        assert entry.get('box', []) == pytest.approx(box, abs=0.01)
 
 
 @pytest.mark.parametrize('host', NAMES)
-def test_folder(predict, capsys, files, networks, host, tmp_path):
-    """Predictions of the test protocol, a picture each, subfolders kept."""
+def test_folder(predict, capsys, files, expected, host, tmp_path):
+    """Predictions as the host's, a picture each, subfolders kept."""
     folder = files / host
-    records = predict(host, folder, tmp_path)
+    records = predict(host, folder, tmp_path, 0.0)
     names = [Path(record['file']).relative_to(folder) for record in records]
     stems = [name.with_suffix('').as_posix() for name in names]
     assert stems == ['a', 'b', 'sub/c']
-    for name, record in zip(names, records):
-        sample = expected_sample(host, networks, folder / name)
-        if host == 'mmdet':
-            check_objects(record['objects'], sample.pred_instances)
-        else:
-            check_top(record['top'], sample.pred_score)
+    theirs = expected(host, *(folder / name for name in names))
+    for name, record, rows in zip(names, records, theirs, strict=True):
+        check(record, rows)
         target = tmp_path / 'pictures' / name.with_suffix('.png')
         picture = matplotlib.image.imread(target)
         assert np.unique(picture[..., :3].reshape(-1, 3), axis=0).size > 100
     assert '3 predicted, 0 unreadable' in capsys.readouterr().out
 
 
-def check_top(top, scores):
-    values, labels = scores.topk(5)
-    assert [entry['label'] for entry in top] == labels.tolist()
-    assert [entry['name'] for entry in top] == [CLASSES[i] for i in labels]
-    found = [entry['score'] for entry in top]
-    assert found == pytest.approx(values.tolist(), abs=1e-5)
-
-
-def check_objects(objects, instances, score_thr=0.3):
-    kept = instances[instances.scores >= score_thr]
-    assert len(kept) == len(objects)
-    for entry, label, score, box in zip(
-        objects, kept.labels, kept.scores, kept.bboxes
-    ):
-        assert entry['label'] == label
-        assert entry['name'] == CLASSES[label]
-        assert entry['score'] == pytest.approx(score.item(), abs=1e-5)
-        assert entry['box'] == pytest.approx(box.tolist(), abs=0.01)
-
-
-def test_score_threshold(predict, files, networks, tmp_path):
+def test_score_threshold(predict, files, expected, tmp_path):
     file = files / 'mmdet/a.png'
-    found = expected_sample('mmdet', networks, file).pred_instances
-    scores = found.scores.sort().values
-    between = (scores[2] + scores[3]).item() / 2
+    (rows,) = expected('mmdet', file)
+    scores = sorted(score for _, score, _ in rows)
+    between = (scores[2] + scores[3]) / 2
     (record,) = predict('mmdet', file, tmp_path, between, False)
-    assert len(record['objects']) == len(scores) - 3 > 2
-    check_objects(record['objects'], found, between)
+    assert len(record['objects']) > 2
+    check(record, [row for row in rows if row[1] >= between])
     assert not (tmp_path / 'pictures').exists()
 
 
@@ -263,29 +265,3 @@ def test_pure_python_config(files, host, tmp_path):
     infer(build_model(cfg, None), cfg, files / host, tmp_path, 0.0, False)
     records = json.loads((tmp_path / 'predictions.json').read_text())
     assert all(record.get('top') or record['objects'] for record in records)
-
-
-INFERENCERS = dict(
-    mmpretrain=ImageClassificationInferencer,
-    mmdet=DetInferencer,
-    mmaction=ActionRecogInferencer,
-)
-
-
-@pytest.mark.parametrize('host', NAMES)
-def test_inferencers_of_the_hosts_take_our_configs(
-    predict, files, networks, host, tmp_path
-):
-    """Without our tool: config, checkpoint, file."""
-    model, cfg = networks[host]
-    state = dict(state_dict=model.state_dict())
-    torch.save(state, tmp_path / 'a.pth')
-    (file,) = (files / host).glob('a.*')
-    theirs = INFERENCERS[host](cfg, str(tmp_path / 'a.pth'), 'cpu')
-    found = theirs(str(file))
-    found = found if host == 'mmpretrain' else found['predictions']
-    scores = found[0].get('pred_scores', found[0].get('scores'))
-    (record,) = predict(host, file, tmp_path, 0.0, False)
-    ours = [x['score'] for x in record.get('top') or record['objects']]
-    best = sorted(scores)[: -len(ours) - 1 : -1]
-    assert ours == pytest.approx(best, abs=1e-5)

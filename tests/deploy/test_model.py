@@ -107,7 +107,19 @@ def test_checkpoint_of_another_network(tmp_path, having, wanting, message):
 def test_what_does_not_fit():
     with pytest.raises(SetupError, match='has no `model`'):
         build_model(Config(dict(default_scope='mmdet')), None)
-    cfg = Config.fromfile(CONFIGS / 'r18_digits.py')
-    for given in ([32], [0, 32], [8, 32, 32]):
-        with pytest.raises(SetupError, match='--shape takes H W for this'):
+
+
+@pytest.mark.parametrize('name, shape, axes', [
+    ('r50_cgnl_cub', (448, 448), 'H W'),
+    ('mask_rcnn_r50_fpn_cgnl_coco', (800, 1333), 'H W'),
+    ('mask_rcnn_r18_fpn_cgnl_digitscenes', (128, 128), 'H W'),
+    ('i3d_r18_cgnl_movingdigits', (8, 64, 64), 'T H W'),
+    ('i3d_r50_cgnl_minikinetics', (32, 256, 256), 'T H W'),
+])  # fmt: skip
+def test_shape(name, shape, axes):
+    """It is that of the test pipeline, or has these axes."""
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    assert input_shape(cfg, None) == shape
+    for given in ([32], [0, *shape[1:]], [8, *shape]):
+        with pytest.raises(SetupError, match=f'--shape takes {axes} for this'):
             input_shape(cfg, given)

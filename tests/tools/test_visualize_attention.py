@@ -126,10 +126,6 @@ def test_options_that_do_not_fit(digit, refusal, options, message):
 def test_files_that_are_not_there(digit, refusal, tmp_path):
     assert "no file 'nothing.png'" in refusal('nothing.png')
     assert 'is not a folder' in refusal(digit, '--out', digit)
-
-
-@pytest.mark.parametrize('content', [b'', b'a note\n', b'<html></html>'])
-def test_damaged_checkpoint(digit, refusal, tmp_path, content):
-    path = tmp_path / 'a.pth'
-    path.write_bytes(content)
-    assert f"'{path}' cannot be read" in refusal(digit, checkpoint=path)
+    (tmp_path / 'a.pth').write_text('a note')
+    error = refusal(digit, checkpoint=tmp_path / 'a.pth')
+    assert "a.pth' cannot be read" in error

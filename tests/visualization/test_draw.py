@@ -73,17 +73,6 @@ def test_colours_are_those_of_the_bar(brightness, signed):
     np.testing.assert_allclose(found[1:], expected[1:], atol=3)
 
 
-@pytest.mark.parametrize('signed', [True, False])
-@pytest.mark.parametrize('brightness', [255, 0])
-def test_zero_is_light(brightness, signed):
-    values = np.zeros((1, 3, 3))
-    values[0, 2, 2] = 1
-    found = pixels_of(
-        draw_panels(attention(values, brightness, signed)), centres(3)[1:8]
-    )
-    assert (found > 175).all() and (np.ptp(found, -1) < 20).all()
-
-
 @pytest.mark.parametrize('count, blurred', [(2, 0), (4, 0), (5, 1)])
 def test_few_positions_are_not_blurred(count, blurred):
     """Cells that are next to each other are 1 and -1."""
