@@ -14,12 +14,13 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..analysis.curves import Curves, best_point, read_curves
+from ..analysis.environment import commit_of
 from ..errors import SetupError
 from ..hosts import HOME
-from .environment import commit_of
 from .grid import Cell, Grid
 
 FORMAT = 1  # of plan.json and record.json
@@ -58,7 +59,6 @@ class Run:
         self.by_epoch = 'max_epochs' in cfg.train_cfg
         unit = 'max_epochs' if self.by_epoch else 'max_iters'
         self.end = cfg.train_cfg[unit]
-        self._lock = None
 
     def state(self) -> str:
         """Return 'new', 'interrupted' or 'finished'.
@@ -112,35 +112,28 @@ class Run:
         record['scalars'] = {**self._scalars(curves), **record['scalars']}
         return record
 
-    def lock(self) -> bool:
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
         """Take the run for this process and those it starts.
 
-        Returns:
+        Yields:
             bool: False if another process has the run.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         # The trainings inherit the lock, unlike one of filelock: a training
         # that outlives a killed tool is not trained a second time beside it.
-        self._lock = open(f'{self.folder}.lock', 'a')  # noqa: SIM115
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.unlock()
-            return False
-        return True
-
-    def unlock(self) -> None:
-        """Give the run back."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        with open(f'{self.folder}.lock', 'a') as self._lock:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                mine = True
+            except OSError:
+                mine = False
+            yield mine
 
     def set_aside(self) -> Path:
         """Rename the folder that an earlier plan left; return its name."""
-        number = 1
-        while (old := Path(f'{self.folder}.old{number}')).exists():
-            number += 1
-        return self.folder.rename(old)
+        names = (Path(f'{self.folder}.old{n}') for n in itertools.count(1))
+        return self.folder.rename(next(p for p in names if not p.exists()))
 
     def commands(self) -> Iterator[list[str]]:
         """Yield the commands that train and test, one after another."""
@@ -278,10 +271,9 @@ class Run:
         for name in self.grid.metrics:
             points = curves.points(name)
             if points:
-                ends = points[-1], best_point(points)
-                (last_step, last), (best_step, best) = ends
-                result[name] = dict(last=last, best=best)
-                result[name].update(last_step=last_step, best_step=best_step)
+                row = result[name] = {}
+                row['last_step'], row['last'] = points[-1]
+                row['best_step'], row['best'] = best_point(points)
         return result
 
     def _scalars(self, curves: Curves) -> dict:
@@ -336,18 +328,17 @@ def differences(old, new, path: str = '') -> list[str]:
     """
     if old == new:
         return []
-    pairs = {}
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = {**old, **new}
-        pairs = {k: (old.get(k, ABSENT), new.get(k, ABSENT)) for k in keys}
-    elif isinstance(old, list) and isinstance(new, list):
-        # Lists of different lengths differ as a whole.
-        pairs = dict(enumerate(zip(old, new))) if len(old) == len(new) else {}
-    if not pairs:
-        name = path.removeprefix('.').removeprefix('config.')
-        return [f'{name}: {json.dumps(old):.60}, now {json.dumps(new):.60}']
-    nested = (differences(a, b, f'{path}.{k}') for k, (a, b) in pairs.items())
-    return list(itertools.chain(*nested))
+    # Lists of different lengths differ as a whole.
+    if type(old) is type(new) is list and len(old) == len(new):
+        old, new = dict(enumerate(old)), dict(enumerate(new))
+    if type(old) is type(new) is dict:
+        found = []
+        for key in {**old, **new}:
+            pair = old.get(key, ABSENT), new.get(key, ABSENT)
+            found += differences(*pair, f'{path}.{key}')
+        return found
+    name = path.removeprefix('.').removeprefix('config.')
+    return [f'{name}: {json.dumps(old):.60}, now {json.dumps(new):.60}']
 
 
 def typical(curves: Curves, pattern: str) -> float | None:

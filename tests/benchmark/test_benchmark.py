@@ -199,11 +199,9 @@ def test_rounds_are_interleaved_and_errors_are_kept_apart():
         if name == 'bad':
             raise ValueError('bad')
 
-    samples, failed = timing.time_interleaved(
-        {k: lambda k=k: call(k) for k in ('a', 'b', 'late', 'bad')},
-        rounds=6,
-        shortest=0.0,
-    )
+    failed, names = {}, ('a', 'b', 'late', 'bad')
+    calls = {k: lambda k=k: call(k) for k in names}
+    samples = timing.time_interleaved(calls, failed, rounds=6, shortest=0.0)
     assert failed == {
         'bad': 'failed: ValueError: bad',
         'late': 'failed: RuntimeError: late',
@@ -216,9 +214,8 @@ def test_rounds_are_interleaved_and_errors_are_kept_apart():
 
 
 def test_slow_call_gets_three_samples():
-    samples, _ = timing.time_interleaved(
-        dict(slow=lambda: torch.randn(10)), rounds=9, budget=1e-12
-    )
+    calls = dict(slow=lambda: torch.randn(10))
+    samples = timing.time_interleaved(calls, {}, rounds=9, budget=1e-12)
     assert len(samples['slow']) == 3
 
 
@@ -329,7 +326,6 @@ def test_traffic_follows_cudas_autocast(form, mode, monkeypatch):
         '--threads must be positive, got 0': dict(threads=0),
         '--nl-limit must be positive, got -1': dict(nl_limit=-1),
         '--backend fast is unknown; use one of auto,': dict(backend='fast'),
-        '--out .*: ': dict(out=Path(__file__, 'out')),
         'PyTorch sees no GPU': dict(device='cuda'),
     }.items(),
 )

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cgnl_mm.experiments.environment import commit_of
+from cgnl_mm.analysis.environment import commit_of
 from cgnl_mm.experiments.grid import read_grid
 from cgnl_mm.experiments.pool import Pool
 from cgnl_mm.experiments.report import Results, holm, paired_difference
@@ -50,10 +50,11 @@ def test_difference_pairs_by_seed():
 
 
 def test_holm_by_hand():
-    found = holm(dict(a=0.01, b=0.04, c=math.nan, d=0.03, e=0.5))
+    found = holm(pd.Series(dict(a=0.01, b=0.04, c=math.nan, d=0.03, e=0.5)))
     assert math.isnan(found.pop('c'))
     # 4 x 0.01, 3 x 0.03, then at least that, then 0.5
-    assert found == pytest.approx(dict(a=0.04, b=0.09, d=0.09, e=0.5))
+    expected = dict(a=0.04, b=0.09, d=0.09, e=0.5)
+    assert found.to_dict() == pytest.approx(expected)
 
 
 def test_committed_csv_gives_the_lines_of_the_page():
@@ -102,11 +103,12 @@ def test_time_left_is_judged_by_what_was_done_here():
 
     run = Active(name='cgnl/seed_0', progress=lambda: 0.5)
     pool.active = {run: 0.25}
-    done, text, left = pool.status(1245)
+    done, text = pool.status(1245)
     # a trained run may have to be tested yet
     assert done == pytest.approx(1 + 0.99 * 0.5)
-    assert text == '1 of 4 done; cgnl/seed_0'
-    assert left == 'about 42 min left'  # 1245 s x 2.505 / 1.245
+    # 1245 s x 2.505 / 1.245
+    told = '37%, 21 min, about 42 min left'
+    assert text == f'1 of 4 done; cgnl/seed_0 ({told})'
 
 
 def test_commit_of_a_checkout(tmp_path):

@@ -455,8 +455,8 @@ def test_slow_iteration_is_not_the_time_of_training(run):
     (['--seeds', '-3'], 'mini.yaml: seeds [-3]: name each once'),
     (['--gpus', '99'], '--gpus 99: PyTorch sees'),
     (['--only', '('], "--only '(': "),
-    (['--out', 'tiny.py/x'], 'tiny.py/x cannot be written to: '),
-    (['--work-dir', 'tiny.py'], 'tiny.py cannot be written to: '),
+    (['--out', 'tiny.py/x'], "--out: 'tiny.py' is not a folder"),
+    (['--work-dir', 'tiny.py'], "--out: 'tiny.py' is not a folder"),
 ])  # fmt: skip
 def test_options_that_do_not_fit_are_one_line(
     grid, project, monkeypatch, message_of, options, told
