@@ -71,10 +71,17 @@ class Curves:
         """Return (iteration, value) of a scalar that the training logs."""
         return [(r['step'], r[scalar]) for r in self.train if scalar in r]
 
+    def ends(self, metric: str) -> dict[str, float]:
+        """Return 'last' and 'best' of a metric and their steps, if logged.
 
-def best_point(points: Points) -> tuple[int, float]:
-    """Return the first (step, value) with the largest value; NaN is last."""
-    return max(points, key=lambda p: -math.inf if math.isnan(p[1]) else p[1])
+        The best is the first of the largest values; NaN is the smallest.
+        """
+        found = {}
+        if points := self.points(metric):
+            best = max(points, key=lambda p: (p[1] == p[1], p[1]))
+            found['last_step'], found['last'] = points[-1]
+            found['best_step'], found['best'] = best
+        return found
 
 
 def read_curves(folder: Path) -> Curves:
@@ -218,8 +225,7 @@ def group_runs(
     """
     groups = {}
     for run in runs:
-        name = str(run.folder)
-        name = SEED.sub('', name) if seeds else name
+        name = SEED.sub('', str(run.folder)) if seeds else str(run.folder)
         groups.setdefault(name, []).append(run)
     names = [Path(name).name or name for name in groups]
     if len(set(names)) < len(names):
@@ -332,13 +338,12 @@ def summarize(run: Curves, metrics: Sequence[str] = ()) -> list[str]:
     """
     unit, lines = _unit(run), []
     for metric in metrics or run.metrics():
-        points = run.points(metric)
-        if points:
-            step, last = points[-1]
-            best_step, best = best_point(points)
+        ends = run.ends(metric)
+        if ends:
             lines.append(
-                f'validation {metric}: {last:.4g} after {unit} {step} '
-                f'(best: {best:.4g}, {unit} {best_step})'
+                f'validation {metric}: {ends["last"]:.4g} after {unit} '
+                f'{ends["last_step"]} (best: {ends["best"]:.4g}, {unit} '
+                f'{ends["best_step"]})'
             )
     lines = lines or ['validation: none logged']
     logs = sorted(run.folder.glob('*/*.log')) or run.folder.glob('*.log')

@@ -72,8 +72,9 @@ class Experiment:
         self.records, self.failed = {}, {}
         for run in self.runs:
             try:
-                if run.state() == 'finished':
-                    self.records[run.name] = run.record()
+                record = run.record()
+                if record:
+                    self.records[run.name] = record
             except SetupError as error:
                 self.failed[run.name] = str(error)
 

@@ -125,7 +125,7 @@ class Pool:
                         f'{run.name}: another process is training it'
                     )
                 # Or one has trained it since the grid was read.
-                if not mine or run.state() == 'finished':
+                if not mine or run.record():
                     self.elsewhere.append(run)
                 else:
                     self._train_locked(run, device)

@@ -236,7 +236,14 @@ class Results:
         left, right = figure.subplots(1, 2, sharey=True)
         for shift, which, color in zip((-0.15, 0.15), WHICH, ('C0', 'C1')):
             for row, name in enumerate(names):
-                self._draw_cell(left, right, name, which, row + shift, color)
+                values, at = self.values(name, which), row + shift
+                dots = dict(alpha=0.5, markersize=4)
+                left.plot(values, [at] * len(values), f'{color}o', **dots)
+                left.plot(values.mean(), at, f'{color}|', markersize=14)
+                gap = self.differences.get((name, which))
+                if gap is not None:
+                    right.plot(gap.mean, at, f'{color}o', markersize=4)
+                    right.hlines(at, gap.low, gap.high, color=color)
             left.plot([], [], 'o', color=color, label=f'{which} epoch')
         left.legend(fontsize=8)
         left.set(
@@ -257,16 +264,6 @@ class Results:
         for axes in (left, right):
             axes.grid(alpha=0.3, axis='x')
         return figure
-
-    def _draw_cell(self, left, right, name, which, at, color) -> None:
-        values = self.values(name, which)
-        dots = dict(alpha=0.5, markersize=4)
-        left.plot(values, [at] * len(values), f'{color}o', **dots)
-        left.plot([values.mean()], [at], f'{color}|', markersize=14)
-        gap = self.differences.get((name, which))
-        if gap is not None:
-            right.plot([gap.mean], [at], f'{color}o', markersize=4)
-            right.hlines(at, gap.low, gap.high, color=color)
 
 
 def find_warnings(records: dict) -> list[str]:

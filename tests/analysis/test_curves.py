@@ -101,7 +101,8 @@ def test_main_metric_of_the_host_is_preferred():
     curves = Curves(Path('x'), val=[dict.fromkeys(names, 0.9)])
     assert curves.metrics() == ['coco/bbox_mAP', 'coco/segm_mAP']
     # NaN is not the best.
-    assert tool.best_point([(1, float('nan')), (2, 0.1)]) == (2, 0.1)
+    curves.val = [dict(step=1, x=math.nan), dict(step=2, x=0.1)]
+    assert curves.ends('x')['best_step'] == 2
 
 
 def test_every_run_has_its_line(tmp_path):

@@ -437,7 +437,7 @@ def test_session_of_another_commit_is_remembered(run):
     run.note_commit('abcdef0')
     found = run.finish(100.0, dict(commit='abcdef0'))['environment']
     assert found['commit'] == f'{first} and abcdef0'
-    assert run.state() == 'finished'
+    assert run.record()
 
 
 def test_slow_iteration_is_not_the_time_of_training(run):
