@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cgnl_mm import cli
+from cgnl_mm.cli import read_config_file, require_data, require_writable, run
 from cgnl_mm.errors import MissingDataError
 from cgnl_mm.experiments.experiment import Experiment
 from cgnl_mm.experiments.grid import read_grid
@@ -52,23 +52,20 @@ def main() -> None:
     args = parse_args(sys.argv[1:])
     devices = choose_devices(args.gpus, args.gpus_per_run, args.jobs)
     grid = read_grid(args.grid, args.seeds)
-    configs = {
-        name: cli.read_config_file(cell.config)
-        for name, cell in grid.cells.items()
-    }
+    configs = {n: read_config_file(c.config) for n, c in grid.cells.items()}
     root = args.work_dir or Path('work_dirs') / grid.name
     experiment = Experiment(
         grid, configs, root, args.only, args.redo, args.train_args,
         args.gpus_per_run,
     )  # fmt: skip
     out = args.out or root
-    cli.require_writable(out, '--out')
+    require_writable(out, '--out')
     if not args.report_only:
-        cli.require_writable(root, '--work-dir')
+        require_writable(root, '--work-dir')
         loaders = ('train', 'val', 'test')[: 3 if grid.test else 2]
         for cell in {item.cell.name: None for item in experiment.to_train()}:
             try:
-                cli.require_data(configs[cell], loaders, own=True)
+                require_data(configs[cell], loaders, own=True)
             except MissingDataError as error:
                 raise MissingDataError(
                     f'nothing was started. Cell {cell}: {error}'
@@ -77,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    run(main)
