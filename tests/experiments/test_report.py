@@ -93,14 +93,14 @@ def test_busy_neighbour_and_diverged_seed():
     assert line['accuracy/top1 (%), last'] == 'nan ± nan'
 
 
+class Active(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
 def test_time_left_is_judged_by_what_was_done_here():
     """Two of four wait, one is done, one went on from its first quarter."""
     pool = Pool([None], {}, None)
     pool.total, pool.finished = 4, ['base/seed_0']
-
-    class Active(SimpleNamespace):
-        __hash__ = object.__hash__
-
     run = Active(name='cgnl/seed_0', progress=lambda: 0.5)
     pool.active = {run: 0.25}
     done, text = pool.status(1245)
