@@ -1,7 +1,6 @@
-"""Check the statistics of a report, the time left, the name of the code."""
+"""Check the statistics of a report, and the time left."""
 
 import math
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +9,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cgnl_mm.analysis.environment import commit_of
 from cgnl_mm.experiments.grid import read_grid
 from cgnl_mm.experiments.pool import Pool
 from cgnl_mm.experiments.report import Results, holm, paired_difference
@@ -109,24 +107,3 @@ def test_time_left_is_judged_by_what_was_done_here():
     # 1245 s x 2.505 / 1.245
     told = '37%, 21 min, about 42 min left'
     assert text == f'1 of 4 done; cgnl/seed_0 ({told})'
-
-
-def test_commit_of_a_checkout(tmp_path):
-    def git(*options):
-        return subprocess.run(
-            ['git', '-c', 'user.name=a', '-c', 'user.email=a@b', *options],
-            cwd=tmp_path, check=True, capture_output=True, text=True,
-        ).stdout.strip()  # fmt: skip
-
-    git('init')
-    assert commit_of(tmp_path) == ''  # no commit yet
-    (tmp_path / 'a').touch()
-    git('add', 'a')
-    git('commit', '-m', 'a')
-    short = git('rev-parse', '--short', 'HEAD')
-    assert commit_of(tmp_path) == short
-    (tmp_path / 'a').write_text('changed')
-    assert commit_of(tmp_path) == f'{short}+'
-    # installed in a folder of somebody else's checkout
-    (tmp_path / 'site-packages').mkdir()
-    assert commit_of(tmp_path / 'site-packages') == ''
