@@ -24,11 +24,10 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 
 from cgnl_mm.benchmark import EXPERIMENTS, Settings, run_benchmark
-from cgnl_mm.cli import run
+from cgnl_mm.cli import require_writable, run
 
 
 def parse_args() -> argparse.Namespace:
-    # Settings holds the defaults.
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -73,6 +72,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     settings = Settings(**vars(parse_args()))
+    require_writable(settings.out, '--out')
     sys.exit(run_benchmark(settings, shlex.join(sys.argv[1:])))
 
 

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cgnl_mm.cli import read_config_file, require_data, run
+from cgnl_mm.cli import read_config_file, require_data, require_writable, run
 from cgnl_mm.errors import MissingDataError
 from cgnl_mm.experiments.experiment import Experiment
 from cgnl_mm.experiments.grid import read_grid
@@ -58,7 +58,10 @@ def main() -> None:
         grid, configs, root, args.only, args.redo, args.train_args,
         args.gpus_per_run,
     )  # fmt: skip
+    out = args.out or root
+    require_writable(out, '--out')
     if not args.report_only:
+        require_writable(root, '--work-dir')
         loaders = ('train', 'val', 'test')[: 3 if grid.test else 2]
         for cell in {item.cell.name: None for item in experiment.to_train()}:
             try:
@@ -67,10 +70,7 @@ def main() -> None:
                 raise MissingDataError(
                     f'nothing was started. Cell {cell}: {error}'
                 ) from error
-    status = experiment.run(
-        devices, args.out or root, args.report_only, args.progress
-    )
-    sys.exit(status)
+    sys.exit(experiment.run(devices, out, args.report_only, args.progress))
 
 
 if __name__ == '__main__':

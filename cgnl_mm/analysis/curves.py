@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from ..errors import SetupError
@@ -71,10 +71,17 @@ class Curves:
         """Return (iteration, value) of a scalar that the training logs."""
         return [(r['step'], r[scalar]) for r in self.train if scalar in r]
 
+    def ends(self, metric: str) -> dict[str, float]:
+        """Return 'last' and 'best' of a metric and their steps, if logged.
 
-def best_point(points: Points) -> tuple[int, float]:
-    """Return the first (step, value) with the largest value; NaN is last."""
-    return max(points, key=lambda p: -math.inf if math.isnan(p[1]) else p[1])
+        The best is the first of the largest values; NaN is the smallest.
+        """
+        found = {}
+        if points := self.points(metric):
+            best = max(points, key=lambda p: (p[1] == p[1], p[1]))
+            found['last_step'], found['last'] = points[-1]
+            found['best_step'], found['best'] = best
+        return found
 
 
 def read_curves(folder: Path) -> Curves:
@@ -218,8 +225,7 @@ def group_runs(
     """
     groups = {}
     for run in runs:
-        name = str(run.folder)
-        name = SEED.sub('', name) if seeds else name
+        name = SEED.sub('', str(run.folder)) if seeds else str(run.folder)
         groups.setdefault(name, []).append(run)
     names = [Path(name).name or name for name in groups]
     if len(set(names)) < len(names):
@@ -264,9 +270,7 @@ def draw_runs(
             lines = [run.points(metric) for run in group]
             _draw(right, lines, label=f'{name}: {metric}', **look)
     for axes, scalar in zip(left, scalars):
-        _finish(axes, 'training', 'iteration', scalar)
-        if log:
-            _set_log_scale(axes)
+        _finish(axes, 'training', 'iteration', scalar, log)
     units = {_unit(run) for run in itertools.chain(*groups.values())}
     metrics = ', '.join(styles) or 'no validation was logged'
     _finish(right, 'validation', ' or '.join(sorted(units)), metrics)
@@ -277,50 +281,48 @@ def draw_runs(
 
 
 def _draw(axes, lines: list[Points], **look) -> None:
-    steps, means, deviations = mean_and_deviation(lines)
-    if steps:
-        axes.plot(steps, means, **look)
-    if np.any(deviations):
-        low, high = means - deviations, means + deviations
+    curve = mean_and_deviation(lines)
+    if curve.empty:
+        return
+    axes.plot(curve.index, curve['mean'], **look)
+    if curve['std'].any():
+        ends = (curve['mean'] + sign * curve['std'] for sign in (-1, 1))
         band = dict(color=look['color'], alpha=0.2, linewidth=0)
-        axes.fill_between(steps, low, high, **band)
+        axes.fill_between(curve.index, *ends, **band)
 
 
-def _finish(axes, title: str, xlabel: str, ylabel: str) -> None:
+def _finish(axes, title, xlabel, ylabel, log: bool = False) -> None:
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)
-    if axes.get_lines():
+    lines = axes.get_lines()
+    if lines:
         axes.legend(fontsize=8)
-
-
-def _set_log_scale(axes) -> None:
-    axes.set_yscale('log')
     # Half of an axis that logarithms cannot show would be missing.
-    if any(line.get_ydata().min() <= 0 for line in axes.get_lines()):
+    if log and any(line.get_ydata().min() <= 0 for line in lines):
         axes.set_yscale('symlog', linthresh=LINEAR)
+    elif log:
+        axes.set_yscale('log')
 
 
-def mean_and_deviation(
-    lines: list[Points],
-) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Return steps, means and sample standard deviations of several curves.
+def mean_and_deviation(lines: list[Points]) -> pd.DataFrame:
+    """Return the 'mean' and the sample deviation 'std' of several curves.
 
-    The steps are those that all curves have. A run that was cut short ends
-    the mean: a mean over fewer seeds would show a jump that no run made.
+    The steps, the index, are those that all curves have. A run that was cut
+    short ends the mean: a mean over fewer seeds would show a jump that no run
+    made.
 
     Args:
         lines (list): (step, value) pairs of each run. A run without any pair
-            does not count.
+            does not count, unless no run has one.
 
     Returns:
-        tuple[list, ndarray, ndarray]: A deviation of one run is 0.
+        DataFrame: A deviation of one run is 0.
     """
-    curves = [dict(line) for line in lines if line]
-    steps = sorted(set.intersection(*map(set, curves))) if curves else []
-    values = np.array([[curve[step] for step in steps] for curve in curves])
-    if len(curves) < 2:
-        return steps, values.sum(0), np.zeros(len(steps))
-    return steps, values.mean(0), values.std(0, ddof=1)
+    curves = [pd.Series(dict(line), dtype=float) for line in lines]
+    full = [curve for curve in curves if len(curve)] or curves
+    table = pd.concat(full, axis=1, join='inner').sort_index()
+    mean, std = table.mean(axis=1, skipna=False), table.std(axis=1)
+    return pd.DataFrame(dict(mean=mean, std=std.fillna(0.0)))
 
 
 def _unit(run: Curves) -> str:
@@ -336,13 +338,12 @@ def summarize(run: Curves, metrics: Sequence[str] = ()) -> list[str]:
     """
     unit, lines = _unit(run), []
     for metric in metrics or run.metrics():
-        points = run.points(metric)
-        if points:
-            step, last = points[-1]
-            best_step, best = best_point(points)
+        ends = run.ends(metric)
+        if ends:
             lines.append(
-                f'validation {metric}: {last:.4g} after {unit} {step} '
-                f'(best: {best:.4g}, {unit} {best_step})'
+                f'validation {metric}: {ends["last"]:.4g} after {unit} '
+                f'{ends["last_step"]} (best: {ends["best"]:.4g}, {unit} '
+                f'{ends["best_step"]})'
             )
     lines = lines or ['validation: none logged']
     logs = sorted(run.folder.glob('*/*.log')) or run.folder.glob('*.log')

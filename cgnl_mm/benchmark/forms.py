@@ -19,6 +19,7 @@ from .cases import Case
 from .settings import Settings
 
 LOOP, CONVOLUTIONS, NON_LOCAL = 'per-group loop', 'convolutions', 'NL gaussian'
+NL = (NON_LOCAL, 'embedded_gaussian'), ('NL dot', 'dot_product')
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 CGNL = {1: CGNL1d, 2: CGNL2d, 3: CGNL3d}
 
@@ -66,28 +67,25 @@ def choose_forms(case: Case, settings: Settings) -> list[Form]:
 
 def block_forms(compiled: bool = False) -> list[Form]:
     """List all columns, on request with the versions of torch.compile."""
-    auto, loop = our_form('auto'), Form(LOOP, PerGroupLoop, is_cgnl=True)
+    ours = [
+        our_form(backend, recompute)
+        for backend in ('auto', 'reference', 'folded', 'gram')
+        for recompute in (False, True)
+        if backend != 'reference' or not recompute
+    ]
+    loop = Form(LOOP, PerGroupLoop, is_cgnl=True)
     return [
-        auto,
-        our_form('auto', recompute=True),
-        our_form('reference'),
-        our_form('folded'),
-        our_form('folded', recompute=True),
-        our_form('gram'),
-        our_form('gram', recompute=True),
+        *ours,
         loop,
-        *(compiled_form(form) for form in (auto, loop) if compiled),
-        non_local_form(NON_LOCAL, 'embedded_gaussian'),
-        non_local_form('NL gaussian sub', 'embedded_gaussian', True),
-        non_local_form('NL dot', 'dot_product'),
-        non_local_form('NL dot sub', 'dot_product', True),
+        *(compiled_form(form) for form in (ours[0], loop) if compiled),
+        *(non_local_form(*mode, sub) for mode in NL for sub in (False, True)),
         # mmcv has this block for images alone.
         Form('ContextBlock', build_context, ranks=(2,)),
         Form(CONVOLUTIONS, Convolutions),
     ]
 
 
-def our_form(backend: str, recompute: bool = False) -> Form:
+def our_form(backend: str, recompute: bool) -> Form:
     name = f'cgnl {backend}' + ' recompute' * recompute
     build = partial(build_cgnl, backend=backend, recompute=recompute)
     return Form(name, build, backend, recompute, is_cgnl=True)
@@ -116,7 +114,7 @@ def compiled_form(form: Form) -> Form:
     return replace(form, name=f'{form.name} compiled', build=build)
 
 
-def non_local_form(name: str, mode: str, sub_sample: bool = False) -> Form:
+def non_local_form(name: str, mode: str, sub_sample: bool) -> Form:
     def build(case):
         layer = NonLocal2d if case.rank == 2 else NonLocal3d
         return layer(
@@ -129,6 +127,7 @@ def non_local_form(name: str, mode: str, sub_sample: bool = False) -> Form:
 
     # Pooling halves the height and the width of the keys.
     share = 0.25 if sub_sample else 1.0
+    name += ' sub' * sub_sample
     return Form(name, build, ranks=(2, 3), affinity=share)
 
 

@@ -3,25 +3,12 @@
 A record is a dict and one line of the csv: one form of one case in one pass.
 """
 
-import os
-import platform
-import shlex
-import subprocess
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from mmengine.utils.dl_utils import collect_env
 
-from ..hosts import HOME
-from ..version import __version__
-
-# Lines of mmengine's collect_env, and packages, that a report names.
-SOFTWARE = ('Python', 'PyTorch', 'MMEngine')
-PACKAGES = ('mmcv', 'mmcv-lite', 'mmpretrain', 'mmaction2', 'mmdet')
 # Ratio columns, and the form whose median divides.
 RATIOS = {
     'to_loop': 'per-group loop',
@@ -57,45 +44,6 @@ docs/performance.md has the conventions."""
 NOISY = 0.1
 
 
-def environment(device: str, options: str) -> dict[str, str]:
-    """Describe versions and hardware.
-
-    Args:
-        device (str): 'cpu' or 'cuda'.
-        options (str): Options of the command line.
-    """
-    # mmengine's get_git_hash asks the current folder, which may be another
-    # repository.
-    status, commit = subprocess.getstatusoutput(
-        f'git -C {shlex.quote(str(HOME))} describe --always --dirty'
-    )
-    found, cpu = collect_env(), torch.backends.cpu.get_cpu_capability()
-    facts = {
-        'command': f'tools/benchmark.py {options}'.strip(),
-        'cgnl_mm': f'{__version__}, {"no" if status else ""} commit {commit}',
-        **{name: found[name] for name in SOFTWARE},
-        'CPU': f'{cpu_name()}, {os.cpu_count()} cores, {cpu}',
-        'threads': torch.get_num_threads(),
-        'OMP_WAIT_POLICY': os.environ.get('OMP_WAIT_POLICY', 'unset'),
-    }
-    for package in metadata.distributions():
-        if package.name in PACKAGES:
-            facts[package.name] = package.version
-    if device != 'cpu':
-        facts['GPU'] = torch.cuda.get_device_name()
-        facts['CUDA'] = torch.version.cuda
-        facts['cuDNN'] = torch.backends.cudnn.version()
-        facts['TF32'] = torch.backends.cudnn.allow_tf32
-    return facts
-
-
-def cpu_name() -> str:
-    for line in Path('/proc/cpuinfo').read_text().splitlines():
-        if line.startswith('model name'):
-            return line.partition(': ')[2]
-    return platform.machine()
-
-
 def quartiles(samples: list[float]) -> dict:
     """Return the columns for samples in seconds."""
     q1, median, q3 = 1e3 * np.quantile(samples, (0.25, 0.5, 0.75))
@@ -115,23 +63,17 @@ def make_table(records: list[dict]) -> pd.DataFrame:
     return table
 
 
-def write_csv(folder: Path, what: str, records: list[dict]) -> None:
-    """Write one line for each record, with full precision."""
-    make_table(records).to_csv(folder / f'{what}.csv', index=False)
-
-
 def write_report(
-    folder: Path, what: str, records: list[dict], facts: dict[str, str]
+    folder: Path, what: str, table: pd.DataFrame, facts: dict[str, str]
 ) -> None:
     """Write the tables for people and the figure.
 
     Args:
         folder (Path): Folder of the files.
         what (str): Name of the experiment.
-        records (list[dict]): All records of the experiment.
-        facts (dict[str, str]): :func:`environment`.
+        table (DataFrame): :func:`make_table` of all records.
+        facts (dict[str, str]): Versions, hardware and settings.
     """
-    table = make_table(records)
     run = f'{what}, {", ".join(table.loc[0, ["device", "dtype", "layout"]])}'
     parts = [f'# Benchmark: {run}', as_list(facts), TEXT]
     for column in filter(table.columns.__contains__, TITLES):

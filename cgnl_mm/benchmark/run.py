@@ -1,6 +1,7 @@
 """Run the experiments of a benchmark and write what they found."""
 
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from ..analysis.environment import environment
 from ..errors import SetupError
 from . import report
 from .cases import Case, block_cases, scaling_cases, traffic_cases
@@ -44,36 +46,50 @@ def run_benchmark(settings: Settings, command: str = '') -> int:
         int: Exit status; 1 if a form was refused because it is wrong.
 
     Raises:
-        SetupError: If no case matches, or the folder cannot be made.
+        SetupError: If no case matches.
     """
     plans = plan(settings)
-    try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SetupError(f'--out {settings.out}: {error.strerror}') from error
+    settings.out.mkdir(parents=True, exist_ok=True)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     # By default cuDNN's convolutions would use it, matrix products would not.
     torch.backends.cudnn.allow_tf32 = settings.tf32
     torch.backends.cuda.matmul.allow_tf32 = settings.tf32
-    facts = report.environment(settings.device, command)
+    facts = find_facts(settings, command)
     console, refused = Console(stderr=True), []
     console.print(report.as_list(facts), highlight=False, markup=False)
     for what, cases in plans.items():
         records = []
+        path = settings.out / what
         for case in track(cases, description=what, console=console):
             records += EXPERIMENTS[what][1](case, settings)
+            table = report.make_table(records)
             # What was measured so far outlives an interrupt.
-            report.write_csv(settings.out, what, records)
-        if records:
-            report.write_report(settings.out, what, records, facts)
-            path = settings.out / what
-            console.print(f'wrote {path}.csv, .md and .png', markup=False)
+            table.to_csv(f'{path}.csv', index=False)
+        report.write_report(settings.out, what, table, facts)
+        console.print(f'wrote {path}.csv, .md and .png', markup=False)
         refused += name_missing(records)
     if refused:
         names = ', '.join(dict.fromkeys(refused))
         print(f'error: not reported, because wrong: {names}', file=sys.stderr)
     return int(bool(refused))
+
+
+def find_facts(settings: Settings, command: str) -> dict[str, str]:
+    """Return versions, hardware and what the times depend on, by name."""
+    facts = {
+        'command': f'tools/benchmark.py {command}'.strip(),
+        **environment(),
+        'instructions': torch.backends.cpu.get_cpu_capability(),
+        'threads': torch.get_num_threads(),
+        'OMP_WAIT_POLICY': os.environ.get('OMP_WAIT_POLICY', 'unset'),
+    }
+    if settings.device != 'cpu':
+        facts['GPU'] = torch.cuda.get_device_name()
+        facts['CUDA'] = torch.version.cuda
+        facts['cuDNN'] = torch.backends.cudnn.version()
+        facts['TF32'] = settings.tf32
+    return facts
 
 
 def plan(settings: Settings) -> dict[str, list]:
@@ -83,8 +99,9 @@ def plan(settings: Settings) -> dict[str, list]:
     for what in chosen:
         cases = EXPERIMENTS[what][0](settings.device, settings.quick)
         found = [c for c in cases if re.search(settings.shapes, c.name)]
-        plans[what] = found
-    if not any(plans.values()):
+        if found:
+            plans[what] = found
+    if not plans:
         raise SetupError(
             f'--shapes {settings.shapes!r} matches no case of {settings.what}'
         )
@@ -174,20 +191,15 @@ def measure_network(network: Network, settings: Settings) -> list[dict]:
     memory = settings.device != 'cpu'
     for kind in PASSES:
         calls = {name: passes[kind] for name, passes in twins.items()}
-        records += measure_calls(
-            kind, calls, status, LAYOUTS, settings, memory
-        )
+        part = measure_calls(kind, calls, status, LAYOUTS, settings, memory)
+        records += part
     return [{**network.columns(), **record} for record in records]
 
 
 def measure_calls(
-    kind: str,
-    calls: dict[str, Callable],
-    status: dict[str, str],
-    names: list[str],
-    settings: Settings,
-    memory: bool = True,
-) -> list[dict]:
+    kind: str, calls: dict[str, Callable], status: dict[str, str],
+    names: list[str], settings: Settings, memory: bool = True,
+) -> list[dict]:  # fmt: skip
     """Measure time and memory of one pass.
 
     Args:
@@ -201,10 +213,9 @@ def measure_calls(
     """
     rounds = QUICK_ROUNDS if settings.quick else settings.repeats
     shortest = 0.0 if settings.quick else 2e-3
-    samples, failed = time_interleaved(
-        calls, rounds, settings.budget, shortest
+    samples = time_interleaved(
+        calls, status, rounds, settings.budget, shortest
     )
-    status.update(failed)
     records = []
     for name in names:
         record = {'form': name, 'pass': kind}

@@ -15,11 +15,9 @@ WARM_UP = 2
 
 
 def time_interleaved(
-    calls: dict[str, Callable[[], object]],
-    rounds: int,
-    budget: float = 20.0,
-    shortest: float = 2e-3,
-) -> tuple[dict[str, list[float]], dict[str, str]]:
+    calls: dict[str, Callable[[], object]], failed: dict[str, str],
+    rounds: int, budget: float = 20.0, shortest: float = 2e-3,
+) -> dict[str, list[float]]:  # fmt: skip
     """Time calls round robin, so that all see the same state of the machine.
 
     Each round takes one sample of every call, in an order drawn anew. A call
@@ -27,6 +25,8 @@ def time_interleaved(
 
     Args:
         calls (dict[str, Callable]): Calls by name.
+        failed (dict[str, str]): Gets the status of each call that raises an
+            exception, by name.
         rounds (int): Number of samples of each call.
         budget (float): Seconds for the samples of one call.
             Defaults to 20.
@@ -34,12 +34,11 @@ def time_interleaved(
             call is repeated within a sample. Defaults to 0.002.
 
     Returns:
-        tuple[dict, dict]: Seconds of one call in each sample, and the status
-        of each call that raised an exception instead, both by name.
+        dict[str, list[float]]: Seconds of one call in each sample, by name.
     """
     # PyTorch's timer waits for the GPU.
     timers = {k: timeit.Timer(call, timer=timer) for k, call in calls.items()}
-    repeats, quota, failed = {}, {}, {}
+    repeats, quota = {}, {}
     for name, clock in timers.items():
         with noting_failure(failed, name):
             clock.timeit(WARM_UP)
@@ -56,7 +55,7 @@ def time_interleaved(
                 with noting_failure(failed, name):
                     seconds = timers[name].timeit(repeats[name])
                     samples[name].append(seconds / repeats[name])
-    return {k: v for k, v in samples.items() if k not in failed}, failed
+    return {k: v for k, v in samples.items() if k not in failed}
 
 
 class NotTimedError(Exception):

@@ -2,14 +2,13 @@
 
 import os
 import re
-import tempfile
 from pathlib import Path
 
 from rich.console import Console
 
+from ..analysis.environment import environment
 from ..errors import SetupError
 from .costs import find_costs
-from .environment import environment
 from .grid import Grid, apply_options
 from .pool import Pool
 from .report import find_warnings, write_report
@@ -17,19 +16,6 @@ from .run import Run
 
 # Options of tools/train.py that this tool sets.
 OWN_OPTIONS = ('--work-dir', '--seed', '--resume', '--cfg-options')
-
-
-def require_writable(folder: Path) -> None:
-    """Raise SetupError for a folder that files cannot be written to.
-
-    Args:
-        folder (Path): The folder, which is made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise SetupError(f'{folder} cannot be written to: {error}') from error
 
 
 class Experiment:
@@ -64,9 +50,8 @@ class Experiment:
                 )
         for name, cell in grid.cells.items():
             apply_options(cell, configs[name])
-        self.grid, self.configs, self.root = grid, configs, root
-        self.redo, self.gpus_per_run = redo, gpus_per_run
-        self.train_args = train_args
+        self.grid, self.redo, self.train_args = grid, redo, train_args
+        self.gpus_per_run = gpus_per_run
         # Seed by seed, so that pairs are complete early.
         self.runs = [
             Run(grid, cell, seed, configs[name], root, train_args,
@@ -78,7 +63,8 @@ class Experiment:
             self.chosen = [r for r in self.runs if re.search(only, r.name)]
         except re.error as error:
             raise SetupError(f'--only {only!r}: {error}') from error
-        self.console = Console()
+        plain = dict(highlight=False, markup=False, soft_wrap=True)
+        self.console = Console(**plain)
         self._look()
 
     def _look(self) -> None:
@@ -86,15 +72,15 @@ class Experiment:
         self.records, self.failed = {}, {}
         for run in self.runs:
             try:
-                if run.state() == 'finished':
-                    self.records[run.cell.name, run.seed] = run.record()
+                record = run.record()
+                if record:
+                    self.records[run.name] = record
             except SetupError as error:
                 self.failed[run.name] = str(error)
 
     def to_train(self) -> list[Run]:
         """Return the chosen runs that are to be trained."""
-        left_out = {f'{cell}/seed_{seed}' for cell, seed in self.records}
-        left_out.update([] if self.redo else self.failed)
+        left_out = {*self.records, *(() if self.redo else self.failed)}
         return [run for run in self.chosen if run.name not in left_out]
 
     def run(
@@ -111,60 +97,54 @@ class Experiment:
         Returns:
             int: The exit status: 0, 1 if a run failed or was refused, 130 if
             the training was interrupted.
-
-        Raises:
-            SetupError: A folder cannot be written to.
         """
-        require_writable(out)
-        if report_only:
-            self.redo = False
+        out.mkdir(parents=True, exist_ok=True)
         interrupted = not report_only and self._train(devices, progress)
-        names = dict.fromkeys(cell for cell, _ in self.records)
-        costs = find_costs(
-            self.grid, {name: self.configs[name] for name in names},
-            self.root, count=not interrupted,
-        )  # fmt: skip
+        done = [run for run in self.runs if run.name in self.records]
+        costs = find_costs(done, count=not interrupted)
         for warning in find_warnings(self.records):
-            self._say(f'warning: {warning}')
+            self.console.print(f'warning: {warning}')
         write_report(
             self.grid, self.records, self.failed, costs, self.train_args, out
         )
-        self._say(
+        self.console.print(
             f'{len(self.records)} of {len(self.runs)} runs are finished; '
             f'report: {out}/results.md, .csv, .png'
         )
         if interrupted:
-            self._say('interrupted: the same command goes on from here')
+            self.console.print(
+                'interrupted: the same command goes on from here'
+            )
             return 130
         for name, reason in self.failed.items():
-            self._say(f'{name}: {reason}')
+            self.console.print(f'{name}: {reason}')
         return 1 if self.failed else 0
 
     def _train(self, devices: list, progress: float) -> bool:
         """Train what is missing; return whether this was interrupted."""
-        require_writable(self.root)
         todo = [run for run in self.to_train() if self._make_room(run)]
         for name, reason in self.failed.items():
-            self._say(f'REFUSED {name}: {reason}')
-        self._say(
+            self.console.print(f'REFUSED {name}: {reason}')
+        self.console.print(
             f'{self.grid.name}: {len(self.runs)} runs, {len(self.records)} '
             f'finished, {len(todo)} to train'
         )
         for run in todo:
-            run.config.parent.mkdir(exist_ok=True)
+            run.config.parent.mkdir(parents=True, exist_ok=True)
             run.cfg.dump(run.config)
         # Processes that share the cores must not each use all of them.
         threads = max(1, len(os.sched_getaffinity(0)) // len(devices))
         os.environ.setdefault('OMP_NUM_THREADS', str(threads))
-        facts = environment(len(devices), self.gpus_per_run)
+        facts = {**environment(), 'runs at a time': len(devices)}
+        facts['GPUs per run'] = self.gpus_per_run
         pool = Pool(devices, facts, self.console, progress)
         interrupted = pool.train(todo)
         # Other processes may have trained some meanwhile.
         self._look()
         self.failed.update(pool.failed)
         for run in pool.elsewhere:
-            if (run.cell.name, run.seed) not in self.records:
-                self._say(
+            if run.name not in self.records:
+                self.console.print(
                     f'{run.name}: left to another process; --report-only '
                     'makes the report once it has finished'
                 )
@@ -174,13 +154,11 @@ class Experiment:
         """Rename the folder of a run that does not fit."""
         if run.name not in self.failed:
             return True
-        if not run.lock():
-            self.failed[run.name] += '; another process has it now'
-            return False
-        self._say(f'{run.name}: the old run is in {run.set_aside()}')
-        run.unlock()
-        del self.failed[run.name]
-        return True
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        with run.lock() as mine:
+            if mine:
+                old = run.set_aside()
+                self.console.print(f'{run.name}: the old run is in {old}')
+                del self.failed[run.name]
+            else:
+                self.failed[run.name] += '; another process has it now'
+        return mine

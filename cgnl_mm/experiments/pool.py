@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TimeElapsedColumn
+from rich.progress import BarColumn, Progress
 
 from ..errors import SetupError
 from .run import Run, RunError
@@ -106,11 +106,10 @@ class Pool:
         handlers = {n: signal.signal(n, _interrupt) for n in SIGNALS}
         try:
             self._watch([self.executor.submit(self._train, r) for r in runs])
-        except KeyboardInterrupt:
+        except BaseException as error:
             self._stop()
-        except BaseException:
-            self._stop()
-            raise
+            if not isinstance(error, KeyboardInterrupt):
+                raise
         finally:
             self.executor.shutdown()
             for number, handler in handlers.items():
@@ -120,23 +119,26 @@ class Pool:
     def _train(self, run: Run) -> None:
         device = self.devices.get()
         try:
-            if not run.lock():
-                self._say(f'{run.name}: another process is training it')
-                self.elsewhere.append(run)
-            elif run.state() == 'finished':
-                # Another process has trained it since the grid was read.
-                self.elsewhere.append(run)
-            else:
-                self._train_locked(run, device)
+            with run.lock() as mine:
+                if not mine:
+                    self.console.print(
+                        f'{run.name}: another process is training it'
+                    )
+                # Or one has trained it since the grid was read.
+                if not mine or run.record():
+                    self.elsewhere.append(run)
+                else:
+                    self._train_locked(run, device)
         except Exception as error:
             known = isinstance(error, (OSError, SetupError))
             if not self.stopping:
                 self.failed[run.name] = str(error) if known else repr(error)
-                self._say(f'FAILED {run.name}: {self.failed[run.name]}')
+                self.console.print(
+                    f'FAILED {run.name}: {self.failed[run.name]}'
+                )
         finally:
             self.active.pop(run, None)
             self.devices.put(device)
-            run.unlock()
 
     def _train_locked(self, run: Run, device: str | None) -> None:
         begun = time.monotonic()
@@ -146,7 +148,7 @@ class Pool:
         self.finished.append(run)
         name = run.grid.metrics[0]
         value = record['metrics'][name]['last'] * run.grid.scale
-        self._say(
+        self.console.print(
             f'[{len(self.finished)}/{self.total}] {run.name}: {name} '
             f'{value:.2f} ({time.monotonic() - begun:.0f} s)'
         )
@@ -166,38 +168,28 @@ class Pool:
             raise RunError(f'ended with {how}: {run.last_error()}')
         return usage.ru_maxrss / 1024
 
-    def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
     def _watch(self, futures: list) -> None:
         """Show the progress until all runs have ended."""
         bar = self.console.is_terminal
-        columns = ('{task.description}', BarColumn(),
-                   '{task.percentage:>3.0f} %', TimeElapsedColumn(),
-                   '{task.fields[left]}')  # fmt: skip
         begun = told = time.monotonic()
+        columns = '{task.description}', BarColumn()
         with Progress(
             *columns, console=self.console, disable=not bar
         ) as shown:
-            task = shown.add_task('', total=self.total, left='')
+            task = shown.add_task('', total=self.total)
             while futures:
                 ended, futures = wait(futures, LOOK, FIRST_COMPLETED)
                 for future in ended:
                     future.result()
                 now = time.monotonic()
-                done, text, left = self.status(now - begun)
-                shown.update(task, completed=done, description=text, left=left)
+                done, text = self.status(now - begun)
+                shown.update(task, completed=done, description=text)
                 if self.active and not bar and now - told >= self.every:
                     told = now
-                    facts = [
-                        f'{done / self.total:.0%}',
-                        _duration(now - begun),
-                    ]
-                    facts += [left] if left else []
-                    self._say(f'{text} ({", ".join(facts)})')
+                    self.console.print(text)
 
-    def status(self, seconds: float) -> tuple[float, str, str]:
-        """Return how many runs are done, this in words, and the time left.
+    def status(self, seconds: float) -> tuple[float, str]:
+        """Return how many runs are done, and this and the time left in words.
 
         Args:
             seconds (float): Time since the start.
@@ -209,12 +201,12 @@ class Pool:
         done = here + len(self.failed) + len(self.elsewhere)
         # The first part of a resumed run was not done in this time.
         here -= sum(active.values())
-        left = ''
+        facts = f'{done / self.total:.0%}, {_duration(seconds)}'
         if here > 0 and done < self.total:
-            seconds *= (self.total - done) / here
-            left = f'about {_duration(seconds)} left'
-        text = f'{len(self.finished)} of {self.total} done; '
-        return done, text + ', '.join(shares), left
+            left = seconds * (self.total - done) / here
+            facts += f', about {_duration(left)} left'
+        counted = f'{len(self.finished)} of {self.total} done'
+        return done, f'{counted}; {", ".join(shares)} ({facts})'
 
     def _stop(self) -> None:
         """End all processes, those of data loaders included."""
@@ -244,8 +236,7 @@ def _end(processes: list, number: int) -> None:
 
 
 def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
+    if seconds < 60:
         return f'{seconds:.0f} s'
-    hours, minutes = divmod(minutes, 60)
+    hours, minutes = divmod(round(seconds / 60), 60)
     return f'{hours} h {minutes:02} min' if hours else f'{minutes} min'

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from scipy import stats
 
 from ..errors import csv_field
@@ -84,21 +85,18 @@ def paired_difference(ours: pd.Series, theirs: pd.Series) -> Difference | None:
     return Difference(mean, *interval, test.pvalue, len(gaps))
 
 
-def holm(values: dict) -> dict:
+def holm(values: pd.Series) -> pd.Series:
     """Adjust p values for their number by Holm's method; nan stays nan.
 
     Args:
-        values (dict[str, float]): p by name.
+        values (Series): p by name.
 
     Returns:
-        dict[str, float]: The adjusted values in the same order.
+        Series: The adjusted values in the same order.
     """
-    ranked = sorted((p, n) for n, p in values.items() if not math.isnan(p))
-    adjusted, largest = dict.fromkeys(values, math.nan), 0.0
-    for rank, (p, name) in enumerate(ranked):
-        largest = max(largest, min(1.0, p * (len(ranked) - rank)))
-        adjusted[name] = largest
-    return adjusted
+    ranked = values.dropna().sort_values()
+    adjusted = ranked * range(len(ranked), 0, -1)
+    return adjusted.cummax().clip(upper=1.0).reindex(values.index)
 
 
 def make_frame(
@@ -108,9 +106,9 @@ def make_frame(
 
     Args:
         grid (Grid): The grid.
-        records (dict): Record of each finished run by (cell, seed).
+        records (dict): Record of each finished run by 'cell/seed_N'.
         failed (dict[str, str]): Reason by 'cell/seed_N'.
-        costs (dict[str, dict]): 'parameters' and 'flops' by cell.
+        costs (dict[str, dict]): 'params' and 'flops' by cell.
     """
     results = ('last', 'last_step', 'best', 'best_step')
     columns = [
@@ -121,13 +119,14 @@ def make_frame(
     ]  # fmt: skip
     rows = []
     for cell, seed in itertools.product(grid.cells.values(), grid.seeds):
-        reason = failed.get(f'{cell.name}/seed_{seed}', '')
+        name = f'{cell.name}/seed_{seed}'
+        reason, cost = failed.get(name, ''), costs.get(cell.name, {})
         row = dict(grid=grid.name, cell=cell.name, seed=seed, reason=reason)
         row['state'] = 'failed' if reason else 'missing'
         row['config'] = cell.config.stem
-        row.update(costs.get(cell.name, {}))
-        if (cell.name, seed) in records:
-            row.update(_measured(records[cell.name, seed]), state='finished')
+        row['parameters'], row['flops'] = cost.get('params'), cost.get('flops')
+        if name in records:
+            row.update(_measured(records[name]), state='finished')
         rows.append(row)
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
@@ -168,9 +167,11 @@ class Results:
                 pair = (self.values(name, which) for name in names)
                 self.differences[cell.name, which] = paired_difference(*pair)
         last = {
-            name: self.differences.get((name, 'last')) for name in grid.cells
+            name: found.p
+            for (name, which), found in self.differences.items()
+            if which == 'last' and found
         }
-        self.p = holm({name: d.p for name, d in last.items() if d})
+        self.p = holm(pd.Series(last, dtype=float))
         baselines = {cell.baseline for cell in grid.cells.values()} - {None}
         self.baselines = sorted(baselines)
         self.unit = f' ({grid.unit})' if grid.unit else ''
@@ -214,10 +215,9 @@ class Results:
         line[memory] = _describe(runs.memory_mb, '{median:.0f}')
         sources = (each.published for each in grid.cells.values())
         for source in itertools.chain(*sources):
-            row = cell.published.get(source) or []
-            numbers = ['-' if v is None else f'{v:.2f}' for v in row]
-            told = ' / '.join(numbers) if {*numbers} - {'-'} else '-'
-            line[f'published: {source}'] = told
+            row = cell.published.get(source, [])
+            numbers = ('-' if v is None else f'{v:.2f}' for v in row)
+            line[f'published: {source}'] = ' / '.join(numbers) or '-'
         return line
 
     def legend(self) -> str:
@@ -236,7 +236,14 @@ class Results:
         left, right = figure.subplots(1, 2, sharey=True)
         for shift, which, color in zip((-0.15, 0.15), WHICH, ('C0', 'C1')):
             for row, name in enumerate(names):
-                self._draw_cell(left, right, name, which, row + shift, color)
+                values, at = self.values(name, which), row + shift
+                dots = dict(alpha=0.5, markersize=4)
+                left.plot(values, [at] * len(values), f'{color}o', **dots)
+                left.plot(values.mean(), at, f'{color}|', markersize=14)
+                gap = self.differences.get((name, which))
+                if gap is not None:
+                    right.plot(gap.mean, at, f'{color}o', markersize=4)
+                    right.hlines(at, gap.low, gap.high, color=color)
             left.plot([], [], 'o', color=color, label=f'{which} epoch')
         left.legend(fontsize=8)
         left.set(
@@ -257,16 +264,6 @@ class Results:
         for axes in (left, right):
             axes.grid(alpha=0.3, axis='x')
         return figure
-
-    def _draw_cell(self, left, right, name, which, at, color) -> None:
-        values = self.values(name, which)
-        dots = dict(alpha=0.5, markersize=4)
-        left.plot(values, [at] * len(values), f'{color}o', **dots)
-        left.plot([values.mean()], [at], f'{color}|', markersize=14)
-        gap = self.differences.get((name, which))
-        if gap is not None:
-            right.plot([gap.mean], [at], f'{color}o', markersize=4)
-            right.hlines(at, gap.low, gap.high, color=color)
 
 
 def find_warnings(records: dict) -> list[str]:
@@ -304,13 +301,11 @@ def write_report(
     results.draw().savefig(out / 'results.png', dpi=120)
     command = ['python', 'tools/reproduce.py', grid.file]
     command += ['--', *train_args] if train_args else []
-    lines = [results.line(cell) for cell in grid.cells.values()]
-    rows = [lines[0], ['---'] * len(lines[0]), *(x.values() for x in lines)]
+    lines = pd.DataFrame(map(results.line, grid.cells.values()))
     parts = [
         f'## {grid.title}',
         f'```bash\n{shlex.join(command)}\n```',
-        # pandas would need tabulate for this.
-        '\n'.join(f'| {" | ".join(row)} |' for row in rows),
+        lines.to_markdown(index=False, disable_numparse=True),
         results.legend(),
         grid.note.strip(),
     ]
@@ -329,9 +324,9 @@ def write_report(
 def _made_with(records: dict) -> str:
     """Name each environment that runs were made in, once."""
     seen = {}
-    for (cell, seed), record in records.items():
+    for name, record in records.items():
         facts = (f'{key} {v}' for key, v in record['environment'].items())
-        seen.setdefault(', '.join(facts), []).append(f'{cell}/seed_{seed}')
+        seen.setdefault(', '.join(facts), []).append(name)
     if len(seen) <= 1:
         return f'Made with {", ".join(seen) or "nothing yet"}.'
     return '\n'.join(
@@ -367,7 +362,4 @@ def _p_value(p: float) -> str:
 
 
 def _amount(value: float) -> str:
-    for factor, letter in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
-        if value >= factor:
-            return f'{value / factor:.3f} {letter}'
-    return '-' if pd.isna(value) else str(value)
+    return '-' if pd.isna(value) else EngFormatter(places=3)(value)

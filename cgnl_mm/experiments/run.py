@@ -14,12 +14,13 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ..analysis.curves import Curves, best_point, read_curves
+from ..analysis.curves import Curves, read_curves
+from ..analysis.environment import commit_of
 from ..errors import SetupError
 from ..hosts import HOME
-from .environment import commit_of
 from .grid import Cell, Grid
 
 FORMAT = 1  # of plan.json and record.json
@@ -58,30 +59,6 @@ class Run:
         self.by_epoch = 'max_epochs' in cfg.train_cfg
         unit = 'max_epochs' if self.by_epoch else 'max_iters'
         self.end = cfg.train_cfg[unit]
-        self._lock = None
-
-    def state(self) -> str:
-        """Return 'new', 'interrupted' or 'finished'.
-
-        Raises:
-            RunError: The run was made with another plan (the message names
-                the differences), or its record contradicts its log.
-        """
-        started = read_json(self.folder / 'plan.json')
-        if started is None:
-            if self.folder.exists() and any(self.folder.iterdir()):
-                raise RunError(f'{self.folder} holds something else')
-            return 'new'
-        changed = differences(started, self.plan)
-        learnt = [self.folder / n for n in ('last_checkpoint', 'record.json')]
-        if changed and not any(path.is_file() for path in learnt):
-            return 'new'  # The run failed before it had learnt anything.
-        if changed:
-            raise RunError(
-                f'trained with another config: {"; ".join(changed)}. '
-                '--redo trains it afresh and keeps the old folder'
-            )
-        return 'interrupted' if self.record() is None else 'finished'
 
     def record(self) -> dict | None:
         """Return what :meth:`finish` wrote; None before.
@@ -89,22 +66,24 @@ class Run:
         What the grid has asked for since then is read from the log.
 
         Raises:
-            RunError: The record contradicts the log, or a metric is missing.
+            RunError: The run was made with another plan (the message names
+                the differences), its record contradicts its log, or a metric
+                is missing.
         """
+        self._require_same_plan()
         record = read_json(self.folder / 'record.json')
         if record is None:
             return None
         curves = read_curves(self.folder)
         # A test's metrics come from checkpoints, which may be gone.
         measured = {} if self.grid.test else self._measure(curves)
-        record['metrics'] = {**measured, **record['metrics']}
+        metrics = record['metrics'] = {**measured, **record['metrics']}
         where = 'its log or test. --redo trains it afresh'
-        self._require_metrics(record['metrics'], where)
+        self._require_metrics(metrics, where)
         for name, found in measured.items():
-            told = record['metrics'][name]
+            told = {key: metrics[name].get(key) for key in found}
             # As text, NaN equals NaN.
-            texts = {json.dumps(v, sort_keys=True) for v in (told, found)}
-            if len(texts) > 1:
+            if str(told) != str(found):
                 raise RunError(
                     f'record.json says {name} = {told}, the log {found}. '
                     '--redo trains it afresh'
@@ -112,35 +91,42 @@ class Run:
         record['scalars'] = {**self._scalars(curves), **record['scalars']}
         return record
 
-    def lock(self) -> bool:
+    def _require_same_plan(self) -> None:
+        started = read_json(self.folder / 'plan.json')
+        if started is None and self.folder.exists():
+            if any(self.folder.iterdir()):
+                raise RunError(f'{self.folder} holds something else')
+        changed = differences(started, self.plan) if started else []
+        # A run that failed before it had learnt anything starts anew.
+        learnt = ('last_checkpoint', 'record.json')
+        if changed and any((self.folder / name).is_file() for name in learnt):
+            raise RunError(
+                f'trained with another config: {"; ".join(changed)}. '
+                '--redo trains it afresh and keeps the old folder'
+            )
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
         """Take the run for this process and those it starts.
 
-        Returns:
+        Yields:
             bool: False if another process has the run.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         # The trainings inherit the lock, unlike one of filelock: a training
         # that outlives a killed tool is not trained a second time beside it.
-        self._lock = open(f'{self.folder}.lock', 'a')  # noqa: SIM115
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.unlock()
-            return False
-        return True
-
-    def unlock(self) -> None:
-        """Give the run back."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        with open(f'{self.folder}.lock', 'a') as self._lock:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                mine = True
+            except OSError:
+                mine = False
+            yield mine
 
     def set_aside(self) -> Path:
         """Rename the folder that an earlier plan left; return its name."""
-        number = 1
-        while (old := Path(f'{self.folder}.old{number}')).exists():
-            number += 1
-        return self.folder.rename(old)
+        names = (Path(f'{self.folder}.old{n}') for n in itertools.count(1))
+        return self.folder.rename(next(p for p in names if not p.exists()))
 
     def commands(self) -> Iterator[list[str]]:
         """Yield the commands that train and test, one after another."""
@@ -151,23 +137,20 @@ class Run:
         write_json(self.folder / 'plan.json', self.plan)
         # The commit is read now: the tool may outlive a change of the code.
         self.note_commit(commit_of(HOME))
-        yield self._command(
-            'train', '--work-dir', self.folder, '--seed', self.seed,
-            '--resume', *self.plan['train_args'],
-        )  # fmt: skip
+        options = '--work-dir', self.folder, '--seed', self.seed, '--resume'
+        yield self._command('train', *options, *self.plan['train_args'])
         if self.grid.test:
             for name, checkpoint in self._checkpoints().items():
-                folder = self.folder / f'test_{name}'
-                yield self._command('test', checkpoint, '--work-dir', folder)
+                options = '--work-dir', self.folder / f'test_{name}'
+                yield self._command('test', *options, files=[checkpoint])
 
-    def _command(self, tool: str, *options) -> list[str]:
-        command = [sys.executable, HOME / f'tools/{tool}.py', self.config]
+    def _command(self, tool: str, *options, files: list = ()) -> list[str]:
+        start, number = [sys.executable, HOME / f'tools/{tool}.py'], ()
         if self.gpus_per_run > 1:
-            command = ['bash', HOME / f'tools/dist_{tool}.sh', self.config]
-            # The number follows the config, or the checkpoint to test.
-            place = 1 if tool == 'test' else 0
-            options = *options[:place], self.gpus_per_run, *options[place:]
-        return [str(part) for part in (*command, *options)]
+            start = ['bash', HOME / f'tools/dist_{tool}.sh']
+            number = (self.gpus_per_run,)
+        parts = *start, self.config, *files, *number, *options
+        return [str(part) for part in parts]
 
     def note_commit(self, commit: str) -> None:
         """Remember the code that a session runs; the plan does not ask for it.
@@ -274,15 +257,8 @@ class Run:
 
     def _measure(self, curves: Curves) -> dict:
         """Return the last and the best value of each metric, with steps."""
-        result = {}
-        for name in self.grid.metrics:
-            points = curves.points(name)
-            if points:
-                ends = points[-1], best_point(points)
-                (last_step, last), (best_step, best) = ends
-                result[name] = dict(last=last, best=best)
-                result[name].update(last_step=last_step, best_step=best_step)
-        return result
+        found = {name: curves.ends(name) for name in self.grid.metrics}
+        return {name: ends for name, ends in found.items() if ends}
 
     def _scalars(self, curves: Curves) -> dict:
         return {name: typical(curves, name) for name in self.grid.scalars}
@@ -336,18 +312,17 @@ def differences(old, new, path: str = '') -> list[str]:
     """
     if old == new:
         return []
-    pairs = {}
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = {**old, **new}
-        pairs = {k: (old.get(k, ABSENT), new.get(k, ABSENT)) for k in keys}
-    elif isinstance(old, list) and isinstance(new, list):
-        # Lists of different lengths differ as a whole.
-        pairs = dict(enumerate(zip(old, new))) if len(old) == len(new) else {}
-    if not pairs:
-        name = path.removeprefix('.').removeprefix('config.')
-        return [f'{name}: {json.dumps(old):.60}, now {json.dumps(new):.60}']
-    nested = (differences(a, b, f'{path}.{k}') for k, (a, b) in pairs.items())
-    return list(itertools.chain(*nested))
+    # Lists of different lengths differ as a whole.
+    if type(old) is type(new) is list and len(old) == len(new):
+        old, new = dict(enumerate(old)), dict(enumerate(new))
+    if type(old) is type(new) is dict:
+        found = []
+        for key in {**old, **new}:
+            pair = old.get(key, ABSENT), new.get(key, ABSENT)
+            found += differences(*pair, f'{path}.{key}')
+        return found
+    name = path.removeprefix('.').removeprefix('config.')
+    return [f'{name}: {json.dumps(old):.60}, now {json.dumps(new):.60}']
 
 
 def typical(curves: Curves, pattern: str) -> float | None:

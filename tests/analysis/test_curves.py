@@ -4,6 +4,7 @@ The logs have the form of real ones; test_train_and_test.py makes those.
 """
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,8 @@ def test_main_metric_of_the_host_is_preferred():
     curves = Curves(Path('x'), val=[dict.fromkeys(names, 0.9)])
     assert curves.metrics() == ['coco/bbox_mAP', 'coco/segm_mAP']
     # NaN is not the best.
-    assert tool.best_point([(1, float('nan')), (2, 0.1)]) == (2, 0.1)
+    curves.val = [dict(step=1, x=math.nan), dict(step=2, x=0.1)]
+    assert curves.ends('x')['best_step'] == 2
 
 
 def test_every_run_has_its_line(tmp_path):
@@ -108,12 +110,12 @@ def test_every_run_has_its_line(tmp_path):
     runs = [tmp_path / name for name in ('base', 'cgnl')]
     for run in runs:
         write_session(run, [1, 2, 3])
-    plot_curves(runs[:1], tmp_path / 'one.png')
-    text = plot_curves(runs, tmp_path / 'sub/both.png')
+    one, both = tmp_path / 'one.png', tmp_path / 'sub/both.png'
+    plot_curves(runs[:1], one)
+    text = plot_curves(runs, both)
     assert '[base]' in text and '[cgnl]' in text
-    assert pixels_like(tmp_path / 'one.png', BLUE)
-    assert not pixels_like(tmp_path / 'one.png', ORANGE)
-    assert pixels_like(tmp_path / 'sub/both.png', ORANGE)
+    assert pixels_like(one, BLUE) and not pixels_like(one, ORANGE)
+    assert pixels_like(both, ORANGE)
 
 
 def test_run_without_validation(tmp_path):
@@ -129,21 +131,6 @@ def write_seeds(folder, losses):
     return sorted(folder.iterdir())
 
 
-def test_seeds_are_one_curve_with_its_mean_and_band(tmp_path):
-    write_seeds(tmp_path, [1, 2, 6])
-    write_session(tmp_path / 'other', [1, 2])
-    names = 'base_seed0', 'other', 'base_seed2', 'base_seed1'
-    runs = [tool.read_curves(tmp_path / name) for name in names]
-    groups = group_runs(runs, seeds=True)
-    assert [len(group) for group in groups.values()] == [3, 1]
-    lines = [curves.points('acc/top1') for curves in groups['base (3 seeds)']]
-    steps, means, deviations = tool.mean_and_deviation(lines)
-    assert steps == [1, 2, 3]
-    assert means == pytest.approx([0.3, 0.6, 0.9])
-    # of 1, 2 and 6: sqrt((4 + 1 + 9) / 2)
-    assert deviations == pytest.approx([7**0.5 * e / 10 for e in (1, 2, 3)])
-
-
 @pytest.mark.parametrize('names, expected', [
     (('a/seed_0', 'a/seed_1', 'b/seed_0'), ['a (2 seeds)', 'b']),
     (('x/a/seed0', 'y/a/seed0'), ['x/a', 'y/a']),
@@ -157,12 +144,20 @@ def test_names_of_seeds(names, expected):
     assert list(group_runs(runs).values()) == alone
 
 
-def test_killed_seed_ends_the_mean():
-    lines = [[(1, 1.0), (2, 3.0), (3, 5.0)], [(1, 3.0), (2, 5.0)], []]
-    steps, means, deviations = tool.mean_and_deviation(lines)
-    assert (steps, list(means)) == ([1, 2], [2, 4])
-    assert deviations == pytest.approx([2**0.5] * 2)
-    assert tool.mean_and_deviation([[], []])[0] == []
+@pytest.mark.parametrize('lines, steps, means, deviations', [
+    # of 1, 2 and 6: sqrt((4 + 1 + 9) / 2)
+    ([[(1, 6.0)], [(1, 1.0)], [(1, 2.0)]], [1], [3], [7**0.5]),
+    # A killed seed ends the mean; one without a point does not count.
+    ([[(1, 1.0), (2, 3.0), (3, 5.0)], [(1, 3.0), (2, 5.0)], []], [1, 2],
+     [2, 4], [2**0.5] * 2),
+    ([[(1, 1.0)], [(1, math.nan)]], [1], [math.nan], [0]),
+    ([[], []], [], [], []),
+])  # fmt: skip
+def test_mean_and_deviation_of_seeds(lines, steps, means, deviations):
+    found = tool.mean_and_deviation(lines)
+    assert list(found.index) == steps
+    assert list(found['mean']) == pytest.approx(means, nan_ok=True)
+    assert list(found['std']) == pytest.approx(deviations)
 
 
 def test_band_is_drawn(tmp_path):
@@ -172,16 +167,6 @@ def test_band_is_drawn(tmp_path):
         plot_curves(write_seeds(tmp_path / name, losses), png, seeds=True)
         areas.append(pixels_like(png, BAND, 2))
     assert areas[1] > 10_000 > 100 > areas[0]
-
-
-def test_any_scalar_has_its_panel(tmp_path):
-    write_session(tmp_path, [1, 2])
-    out = tmp_path / 'curves.png'
-    widths = []
-    for scalars in ([], ['loss', 'lr', 'time']):
-        plot_curves([tmp_path], out, scalars=scalars)
-        widths.append(imread(out).shape[1])
-    assert widths[1] == 2 * widths[0]  # four panels, two
 
 
 @pytest.mark.parametrize('options, told', [

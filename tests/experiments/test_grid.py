@@ -80,23 +80,18 @@ def test_merge_keys_and_encodings_of_yaml(write, encoding):
     ('[84.05]', '[84.05, 96]', 'each of the 1 metrics'),
     ('title: Miniature\n', '', "has no 'title'"),
     ('title: Miniature', 'title: [', 'while parsing'),
+    ('Miniature', 'Größe', 'invalid'),
     ('Miniature', '2020-13-45', 'month must be in'),
     (GRID, '- a', 'the grid must be a mapping'),
-    ('lr: 0.05', 'lr: .nan', 'options.optim_wrapper.optimizer.lr: nan is no'),
-    ('padding: 4', 'padding: -.inf', 'pipeline.0.padding: -inf is no'),
-    ('[84.05]', '[.nan]', 'cells.base.published.paper.0: nan is no'),
-    ('padding: 4', 'padding: *all', 'an alias .* inside of what it repeats'),
+    ('lr: 0.05', 'lr: .nan', 'float values are not JSON'),
+    ('padding: 4', 'padding: -.inf', 'float values are not JSON'),
+    ('padding: 4', 'padding: *all', 'Circular reference'),
     ('optim_wrapper.optimizer.lr', '5', "'options' must be dict"),
 ])  # fmt: skip
 def test_faults_of_a_grid_are_named(write, old, new, told):
     with pytest.raises(SetupError, match=f'^.*mini.yaml: .*{told}') as error:
-        read_grid(write(old, new))
+        read_grid(write(old, new, 'latin-1'))
     assert '\n' not in str(error.value)
-
-
-def test_encoding_of_a_grid_is_told(write):
-    with pytest.raises(SetupError, match='mini.yaml: .*invalid'):
-        read_grid(write('Miniature', 'Größe', 'latin-1'))
 
 
 def test_unknown_grid_is_answered_by_one_that_is_there():
@@ -165,11 +160,8 @@ def test_cells_differ_by_what_they_say_and_share_their_start(name):
         (changed,) = differences(plans['base'], plans[cell])
         assert changed.startswith('model.backbone.plugins: "(absent)"')
     # No two blocks are the same one.
-    blocks = [
-        json.dumps(plan['config']['model']['backbone'].get('plugins'))
-        for plan in plans.values()
-    ]
-    assert len(set(blocks)) == len(blocks)
+    models = [plan['config']['model'] for plan in plans.values()]
+    assert len(set(map(json.dumps, models))) == len(models)
 
 
 @pytest.mark.parametrize('path', ALL, ids=lambda p: p.stem)

@@ -1,7 +1,6 @@
-"""Check the statistics of a report, the time left, the name of the code."""
+"""Check the statistics of a report, and the time left."""
 
 import math
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +9,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cgnl_mm.experiments.environment import commit_of
 from cgnl_mm.experiments.grid import read_grid
 from cgnl_mm.experiments.pool import Pool
 from cgnl_mm.experiments.report import Results, holm, paired_difference
@@ -50,10 +48,11 @@ def test_difference_pairs_by_seed():
 
 
 def test_holm_by_hand():
-    found = holm(dict(a=0.01, b=0.04, c=math.nan, d=0.03, e=0.5))
+    found = holm(pd.Series(dict(a=0.01, b=0.04, c=math.nan, d=0.03, e=0.5)))
     assert math.isnan(found.pop('c'))
     # 4 x 0.01, 3 x 0.03, then at least that, then 0.5
-    assert found == pytest.approx(dict(a=0.04, b=0.09, d=0.09, e=0.5))
+    expected = dict(a=0.04, b=0.09, d=0.09, e=0.5)
+    assert found.to_dict() == pytest.approx(expected)
 
 
 def test_committed_csv_gives_the_lines_of_the_page():
@@ -92,39 +91,19 @@ def test_busy_neighbour_and_diverged_seed():
     assert line['accuracy/top1 (%), last'] == 'nan ± nan'
 
 
+class Active(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
 def test_time_left_is_judged_by_what_was_done_here():
     """Two of four wait, one is done, one went on from its first quarter."""
     pool = Pool([None], {}, None)
     pool.total, pool.finished = 4, ['base/seed_0']
-
-    class Active(SimpleNamespace):
-        __hash__ = object.__hash__
-
     run = Active(name='cgnl/seed_0', progress=lambda: 0.5)
     pool.active = {run: 0.25}
-    done, text, left = pool.status(1245)
+    done, text = pool.status(1245)
     # a trained run may have to be tested yet
     assert done == pytest.approx(1 + 0.99 * 0.5)
-    assert text == '1 of 4 done; cgnl/seed_0'
-    assert left == 'about 42 min left'  # 1245 s x 2.505 / 1.245
-
-
-def test_commit_of_a_checkout(tmp_path):
-    def git(*options):
-        return subprocess.run(
-            ['git', '-c', 'user.name=a', '-c', 'user.email=a@b', *options],
-            cwd=tmp_path, check=True, capture_output=True, text=True,
-        ).stdout.strip()  # fmt: skip
-
-    git('init')
-    assert commit_of(tmp_path) == ''  # no commit yet
-    (tmp_path / 'a').touch()
-    git('add', 'a')
-    git('commit', '-m', 'a')
-    short = git('rev-parse', '--short', 'HEAD')
-    assert commit_of(tmp_path) == short
-    (tmp_path / 'a').write_text('changed')
-    assert commit_of(tmp_path) == f'{short}+'
-    # installed in a folder of somebody else's checkout
-    (tmp_path / 'site-packages').mkdir()
-    assert commit_of(tmp_path / 'site-packages') == ''
+    # 1245 s x 2.505 / 1.245
+    told = '37%, 21 min, about 42 min left'
+    assert text == f'1 of 4 done; cgnl/seed_0 ({told})'

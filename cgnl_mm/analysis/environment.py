@@ -1,14 +1,15 @@
-"""Name the code, the versions and the hardware that a run was made with."""
+"""Name the code, the versions and the hardware that a result comes from."""
 
 import os
 import platform
 import re
 import subprocess
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
 
-from .. import __version__
 from ..hosts import HOME
+from ..version import __version__
 
 PACKAGES = (
     'torch', 'torchvision', 'mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain',
@@ -16,29 +17,17 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def environment(jobs: int, gpus_per_run: int) -> dict:
-    """Return versions and hardware by name.
-
-    Args:
-        jobs (int): Runs at a time.
-        gpus_per_run (int): Processes of each run.
-    """
+def environment() -> dict[str, str]:
+    """Return versions and hardware by name."""
     found = {'cgnl_mm': __version__, 'commit': commit_of(HOME)}
     found['Python'] = platform.python_version()
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    installed = {d.name: d.version for d in metadata.distributions()}
+    found.update((n, installed[n]) for n in PACKAGES if n in installed)
     found['CPU'] = f'{_cpu()} ({len(os.sched_getaffinity(0))} cores)'
     # PyTorch would take memory of a GPU to tell the GPU's name.
     gpus = _output('nvidia-smi', '--query-gpu=name', '--format=csv,noheader')
-    names = gpus.splitlines()
-    kinds = [f'{names.count(n)} x {n}' for n in dict.fromkeys(names)]
-    found['GPU'] = ', '.join(kinds) or 'none'
-    found['runs at a time'] = jobs
-    if gpus_per_run > 1:
-        found['GPUs per run'] = gpus_per_run
+    kinds = Counter(gpus.splitlines()).items()
+    found['GPU'] = ', '.join(f'{n} x {kind}' for kind, n in kinds) or 'none'
     found['threads'] = os.environ.get('OMP_NUM_THREADS', 'default')
     return {name: value for name, value in found.items() if value}
 
@@ -69,7 +58,6 @@ def _output(*command) -> str:
 
 
 def _cpu() -> str:
-    info = Path('/proc/cpuinfo')
-    text = info.read_text() if info.is_file() else ''
+    text = Path('/proc/cpuinfo').read_text()
     found = re.search(r'^model name\s*: (.*)$', text, re.MULTILINE)
     return found[1] if found else platform.machine()
