@@ -49,6 +49,12 @@ def printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
+def describe_error(error: BaseException) -> str:
+    """Return an exception's type and text in one line, 300 characters long."""
+    text = ' '.join(str(error).split())
+    return f'{type(error).__name__}: {text}'[:300]
+
+
 def csv_field(value):
     """Return a field of a table that no spreadsheet takes for a formula.
 

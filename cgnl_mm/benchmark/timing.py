@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import timer
 
+from ..errors import describe_error
+
 WARM_UP = 2
 
 
@@ -70,8 +72,7 @@ def noting_failure(status: dict[str, str], name: str):
     except NotTimedError as reason:
         status[name] = str(reason)
     except Exception as error:
-        text = ' '.join(str(error).split())
-        status[name] = f'failed: {type(error).__name__}: {text}'[:300]
+        status[name] = f'failed: {describe_error(error)}'[:300]
         gc.collect()
         torch.cuda.empty_cache()
 

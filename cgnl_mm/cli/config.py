@@ -14,7 +14,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS
 
 from ..errors import MissingHostError, SetupError
-from ..hosts import HOME, HOSTS, require_host, require_mmcv
+from ..hosts import HOME, HOSTS, require_host
 from .lint import find_mistakes
 
 # a key that is a list in the base config and a dict in the config over it
@@ -79,7 +79,7 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Config:
     Raises:
         SetupError: The config does not exist, cannot be merged or has a
             mistake.
-        MissingHostError: mmcv or the host of the config is not installed.
+        MissingHostError: The host of the config is not installed.
     """
     cfg = read_config_file(path)
     merge_options(cfg, cfg_options)
@@ -97,9 +97,8 @@ def read_config_file(path: str | Path) -> Config:
     Raises:
         SetupError: The file does not exist, cannot be read, or names a
             default scope that no installed package registers.
-        MissingHostError: mmcv or the host of the config is not installed.
+        MissingHostError: The host of the config is not installed.
     """
-    require_mmcv()
     path = find_config(str(path))
     try:
         cfg = Config.fromfile(path)
@@ -113,11 +112,9 @@ def read_config_file(path: str | Path) -> Config:
                     'config of it'
                 ) from error
         raise
-    except ImportError:  # of a module that custom_imports names
+    except (ImportError, SetupError):  # of a module of custom_imports
         raise
     except Exception as error:
-        if isinstance(error, SetupError):
-            raise
         raise SetupError(_reading_message(path, error)) from error
     scope = cfg.get('default_scope')
     if scope is not None:
@@ -136,10 +133,9 @@ def _reading_message(path: str, error: Exception) -> str:
         except OSError:
             break
         except (SyntaxError, ValueError) as fault:
-            line = getattr(fault, 'lineno', None)
-            where = f'{os.path.relpath(file)}' + (
-                line and f', line {line}' or ''
-            )
+            where = os.path.relpath(file)
+            if getattr(fault, 'lineno', None):
+                where += f', line {fault.lineno}'
             return f'{where}: {getattr(fault, "msg", fault)}'
     if isinstance(error, OSError) and error.filename:
         base = os.path.normpath(error.filename)

@@ -16,7 +16,6 @@ PEER_LOST = re.compile(
     r'Timed out waiting \d+ ?ms|Connection (closed|reset) by peer'
     r'|ncclRemoteError|NCCL communicator was aborted'
 )
-
 # the words of Optimizer.load_state_dict
 PARAMETER_GROUPS = re.compile('loaded state dict .*parameter group')
 # the words of cross_entropy

@@ -15,9 +15,8 @@ from ..errors import SetupError
 from ..training.resume import find_latest
 from .config import add_config_options, load_config
 from .data import require_data
+from .lint import LOADERS
 from .weights import require_fit, watch
-
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def add_runner_options(parser: argparse.ArgumentParser) -> None:
@@ -132,13 +131,6 @@ def _load_run_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', Path(cfg.filename).stem)
-    try:
-        os.makedirs(cfg.work_dir, exist_ok=True)
-    except OSError as error:
-        raise SetupError(
-            f'work_dir: no folder can be made at {cfg.work_dir!r}: '
-            f'{error.strerror}'
-        ) from error
     return cfg
 
 
@@ -228,6 +220,13 @@ def _build_runner(cfg: Config) -> Runner:
     """
     if isinstance(cfg.get('load_from'), str):
         require_file(cfg.load_from, 'load_from')
+    try:
+        os.makedirs(cfg.work_dir, exist_ok=True)
+    except OSError as error:
+        raise SetupError(
+            f'work_dir: no folder can be made at {cfg.work_dir!r}: '
+            f'{error.strerror}'
+        ) from error
     strategy = cfg.get('strategy') or {}
     if cfg.launcher == 'none' and strategy.get('type') == 'FSDPStrategy':
         print(

@@ -21,6 +21,11 @@ class Misfit(NamedTuple):
     extra: list[str]
     nothing_fits: bool
 
+    @property
+    def extra_in_backbone(self) -> list[str]:
+        """Keys that the network lacks, without those of heads and losses."""
+        return [key for key in self.extra if key.startswith('backbone.')]
+
 
 def compare(model: nn.Module, loaded: dict) -> Misfit:
     """Compare the names and shapes of weights.
@@ -74,8 +79,7 @@ def require_fit(runner: Runner, path: str) -> None:
     loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     found = compare(runner.model, loaded)
     # the weights of a loss or of a teacher are not needed here
-    extra = [key for key in found.extra if key.startswith('backbone.')]
-    faults = [*found.shapes, *found.missing, *extra]
+    faults = [*found.shapes, *found.missing, *found.extra_in_backbone]
     if faults:
         raise SetupError(
             f'{path} is of another network than {runner.cfg.filename}: '
@@ -116,10 +120,10 @@ class FitHook(Hook):
                 f'of {config}: training starts without it'
             )
         else:
-            extra = [key for key in found.extra if key.startswith('backbone.')]
+            dropped = 'are dropped: the config has no such part'
             for faults, end in (
                 (found.shapes, 'stay as initialised'),
-                (extra, 'are dropped: the config has no such part'),
+                (found.extra_in_backbone, dropped),
             ):
                 if faults:
                     runner.logger.warning(

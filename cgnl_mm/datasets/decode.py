@@ -4,10 +4,13 @@ import errno
 import mimetypes
 import os
 import stat
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Optional
 
 import numpy as np
+
+from ..errors import describe_error
 
 # Keys of a path in the samples of the three hosts. frame_dir is a folder.
 KEYS = ('filename', 'img_path', 'frame_dir')
@@ -35,10 +38,15 @@ def is_exhausted(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in EXHAUSTED
 
 
-def describe(error: BaseException) -> str:
-    """Describe an error in one line."""
-    text = ' '.join(str(error).split())
-    return f'{type(error).__name__}: {text}'[:300]
+def count_kinds(reasons: Iterable[str]) -> Counter:
+    """Count the kinds of faults: what stands before the first colon."""
+    return Counter(reason.partition(':')[0] for reason in reasons)
+
+
+def list_kinds(reasons: Iterable[str]) -> str:
+    """Return the counts of :func:`count_kinds` in words, the largest first."""
+    counts = count_kinds(reasons).most_common()
+    return ', '.join(f'{number} {kind}' for kind, number in counts)
 
 
 def check_sample(sample: dict, backend: Optional[str] = None) -> Optional[str]:
@@ -143,7 +151,7 @@ def inspect_file(
     except Exception as error:  # decoders raise what they like
         if is_exhausted(error):
             raise
-        return describe(error)
+        return describe_error(error)
 
 
 def _is_image(path: str) -> bool:

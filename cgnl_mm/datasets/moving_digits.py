@@ -161,7 +161,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 8) -> None:
     Raises:
         SetupError: If PyAV or its H.264 encoder is missing.
     """
-    av = _import_av()
+    av = import_av('movingdigits writes its videos with')
     with av.open(str(path), 'w') as container:
         # One thread, no rate control: the same bytes every time. With crf,
         # one clip in some hundreds differed.
@@ -186,13 +186,20 @@ def _to_yuv420p(frames: np.ndarray) -> np.ndarray:
     return np.concatenate([luma, chroma], 1).astype(np.uint8)
 
 
-def _import_av():
+def import_av(purpose: str):
+    """Import PyAV with its H.264 encoder.
+
+    Args:
+        purpose (str): What is said of PyAV where it is missing, up to its
+            name.
+
+    Raises:
+        SetupError: If PyAV or its H.264 encoder is missing.
+    """
     try:
-        import av
+        import av  # an optional dependency
     except ImportError as error:
-        raise SetupError(
-            'movingdigits writes its videos with PyAV: run `pip install av`'
-        ) from error
+        raise SetupError(f'{purpose} PyAV: run `pip install av`') from error
     if 'libx264' not in av.codecs_available:
         raise SetupError(
             f'this PyAV ({av.__version__}) was built without libx264: run '

@@ -12,8 +12,13 @@ from typing import Optional
 
 from mmengine.dataset import Compose
 
-from ..errors import SetupError, UnreadableFileError, printable
-from .decode import check_sample, describe, is_exhausted, is_remote, path_of
+from ..errors import (
+    SetupError,
+    UnreadableFileError,
+    describe_error,
+    printable,
+)
+from .decode import check_sample, is_exhausted, is_remote, path_of
 
 # Packages whose errors are about a file, whatever its content.
 READERS = ('av', 'decord')
@@ -185,7 +190,7 @@ def find_fault(
     if not is_remote(path) and not (is_told and os.path.isfile(path)):
         frames = (data or {}).get('frame_inds')
         reason = check_sample(dict(sample, frame_inds=frames), backend)
-    return reason or (describe(error) if is_told else None)
+    return reason or (describe_error(error) if is_told else None)
 
 
 def _is_about(error: Exception, sample: dict) -> bool:

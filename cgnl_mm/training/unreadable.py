@@ -1,7 +1,6 @@
 """Train on past files that cannot be read."""
 
 import os.path as osp
-from collections import Counter
 from typing import Dict, Optional
 
 from mmengine import dist
@@ -10,6 +9,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from ..datasets.decode import list_kinds
 from ..datasets.unreadable import GuardedPipeline, guard, leaves
 from ..errors import TooManyUnreadableError, csv_field, printable
 from .loaders import is_iter_based, start_workers_late
@@ -85,14 +85,13 @@ class UnreadableDataHook(Hook):
         if is_iter_based(runner):
             place = f'iteration {runner.iter}'
         everyone = self._report(runner)
-        counts = Counter(r.partition(':')[0] for r in everyone.values())
-        kinds = [f'{number} {kind}' for kind, number in counts.most_common()]
         if everyone:
             # MMEngine's logger drops a warning that it has given before
             runner.logger.warning(
                 f'{place}: {len(everyone)} of {self.total} training samples '
                 f'({len(everyone) / self.total:.2%}) could not be read so '
-                f'far: {", ".join(kinds)}; listed in {self._lists}'
+                f'far: {list_kinds(everyone.values())}; '
+                f'listed in {self._lists}'
             )
         self._log.check(len(everyone), self._lists)
 

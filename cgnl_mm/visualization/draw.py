@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from ..errors import SetupError
+from ..datasets.moving_digits import import_av
 
 SIGNED, POSITIVE = 'RdBu_r', 'Reds'  # zero is white in both
 RED, BLUE = '#b2182b', '#2166ac'
@@ -212,17 +212,7 @@ def write_film(pictures: list[np.ndarray], path: Path, fps: float) -> None:
     Raises:
         SetupError: PyAV or its H.264 encoder is missing.
     """
-    try:
-        import av  # an optional dependency
-    except ImportError as error:
-        raise SetupError(
-            'mp4 files need PyAV: run `pip install av`'
-        ) from error
-    if 'libx264' not in av.codecs_available:
-        raise SetupError(
-            f'this PyAV ({av.__version__}) was built without libx264: run '
-            '`pip install --force-reinstall --only-binary av av`'
-        )
+    av = import_av('mp4 files need')
     height, width = (length // 2 * 2 for length in pictures[0].shape[:2])
     rate = Fraction(fps).limit_denominator(1000)
     with av.open(str(path), 'w') as container:

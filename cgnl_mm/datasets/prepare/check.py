@@ -10,10 +10,9 @@ from mmengine.registry import init_default_scope
 from rich.progress import MofNCompleteColumn, Progress
 
 from ...errors import SetupError, printable
-from ..decode import KEYS, check_sample, is_remote, path_of
+from ..decode import KEYS, check_sample, is_remote, list_kinds, path_of
 from ..unreadable import backend_of, leaves
 from .apart import call_apart, start_pool
-from .files import count_kinds
 from .lists import as_table
 
 SPLITS = ('train', 'val', 'test')
@@ -100,10 +99,7 @@ def summarize(
     split: str, total: int, broken: list[tuple[str, str]], remote: int
 ) -> str:
     """Return the counts of a split in one line."""
-    kinds = ', '.join(
-        f'{number} {kind}'
-        for kind, number in count_kinds(broken).most_common()
-    )
+    kinds = list_kinds(reason for _, reason in broken)
     return (
         f'{split}: {total} files, {len(broken)} broken'
         + (f' ({kinds})' if kinds else '')

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.progress import track
 
 from ...errors import MissingDataError, SetupError
-from ..decode import decode_image, inspect_file
+from ..decode import count_kinds, decode_image, inspect_file
 from .lists import as_lines, as_table
 
 __all__ = ['decode_clip', 'decode_image', 'find_faults', 'find_files']
@@ -226,18 +226,13 @@ class Report:
     def summary(self) -> str:
         """Return the counts in one line."""
         counts = [self.per_class[name] for name in self.classes] or [0]
-        kinds = sorted(count_kinds(self.unusable).items())
+        kinds = sorted(count_kinds(row[-1] for row in self.unusable).items())
         return (
             f'{self.split}: {len(self.usable)} of {len(self.rows)} '
             f'{self.unit} found, {min(counts)} to {max(counts)}'
             f'{self.counted} a class'
             + ''.join(f'; {number} {kind}' for kind, number in kinds)
         )
-
-
-def count_kinds(rows: Sequence[tuple[str, ...]]) -> Counter:
-    """Count the kinds of faults in rows that end with a reason."""
-    return Counter(row[-1].partition(':')[0] for row in rows)
 
 
 def print_reports(
