@@ -121,6 +121,7 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=['cgnl_mm', 'cgnl_mm.*']),
+    package_data={'cgnl_mm': ['visualization/page.html']},
     cmdclass={'build_py': BuildPy},
     python_requires='>=3.10',
     install_requires=[

@@ -78,16 +78,39 @@ def attention_map(
             raise ValueError('weighted maps are of CGNL blocks only')
         return _non_local_row(block, x, flat)
 
+    looking, seen = attention_factors(block, x, weighted)
+    total = (looking[..., flat, None] * seen).sum(0)
+    return total.view(len(x), block.groups, *spatial)
+
+
+@torch.no_grad()
+def attention_factors(
+    block: nn.Module, x: Tensor, weighted: bool = False
+) -> tuple[Tensor, Tensor]:
+    r"""Return what all maps of a CGNL block are made of.
+
+    The map of position i is :math:`A_i(j) = \sum_p l_p(i)\, m_p(j)`, where p
+    counts the powers of the series that are not zero.
+
+    Args:
+        block (Module): A CGNL block.
+        x (Tensor): Its input (B, C, \*spatial) with S positions.
+        weighted (bool): Whether to weigh with g. Defaults to False.
+
+    Returns:
+        tuple[Tensor, Tensor]: l and m, each (P, B, G, S), float32 or wider.
+
+    Raises:
+        ValueError: If the block has no attention (``mode='none'``).
+    """
     _require_attention(block)
     theta, phi, g = _project(block, x, ('theta', 'phi', 'g'))
-    theta = theta[..., flat]
-    total = torch.zeros_like(phi[:, :, 0])
     values = g if weighted else torch.ones_like(g)
-    for power, term in _terms(block, phi.dtype).items():
-        looking = (theta**power).mean(-1, keepdim=True)
-        total = total + term * looking * (phi**power * values).sum(2)
     scale = block.scale(x[0, 0].numel())
-    return scale * total.view(len(x), block.groups, *spatial)
+    terms = _terms(block, phi.dtype).items()
+    looking = [scale * term * (theta**p).mean(2) for p, term in terms]
+    seen = [(phi**p * values).sum(2) for p, _ in terms]
+    return torch.stack(looking), torch.stack(seen)
 
 
 @torch.no_grad()
