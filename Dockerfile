@@ -17,10 +17,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /cgnl_mm
-COPY requirements/constraints.txt requirements/
-RUN pip install --no-cache-dir -c requirements/constraints.txt \
-    torch torchvision \
-    --index-url "https://download.pytorch.org/whl/${DEVICE}"
 COPY . .
+# pip takes 2.14.1+cpu before 2.14.1
 RUN pip install --no-cache-dir -c requirements/constraints.txt \
+    --extra-index-url "https://download.pytorch.org/whl/${DEVICE}" \
     -e '.[all,lite]'
