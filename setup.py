@@ -155,7 +155,6 @@ setup(
         'Typing :: Typed',
     ],
     packages=find_packages(include=['cgnl_mm', 'cgnl_mm.*']),
-    package_data={'cgnl_mm': ['py.typed']},
     cmdclass={'build_py': BuildPy},
     python_requires='>=3.10',
     install_requires=['torch>=2.1'],
