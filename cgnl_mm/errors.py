@@ -33,7 +33,7 @@ class DiskFullError(SetupError, OSError):
     """A file could not be written for lack of space."""
 
     def __str__(self) -> str:
-        return self.strerror
+        return self.strerror or ''
 
 
 class NonFiniteError(SetupError, ArithmeticError):
@@ -55,7 +55,7 @@ def describe_error(error: BaseException) -> str:
     return f'{type(error).__name__}: {text}'[:300]
 
 
-def csv_field(value):
+def csv_field(value: object) -> object:
     """Return a field of a table that no spreadsheet takes for a formula.
 
     Text that begins with ``=``, ``+``, ``-`` or ``@`` gets an apostrophe
