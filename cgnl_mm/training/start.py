@@ -1,5 +1,6 @@
 """Stop a training that must not begin, before its first iteration."""
 
+import logging
 import os
 import os.path as osp
 import socket
@@ -84,6 +85,7 @@ def lock_folder(folder: str) -> Optional[str]:
             f'{path} cannot be locked ({error.strerror}): two trainings in '
             'this folder would not notice each other',
             'current',
+            logging.WARNING,
         )
         return None
     file.truncate()

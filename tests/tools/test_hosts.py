@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from demos import CONFIGS
-from runs import SCENES, scalars
+from runs import SCENES, fault, scalars
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
 
@@ -94,6 +94,60 @@ def test_train_evaluate_resume(host, project, said_by, tmp_path):
         for name, value in after['state_dict'].items()
         if name.endswith('weight')
     )
+
+
+# three epochs of two iterations, to be interrupted in the first two
+EXACT = """
+custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
+default_hooks.update(
+    exact_resume=dict(type='ExactResumeHook'),
+    preemption=dict(type='PreemptionHook'))
+default_hooks['checkpoint'].update(type='AtomicCheckpointHook')
+optim_wrapper['accumulative_counts'] = 3
+train_cfg['max_epochs'] = 3
+"""
+MOMENTS = [(how, at) for how in ('SIGTERM', 'SIGKILL') for at in (1, 2, 3, 4)]
+IN_THE_FAST_TIER = ('SIGTERM', 4)  # the end of an epoch, inside a group
+
+
+@pytest.mark.parametrize('host', HOSTS)
+@pytest.mark.parametrize(
+    'how, at',
+    [
+        pytest.param(
+            *moment,
+            marks=[] if moment == IN_THE_FAST_TIER else pytest.mark.nightly,
+        )
+        for moment in MOMENTS
+    ],
+)
+def test_interrupted_run_ends_as_the_whole_one(
+    host, how, at, project, once, said_by, tmp_path
+):
+    if importlib.util.find_spec(host) is None:
+        pytest.skip(f'{host} is not installed')
+    base, _, data, lines = HOSTS[host]
+
+    def run(folder, *options, extra='', status=0):
+        shutil.copytree(project, folder, dirs_exist_ok=True)
+        less = data.replace('=8', '=4').replace('num_test=4', 'num_test=2')
+        text = f'_base_ = {str(base)!r}\n' + LINES.format(data=less) + lines
+        text = text.replace('DECODER', 'PyAV') + EXACT + extra
+        (folder / 'run.py').write_text(text)
+        said_by('train.py', 'run.py', *options, cwd=folder, status=status)
+        return folder / 'work_dirs/run/epoch_3.pth'
+
+    whole = once(f'exact {host}', run) / 'work_dirs/run/epoch_3.pth'
+    extra = fault(how, 'iteration', at)
+    run(tmp_path, extra=extra, status=-9 if how == 'SIGKILL' else 143)
+    first, second = map(torch.load, (whole, run(tmp_path, '--resume')))
+    for key in ('state_dict', 'ema_state_dict', 'optimizer'):
+        torch.testing.assert_close(
+            first[key], second[key], rtol=0, atol=0, msg=key
+        )
+    assert first['param_schedulers'] == second['param_schedulers']
+    for key in ('epoch', 'iter'):
+        assert first['meta'][key] == second['meta'][key]
 
 
 def test_two_processes_without_a_gpu(project, said_by, warm_torch, tmp_path):
