@@ -5,6 +5,7 @@ tests/tools/test_resume.py does so with real processes and networks.
 
 import os
 import signal
+import subprocess
 from collections import Counter
 
 import pytest
@@ -154,6 +155,44 @@ def test_interrupted_run_equals_the_whole_one(
     names = {path.name for path in folder.glob('*.pth*')}
     left = {'preempted.pth'} if at == whole.iter else set()
     assert names == {f'iter_{whole.iter}.pth', *left}
+
+
+GATHER = """
+import sys
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from cgnl_mm.training.accumulation import mean_gradients
+rank = int(sys.argv[1])
+torch.distributed.init_process_group(
+    'gloo', init_method='file://' + sys.argv[2], rank=rank, world_size=2)
+runner = Runner.__new__(Runner)
+runner.model = torch.nn.ParameterDict(
+    {name: torch.zeros(1) for name in ('both', 'one', 'none')})
+optimizer = torch.optim.SGD(runner.model.parameters(), lr=1)
+runner.optim_wrapper = OptimWrapper(optimizer, accumulative_counts=2)
+print(mean_gradients(runner))
+runner.optim_wrapper._inner_count = 1
+runner.model['both'].grad = torch.tensor([2. + 4 * rank])
+if rank:
+    runner.model['one'].grad = torch.tensor([8.])
+print({name: grad.item() for name, grad in mean_gradients(runner).items()})
+"""
+
+
+def test_processes_share_one_copy_of_the_gradients(warm, tmp_path):
+    """A parameter may have no gradient yet, in one process or in all."""
+    processes = [
+        subprocess.Popen(
+            [warm, '-c', GATHER, rank, tmp_path / 'store'],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in '01'
+    ]
+    for process in processes:
+        out, _ = process.communicate(timeout=120)
+        assert out == "{}\n{'both': 4.0, 'one': 4.0}\n"
 
 
 @pytest.mark.parametrize('length, left', [(4, 4), (10, 6)])
