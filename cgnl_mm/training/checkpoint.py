@@ -12,7 +12,6 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..errors import DiskFullError
-from .exact_resume import gather_gradients
 from .numerics import may_save
 from .resume import choose_checkpoint, resumed_from
 from .start import require_start
@@ -221,7 +220,7 @@ def save_whole(
     # a link is not followed, and shards of a killed job are not mixed in
     if dist.is_main_process() and osp.lexists(part):
         remove(part)
-    gather_gradients(runner)
+    runner.call_hook('gather_gradients')
     dist.barrier()
     try:
         runner.save_checkpoint(out_dir, filename + PART, *args, **kwargs)

@@ -95,7 +95,7 @@ class ExactResumeHook(Hook):
         self._gradients = {}
 
     def gather_gradients(self, runner: Runner) -> None:
-        """Prepare a save in several processes, each of which calls this."""
+        """Prepare a save; save_whole asks for it in every process."""
         self._gradients = mean_gradients(runner)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -236,19 +236,6 @@ class _EvaluationFirst(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.owner.finish_validation(runner)
-
-
-def gather_gradients(runner: Runner) -> None:
-    """Let each ExactResumeHook of a runner prepare a save.
-
-    Every process has to call this.
-
-    Args:
-        runner (Runner): The runner of the training.
-    """
-    for hook in runner.hooks:
-        if isinstance(hook, ExactResumeHook):
-            hook.gather_gradients(runner)
 
 
 def _early_stopping_hooks(runner: Runner) -> list:

@@ -19,8 +19,8 @@ except ImportError:  # Windows
     fcntl = None
 
 LOCK = 'training.lock'
-# never closed: a process that closes one of them gives the lock up
-_files = []
+# by process and folder; never closed, since that would give the lock up
+_files = {}
 
 
 def require_start(runner: Runner) -> None:
@@ -69,10 +69,12 @@ def lock_folder(folder: str) -> Optional[str]:
     if fcntl is None:
         return None
     path = osp.join(folder, LOCK)
+    key = os.getpid(), osp.realpath(folder)
+    if key in _files:
+        return None
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        file = os.fdopen(os.open(path, flags, 0o644), 'r+')
-        _files.append(file)
+        file = os.fdopen(os.open(path, flags, 0o644), 'r+', errors='replace')
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = printable(file.readline().strip()) or 'another process'
@@ -88,6 +90,7 @@ def lock_folder(folder: str) -> Optional[str]:
             logging.WARNING,
         )
         return None
+    _files[key] = file
     file.truncate()
     file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
     file.flush()
