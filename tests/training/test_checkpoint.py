@@ -254,6 +254,9 @@ def test_damaged_one_is_named(tmp_path, monkeypatch, damage, reason):
     assert find_latest(str(tmp_path)) == third
     ((text, *_),) = said
     assert text.startswith(f'passed over {tmp_path}/epoch_4.pth: {reason}')
+    # one process of several says it
+    monkeypatch.setenv('RANK', '1')
+    assert (find_latest(str(tmp_path)), len(said)) == (third, 1)
 
 
 def test_moved_folder_of_deepspeed(tmp_path):
