@@ -40,6 +40,14 @@ class NonFiniteError(SetupError, ArithmeticError):
     """A block or the loss left the range of its numbers."""
 
 
+def require_count(name: str, value: object) -> None:
+    """Raise ConfigError unless a setting is a whole number, 1 or more."""
+    if not isinstance(value, int) or value < 1:
+        raise ConfigError(
+            f'{name} must be a whole number of 1 or more, got {value!r}'
+        )
+
+
 def printable(text: str) -> str:
     """Return ``text``, escaped if a character of it is not printable.
 

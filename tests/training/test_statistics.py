@@ -286,8 +286,3 @@ def test_network_without_blocks_gets_a_warning(tmp_path, capfd):
     )
     assert not logged
     assert 'has no CGNL or non-local block' in capfd.readouterr().out
-
-
-def test_interval_must_be_positive():
-    with pytest.raises(ValueError, match='at least 1, got 0'):
-        CGNLStatisticsHook(interval=0)
