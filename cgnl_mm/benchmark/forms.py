@@ -71,7 +71,6 @@ def block_forms(compiled: bool = False) -> list[Form]:
         our_form(backend, recompute)
         for backend in ('auto', 'reference', 'folded', 'gram')
         for recompute in (False, True)
-        if backend != 'reference' or not recompute
     ]
     loop = Form(LOOP, PerGroupLoop, is_cgnl=True)
     return [

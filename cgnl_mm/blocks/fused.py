@@ -10,7 +10,7 @@ from ..ops.fused.block import fused_block
 from ..ops.fused.plan import Plan, Weights
 from ..ops.fused.series import Series
 from ..ops.torch_versions import autocast_dtype
-from .norm import plan_norm, update_statistics
+from .norm import collect_affine, plan_norm, update_statistics
 
 
 def run_fused(block: nn.Module, x: Tensor, use_gram: bool) -> Tensor:
@@ -51,13 +51,12 @@ def _collect_weights(
     # float64 alone.
     if dtype is not None and z.dtype != torch.float64:
         maps = {name: weight.to(dtype) for name, weight in maps.items()}
-    weight = getattr(block.norm, 'weight', None)
-    bias = getattr(block.norm, 'bias', None)
+    weight, bias = collect_affine(block.norm, z)
     is_trained = isinstance(block.coefficients, Tensor)
     return Weights(
         z=z,
-        norm_weight=z.new_ones(len(z)) if weight is None else weight,
-        norm_bias=z.new_zeros(len(z)) if bias is None else bias,
+        norm_weight=weight,
+        norm_bias=bias,
         coefficients=block.coefficients if is_trained else None,
         **maps,
     )

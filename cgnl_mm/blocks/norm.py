@@ -1,6 +1,7 @@
 """The normalisation after W_z, from a ``norm_cfg``."""
 
-from typing import Union
+from contextlib import contextmanager
+from typing import Iterator, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -126,12 +127,18 @@ def plan_norm(norm: nn.Module, x: Tensor) -> Norm:
         mean = torch.zeros(channels, device=x.device)
         return Norm(channels, 0.0, mean=mean, var=mean + 1)
     is_batch_norm = isinstance(norm, _BatchNorm)
-    if is_batch_norm and not norm.training and norm.running_mean is not None:
+    has_statistics = is_batch_norm and norm.running_mean is not None
+    if has_statistics and not norm.training:
         mean = to_accumulator(norm.running_mean)
         var = to_accumulator(norm.running_var)
         return Norm(channels, norm.eps, mean=mean, var=var)
-    groups = getattr(norm, 'num_groups', channels)
-    samples = len(x) if isinstance(norm, _InstanceNorm) else 1
+    groups, samples = channels, 1
+    if isinstance(norm, nn.GroupNorm):
+        groups = norm.num_groups
+    elif isinstance(norm, _InstanceNorm):
+        samples = len(x)
+    elif not is_batch_norm:
+        raise TypeError(f'{type(norm).__name__} is not a norm of PyTorch')
     if x.numel() == groups * samples:
         # The layer itself refuses this input, too.
         raise ValueError(
@@ -139,6 +146,16 @@ def plan_norm(norm: nn.Module, x: Tensor) -> Norm:
             f'its statistics, got an input of shape {tuple(x.shape)}'
         )
     return Norm(groups, norm.eps, over_batch=is_batch_norm)
+
+
+def collect_affine(norm: nn.Module, like: Tensor) -> Tuple[Tensor, Tensor]:
+    """Return weight and bias of a norm; 1 and 0, as W_z's, without them."""
+    weight = getattr(norm, 'weight', None)
+    bias = getattr(norm, 'bias', None)
+    return (
+        like.new_ones(len(like)) if weight is None else weight,
+        like.new_zeros(len(like)) if bias is None else bias,
+    )
 
 
 @torch.no_grad()
@@ -158,3 +175,15 @@ def update_statistics(
     unbiased = var * (count / (count - 1))
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
     norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
+
+
+@contextmanager
+def kept_statistics(norm: nn.Module) -> Iterator[None]:
+    """Let a norm compute again what it has computed once."""
+    before = [buffer.clone() for buffer in norm.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(norm.buffers(), before):
+            # A new version would invalidate what autograd keeps.
+            buffer.data.copy_(value)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from ..ops.narrow import HALF
 from ..ops.torch_versions import autocast_dtype
 
 # A subclass with a forward method of its own computes something else.
@@ -73,6 +74,17 @@ def _input_obstacle(block: nn.Module, x: Tensor) -> Optional[str]:
         return f'x has the type {x.dtype} and the weights {weight.dtype}'
     if x.is_inference() and torch.is_grad_enabled():
         return 'autograd keeps no tensor of inference mode'
+    if (
+        (autocast_dtype(x.device.type) or x.dtype) in HALF
+        and x.dtype != torch.float64
+        and block.mode not in ('dot_product', 'none')
+    ):
+        return 'several powers in half precision need the reference'
+    return find_transform()
+
+
+def find_transform() -> Optional[str]:
+    """Say which transform of PyTorch has no rule for our functions."""
     if (
         torch._C._are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0

@@ -6,14 +6,17 @@ The path 'auto' follows the measurements of docs/performance.md, which
 
 import logging
 import math
+from contextlib import nullcontext
 from typing import Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..ops.torch_versions import is_compiling
 from .fused import run_fused
-from .obstacles import find_gram_obstacle, find_obstacle
+from .norm import kept_statistics
+from .obstacles import find_gram_obstacle, find_obstacle, find_transform
 from .reference import run_reference
 
 PATHS = ('reference', 'folded', 'gram')
@@ -31,9 +34,21 @@ _said = set()
 
 def run(block: nn.Module, x: Tensor, path: str) -> Tensor:
     """Compute a block for the input x on one of :data:`PATHS`."""
-    if path == 'reference':
+    if path != 'reference':
+        return run_fused(block, x, use_gram=path == 'gram')
+    if not block.recompute or not _can_checkpoint():
         return run_reference(block, x)
-    return run_fused(block, x, use_gram=path == 'gram')
+    return checkpoint(
+        run_reference, block, x, use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (nullcontext(), kept_statistics(block.norm)),
+    )  # fmt: skip
+
+
+def _can_checkpoint() -> bool:
+    # A compiler decides by itself what it computes again.
+    is_traced = is_compiling() or torch.jit.is_tracing()
+    return torch.is_grad_enabled() and not is_traced and not find_transform()
 
 
 def choose(block: nn.Module, x: Tensor) -> str:
@@ -66,8 +81,7 @@ def choose(block: nn.Module, x: Tensor) -> str:
 def _choose_auto(block: nn.Module, x: Tensor) -> Tuple[str, str]:
     """Return the path of backend='auto', and the reason."""
     if obstacle := find_obstacle(block, x, 'folded'):
-        lost = ' (recompute=True has no effect)' if block.recompute else ''
-        return 'reference', obstacle + lost
+        return 'reference', obstacle
     device, is_training = x.device.type, torch.is_grad_enabled()
     positions = math.prod(x.shape[2:])
     if device == 'cpu':
@@ -75,10 +89,10 @@ def _choose_auto(block: nn.Module, x: Tensor) -> Tuple[str, str]:
         limit = max(limit * x.shape[1], GRAM_POSITIONS)
         if positions >= limit and not find_gram_obstacle(block, x):
             return 'gram', f'{limit} positions or more'
+    if device != 'cpu':
+        return 'reference', f'the others move more memory on {device}'
     if block.recompute and is_training:
         return 'folded', 'recompute=True'
-    if device != 'cpu':
-        return 'reference', f'the others are not measured on {device} yet'
     if not is_training:
         return 'reference', 'the fastest without gradients here'
     if block.inter_channels // block.groups > FOLDED_INNER:
