@@ -142,11 +142,11 @@ def test_gradients_where_layers_give_noise(mode, shape, std, is_tied, dtype):
     assert_as_right(block, *draw(shape, dtype), dtype)
 
 
-@pytest.mark.parametrize('change', ['hook', 'norm'])
-def test_layers_in_float32_where_no_number_serves(change):
-    """A hook sees its layer; a norm of another kind is called."""
-    block = make(RBF, (2, 64, 7, 7), 0.1, 'BN', backend='reference')
-    if change == 'hook':
+@pytest.mark.parametrize('mode', [RBF, 'none'])
+def test_layers_in_float32_where_no_number_serves(mode):
+    """A hook sees its layer; a norm with a forward of its own is called."""
+    block = make(mode, (2, 64, 7, 7), 0.1, 'BN', backend='reference')
+    if mode == 'none':
         block.conv_out.register_forward_hook(lambda *_: None)
     else:
         block.norm.forward = block.norm.forward
@@ -163,9 +163,12 @@ def test_half_keeps_its_parameters(mode):
     assert {t.dtype for t in block.state_dict().values()} == {torch.float16}
 
 
-def test_half_batch_norm_tracks_statistics():
+@pytest.mark.parametrize('has_hook', [False, True])
+def test_half_batch_norm_tracks_statistics(has_hook):
     wide = CGNL2d(16, init_std=0.3, norm_cfg=BN, groups=4, zero_init=False)
     half = copy.deepcopy(wide).half()
+    if has_hook:  # Then the layer itself computes, in float32.
+        half.norm.register_forward_hook(lambda *_: None)
     x = torch.randn(4, 16, 5, 5)
     wide(x)
     half(x.half())

@@ -56,7 +56,7 @@ def test_copies(options, clone):
         mode=MODES,
         norm=['default', 'BN', 'none'],
         rank=[2, 3],
-        dtype=[torch.float32, torch.float16],
+        dtype=[torch.float32, torch.float16, torch.bfloat16],
     )
 )
 def test_compiles_as_one_graph(mode, norm, rank, dtype):
