@@ -98,6 +98,7 @@ def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
         steps.add_product(d_x, weights.theta, d_theta)
     if needed.theta:
         d_w_theta = steps.weight_gradient(d_theta, x)
+    del y, d_y, d_theta  # They would add to the peak of phi and g.
     if plan.series.powers and (needs_x or needed.phi or needed.g):
         source, kept = _moments_source(plan, x, weights), rest[len(moments) :]
         d_phi, d_g = source.backward(

@@ -69,8 +69,9 @@ class MomentsFromMaps:
         (x, *weights), d_weights = self.inputs, []
         x = x.to(weights[0].dtype)
         d_moments = {p: d.view(-1, 1, 1) for p, d in d_moments.items()}
-        d_maps = moments_gradient(*(kept or self._maps()), d_moments)
-        for weight, d_map, is_needed in zip(weights, d_maps, needed):
+        d_maps = [*moments_gradient(*(kept or self._maps()), d_moments)]
+        for weight, is_needed in zip(weights, needed):
+            d_map = d_maps.pop(0)  # It is gone while the next one is used.
             d_map = d_map.to(weight.dtype).reshape(len(x), -1, x.shape[-1])
             if d_x is not None:
                 steps.add_product(d_x, weight, d_map)
