@@ -142,6 +142,15 @@ def test_gradients_where_layers_give_noise(mode, shape, std, is_tied, dtype):
     assert_as_right(block, *draw(shape, dtype), dtype)
 
 
+def test_powers_that_leave_the_range_of_float16():
+    """The cube of theta is up to 1e7."""
+    block = make('embedded_gaussian', (1, 64, 5, 5), 0.1)
+    x = 200 * torch.randn(1, 64, 5, 5)
+    with torch.autocast('cpu', torch.float16):
+        assert block.theta(x).abs().max() > 100
+        assert block(x).isfinite().all()
+
+
 @pytest.mark.parametrize('mode', [RBF, 'none'])
 def test_layers_in_float32_where_no_number_serves(mode):
     """A hook sees its layer; a norm with a forward of its own is called."""
