@@ -70,7 +70,9 @@ def test_compiles_as_one_graph(mode, norm, rank, dtype):
     block.backend = 'reference'
     for name, value in results(block, x, d).items():
         ours = found[name if name in found else f'_orig_mod.{name}']
-        torch.testing.assert_close(ours, value)
+        # A compiler may round the steps of a sum otherwise.
+        slack = 1e-5 + torch.finfo(dtype).eps * value.abs().max().item()
+        torch.testing.assert_close(ours, value, rtol=0.016, atol=slack)
 
 
 # Nothing of the size, above all the factor of use_scale, may be a constant of
