@@ -71,8 +71,9 @@ def test_compiles_as_one_graph(mode, norm, rank, dtype):
     for name, value in results(block, x, d).items():
         ours = found[name if name in found else f'_orig_mod.{name}']
         # A compiler may round the steps of a sum otherwise.
-        slack = 1e-5 + torch.finfo(dtype).eps * value.abs().max().item()
-        torch.testing.assert_close(ours, value, rtol=0.016, atol=slack)
+        eps = torch.finfo(dtype).eps
+        slack = 1e-5 + eps * value.abs().max().item()
+        torch.testing.assert_close(ours, value, rtol=10 * eps, atol=slack)
 
 
 # Nothing of the size, above all the factor of use_scale, may be a constant of
