@@ -6,6 +6,8 @@ from typing import Dict, Sequence, Tuple, Union
 import torch
 from torch import Tensor
 
+from .narrow import multiply_add
+
 KERNELS = ('dot_product', 'embedded_gaussian', 'gaussian_rbf')
 MAX_ORDER = 100  # 1 / 100! is below 1e-157
 
@@ -110,7 +112,7 @@ def split_powers(
 
 
 def evaluate(factors: Dict[int, Tensor], x: Tensor) -> Tensor:
-    """Return the polynomial sum of ``factors[p] * x**p``, in the shape of x.
+    """Return the polynomial sum of ``factors[p] * x**p``, like x.
 
     Args:
         factors (dict[int, Tensor]): Factors that broadcast against x.
@@ -119,8 +121,8 @@ def evaluate(factors: Dict[int, Tensor], x: Tensor) -> Tensor:
     # Horner's rule needs one running map in place of the powers of x.
     y = None
     for power in range(max(factors, default=0), -1, -1):
-        if y is not None:
-            y = y * x
-        if power in factors:
-            y = factors[power] if y is None else y + factors[power]
+        if y is None:
+            y = factors.get(power)
+        else:
+            y = multiply_add(y, x, factors.get(power))
     return torch.zeros_like(x) if y is None else y.expand_as(x)

@@ -38,7 +38,6 @@ INTEGER = 'must be an integer >= 1, got'
         (dict(init_std=-0.1), 'init_std .* got -0.1'),
         (dict(init_std=math.inf), 'init_std .* got inf'),
         (dict(backend='fast'), "backend must be one of .* got 'fast'"),
-        (dict(backend='reference', recompute=True), 'recompute=True'),
     ],
 )
 def test_settings(options, message):
