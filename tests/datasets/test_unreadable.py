@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import os
 import pickle
 import resource
 import socket
@@ -14,9 +15,12 @@ from miniatures import write_clip
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.registry import DefaultScope
 from PIL import Image
+from torch.utils.data import DataLoader
 
 import cgnl_mm  # noqa: F401
+from cgnl_mm.datasets import decode
 from cgnl_mm.datasets.decode import check_file
+from cgnl_mm.datasets.mp4 import find_wild_index
 from cgnl_mm.datasets.unreadable import find_fault, guard, leaves
 from cgnl_mm.errors import SetupError, UnreadableFileError
 
@@ -424,6 +428,53 @@ def test_names_in_errors_move_no_cursor(tmp_path):
         with pytest.raises(UnreadableFileError, match=r'x\\x1b\[2J') as error:
             guarded(data_set).pipeline(sample)
         assert str(error.value).isprintable()
+
+
+# Where in an mp4 file decord would end the process: bytes behind a name.
+WILD = dict(
+    stco=(12, 'ffffffff'), stts=(12, '7fffffff'), stsz=(16, '0000ffff')
+)
+
+
+@pytest.mark.parametrize('table', WILD)
+def test_wild_index_of_a_clip_is_a_fault(tmp_path, skipped, table):
+    write_clip(tmp_path / 'bad.mp4')
+    assert find_wild_index(tmp_path / 'bad.mp4') is None
+    content = bytearray((tmp_path / 'bad.mp4').read_bytes())
+    start = content.index(table.encode()) + WILD[table][0]
+    content[start : start + 4] = bytes.fromhex(WILD[table][1])
+    (tmp_path / 'bad.mp4').write_bytes(content)
+    np.random.seed(0)
+    assert guarded(videos(tmp_path), skipped)[1]
+    (reason,) = skipped.values()
+    assert reason == 'broken index: it leads behind the end of the file'
+    # as from a class that calls no pipeline
+    with pytest.raises(UnreadableFileError, match='broken index'):
+        guarded(repeated(tmp_path))[1]
+
+
+def test_pipe_in_a_list_is_not_opened(tmp_path, skipped):
+    """It would wait for a writer for ever."""
+    os.mkfifo(tmp_path / 'bad.mp4')
+    np.random.seed(0)
+    assert guarded(videos(tmp_path), skipped)[1]
+    assert list(skipped.values()) == ['no regular file']
+
+
+def test_file_that_never_answers_is_given_up(tmp_path, skipped, monkeypatch):
+    """In a worker, too; a folder is not looked at once more."""
+    monkeypatch.setattr(decode, 'PATIENCE', 0.2)
+    write_image(tmp_path / '0.png')
+    end, _ = os.pipe()
+    wait = lambda x: os.read(end, 1)  # noqa: E731
+    data_set = guarded(pictures(tmp_path, '0.png', steps=[wait]), skipped)
+    assert data_set.pipeline(data_set.get_data_info(0)) is None
+    told = 'TimeoutError: no answer in 0.2 seconds'
+    assert list(skipped.values()) == [told]
+    data_set = guarded(pictures(tmp_path, '0.png', steps=[wait]))
+    loader = DataLoader(data_set, num_workers=1)
+    with pytest.raises(UnreadableFileError, match=f'0.png: {told}'):
+        next(iter(loader))
 
 
 def test_backend_is_no_fault_of_a_file(tmp_path):
