@@ -22,7 +22,12 @@ from ..datasets.prepare.annotations import (
     read_json,
 )
 from ..datasets.unreadable import GuardedPipeline, guard, leaves
-from ..errors import MissingDataError, UnreadableFileError, printable
+from ..errors import (
+    MissingDataError,
+    SetupError,
+    UnreadableFileError,
+    printable,
+)
 from ..hosts import HOME, dataset_class
 
 # Data sets of the hosts that read what is there and download nothing.
@@ -71,7 +76,11 @@ def _check_annotations(dataset: dict, cfg, loader: str) -> None:
     """Check the annotation file of a data set, warn of what is dropped."""
     root, path = dataset.get('data_root') or '', dataset.get('ann_file')
     path = Path(root, path) if isinstance(path, str) and path else None
-    if path is None or '://' in f'{root} {path}' or not path.is_file():
+    if path is None or '://' in f'{root} {dataset["ann_file"]}':
+        return
+    if not path.is_file():
+        if path.exists():  # a pipe would never answer
+            raise SetupError(f'ann_file: {str(path)!r} is not a file')
         return
     kind = dataset_class(cfg, dataset)
     bases = [x for x in kind.__mro__ if 'load_data_list' in vars(x)]

@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable
+from urllib.error import URLError
 
 from ..errors import SetupError, hide_passwords
 
@@ -21,6 +22,10 @@ PEER_LOST = re.compile(
 PARAMETER_GROUPS = re.compile('loaded state dict .*parameter group')
 # the words of cross_entropy
 LABEL = re.compile(r'Target (-?\d+) is out of bounds')
+
+
+# the words of mmpretrain for folders of classes
+NO_CLASSES = re.compile('Found 0 files in subfolders|The number of subfolders')
 
 
 def run(main: Callable[[], None]) -> None:
@@ -94,6 +99,13 @@ def _known_message(error: BaseException) -> str | None:
     text = str(error)
     if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
         return f'{error}. Make room and start again'
+    if isinstance(error, URLError):
+        return (
+            f'{getattr(error, "url", "a URL")} cannot be read: {error.reason}'
+            '. Look at the URLs of the config and of the options'
+        )
+    if NO_CLASSES.match(text) or getattr(error, 'errno', 0) == errno.ELOOP:
+        return text
     if text.startswith('Failed to import custom modules'):
         return _missing_module(error)
     if isinstance(error, ValueError) and PARAMETER_GROUPS.match(text):

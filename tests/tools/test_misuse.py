@@ -168,6 +168,12 @@ val_dataloader['dataset'].update(data_root='', data_prefix='three')
 error: val_dataloader: the label of ...three/c/0.png is 2 ... from 0 to 1
 val_dataloader['dataset'].update(data_root='', data_prefix='one')
 error: train has 2 classes and val 1; they differ in b. Their labels would
+val_dataloader['dataset'].update(data_root='', data_prefix='none')
+error: Found 0 files in subfolders of
+load_from = 'http://a:s3cret@127.0.0.1:1/x.pth'
+error: a URL cannot be read
+train_dataloader['dataset'].update(data_root='', ann_file='fifo')
+error: ann_file: 'fifo' is not a file
 train_dataloader['dataset'].update(data_root='', ann_file='silent.txt')
 error: fifo: no regular file. Repair ... type='UnreadableDataHook'
 """
@@ -249,6 +255,7 @@ def odd_data(write):
     for folder, names in dict(one='a', three='abc').items():
         for name in names:
             shutil.copytree('data/val/a', Path(folder, name))
+    Path('none/a').mkdir(parents=True)
     os.mkfifo('fifo')
     Path('silent.txt').write_text('fifo 0\n')
 

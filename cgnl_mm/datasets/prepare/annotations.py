@@ -19,7 +19,10 @@ from . import lists
 LINES = dict(
     CustomDataset=('NAME LABEL, with one space', r'.*[^ ] -?\d{{1,9}}'),
     VideoDataset=('NAME{0}LABEL', r'[^{0}]+{0}-?\d{{1,9}}'),
-    RawframeDataset=('FOLDER FRAMES LABEL', r'\S+(\s+-?\d{{1,9}}){{2,}}'),
+    RawframeDataset=(
+        'FOLDER FRAMES LABEL',
+        r'\S+(\s+\d{{1,9}})+\s+-?\d{{1,9}}',
+    ),
 )
 SPACES = ". Names with spaces need delimiter=',' in the config and commas here"
 # The fields of each entry that mmdet needs. It computes with the numbers.
@@ -77,7 +80,7 @@ def read_json(path: Path):
         SetupError: If it is not whole, or holds NaN or infinity.
     """
     try:
-        return json.loads(lists.read_text(path), parse_constant=_refuse)
+        return json.loads(lists.read_text(path, True), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise SetupError(
             f'{path} is not a whole json file: {error}. Unpack or write it '
@@ -244,6 +247,8 @@ def _counted(kinds: Counter) -> str:
 
 def _why_dropped(item: dict, sizes: dict, wanted: set) -> 'str | None':
     """Say why mmdet drops an object; None if it takes it."""
+    if item.get('ignore'):
+        return 'to be ignored'
     if item['image_id'] not in sizes:
         return 'of an unknown image'
     if item['category_id'] not in wanted:

@@ -39,6 +39,7 @@ def here(tmp_path, monkeypatch):
     (VIDEOS, b'a b.mp4 1', r"with spaces need delimiter=','"),
     (FRAMES, b'b 8', 'is not FOLDER FRAMES LABEL'),
     (FRAMES, b'a b 8 1', 'is not FOLDER FRAMES LABEL'),
+    (FRAMES, b'b -8 1', 'is not FOLDER FRAMES LABEL'),
 ])  # fmt: skip
 def test_broken_line_is_named(reader, line, said):
     first = b'a.png 1 0\n' if reader == FRAMES else b'a.png 0\n'
@@ -114,6 +115,7 @@ def test_shape_that_would_end_the_process_is_refused(check, change, said):
     (dict(bbox=[1, -4, 4, 4]), 'outside of the image'),
     (dict(category_id=3), 'of other categories'),
     (dict(image_id=9), 'of an unknown image'),
+    (dict(ignore=True), 'to be ignored'),
 ])  # fmt: skip
 def test_objects_that_mmdet_drops_are_counted(check, change, why):
     assert check(change) == f'a.txt: 1 of 2 objects are dropped: 1 {why}'
@@ -131,6 +133,9 @@ def test_labels_that_would_mean_something_else(check):
 def test_cut_file_is_named():
     PATH.write_text(json.dumps(COCO)[:-9])
     with pytest.raises(SetupError, match='a.txt is not a whole json file'):
+        read_json(PATH)
+    PATH.write_text(json.dumps(COCO), encoding='utf-8-sig')
+    with pytest.raises(SetupError, match='line 1: remove the byte order'):
         read_json(PATH)
 
 
