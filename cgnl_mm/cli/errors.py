@@ -20,10 +20,6 @@ PEER_LOST = re.compile(
 )
 # the words of Optimizer.load_state_dict
 PARAMETER_GROUPS = re.compile('loaded state dict .*parameter group')
-# the words of cross_entropy
-LABEL = re.compile(r'Target (-?\d+) is out of bounds')
-
-
 # the words of mmpretrain for folders of classes
 NO_CLASSES = re.compile('Found 0 files in subfolders|The number of subfolders')
 
@@ -97,15 +93,9 @@ def setup_message(error: BaseException) -> str | None:
 def _known_message(error: BaseException) -> str | None:
     """Explain an error that its type and text alone decide."""
     text = str(error)
-    if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
-        return f'{error}. Make room and start again'
-    if isinstance(error, URLError):
-        return (
-            f'{getattr(error, "url", "a URL")} cannot be read: {error.reason}'
-            '. Look at the URLs of the config and of the options'
-        )
-    if NO_CLASSES.match(text) or getattr(error, 'errno', 0) == errno.ELOOP:
-        return text
+    message = _message_of_data(error, text)
+    if message:
+        return message
     if text.startswith('Failed to import custom modules'):
         return _missing_module(error)
     if isinstance(error, ValueError) and PARAMETER_GROUPS.match(text):
@@ -137,11 +127,19 @@ def _known_message(error: BaseException) -> str | None:
             f'answer ({lost[0]}); if it ended, its own output says why. '
             'How long to wait, in seconds: env_cfg.dist_cfg.timeout'
         )
-    label = LABEL.match(text)
-    if label:
+    return None
+
+
+def _message_of_data(error: BaseException, text: str) -> str | None:
+    """Explain an error of the disk, of a data set or of a URL."""
+    if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
+        return f'{error}. Make room and start again'
+    if NO_CLASSES.match(text) or getattr(error, 'errno', 0) == errno.ELOOP:
+        return text
+    if isinstance(error, URLError):
         return (
-            f'label {label[1]} is out of the range of num_classes: labels '
-            'go from 0 to num_classes - 1'
+            f'{getattr(error, "url", "a URL")} cannot be read: {error.reason}'
+            '. Look at the URLs of the config and of the options'
         )
     return None
 
