@@ -35,9 +35,9 @@ cells:
     config: tiny.py
     options: {<<: *all, optim_wrapper.optimizer.lr: 0.1}
 """
-# nine lists, each of nine times the one before it
+# six lists, each of nine times the one before it
 BOMB = '&a0 [x]'
-for level in range(1, 10):
+for level in range(1, 7):
     BOMB = f'[{BOMB}, &a{level} [{", ".join([f"*a{level - 1}"] * 9)}]]'
 
 
