@@ -61,8 +61,10 @@ def main(argv=None):
     if args.from_author_lists and args.root:
         parser.error('--from-author-lists or --root, not both')
     args.root = args.root or ROOT
-    for path in filter(None, (args.out, args.write_author_lists)):
-        require_writable(path, '--out')
+    if args.out:
+        require_writable(args.out, '--out')
+    if args.write_author_lists:
+        require_writable(args.write_author_lists, '--write-author-lists')
     prepare_cub(args)
 
 
