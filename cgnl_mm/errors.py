@@ -4,6 +4,10 @@ The tools print the message of a :class:`SetupError` alone, without a
 traceback: it names the value that is wrong and what to run instead.
 """
 
+import re
+
+PASSWORD = re.compile(r"""(://[^\s/:@'"]*:)[^\s/'"]+@""")
+
 
 class SetupError(Exception):
     """Something has to be installed, downloaded or corrected first."""
@@ -55,6 +59,11 @@ def printable(text: str) -> str:
     forge a line or a column, an escape sequence move the terminal's cursor.
     """
     return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def hide_passwords(text: str) -> str:
+    """Return ``text`` with ``***`` for the passwords of its URLs."""
+    return PASSWORD.sub(r'\1***@', text) if '@' in text else text
 
 
 def describe_error(error: BaseException) -> str:

@@ -84,6 +84,23 @@ def host_of(cfg) -> str:
     return next((name for name in packages if name in HOSTS), packages[0])
 
 
+def dataset_class(cfg, dataset: dict) -> 'type | None':
+    """Find the class of a data set.
+
+    Args:
+        cfg (Config): A config, which may have a default scope.
+        dataset (dict): The config of the data set.
+    """
+    from mmengine.registry import DATASETS  # torch alone is enough for us
+
+    kind = dataset.get('type')
+    if isinstance(kind, str):
+        scope = cfg.get('default_scope')
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            return registry.get(kind)
+    return kind
+
+
 def register_hosts() -> None:
     """Tell each installed host's registries where our classes are.
 

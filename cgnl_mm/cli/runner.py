@@ -12,9 +12,10 @@ from mmengine.runner import Runner
 
 from ..checkpoints import require_file, require_whole
 from ..errors import SetupError
+from ..training.loaders import start_workers_late
 from ..training.resume import find_latest
 from .config import add_config_options, load_config
-from .data import require_data
+from .data import DataHook, require_data
 from .lint import LOADERS
 from .weights import require_fit, watch
 
@@ -86,7 +87,9 @@ def train(args: argparse.Namespace) -> None:
             if cfg.get(name) is not None:
                 cfg[name].persistent_workers = False
     require_data(cfg, ('train', 'val'))
+    start_workers_late()  # behind the hook that guards their data
     runner = _build_runner(cfg)
+    runner.register_hook(DataHook(), 'LOWEST')
     watch(
         runner, bool(cfg.get('resume')), cfg.get('load_from') or cfg.work_dir
     )
@@ -116,7 +119,8 @@ def test(args: argparse.Namespace) -> None:
         _add_dump(cfg, args.dump)
     require_data(cfg, ('test',))
     runner = _build_runner(cfg)
-    require_fit(runner, args.checkpoint)
+    meta = require_fit(runner, args.checkpoint)
+    runner.register_hook(DataHook(meta), 'LOWEST')
     runner.test()
 
 

@@ -70,13 +70,16 @@ def first_of(faults: list[str]) -> str:
     return '; '.join(faults[:3]) + more
 
 
-def require_fit(runner: Runner, path: str) -> None:
+def require_fit(runner: Runner, path: str) -> dict:
     """Raise SetupError where a checkpoint lacks weights, or has others.
 
     MMEngine warns, and tests what is left at random.
+
+    Returns:
+        dict: The ``dataset_meta`` of the checkpoint; {} without one.
     """
     if not isinstance(runner.model, nn.Module):
-        return  # FlexibleRunner builds it later
+        return {}  # FlexibleRunner builds it later
     loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     found = compare(runner.model, loaded)
     # the weights of a loss or of a teacher are not needed here
@@ -86,6 +89,7 @@ def require_fit(runner: Runner, path: str) -> None:
             f'{path} is of another network than {runner.cfg.filename}: '
             + first_of(faults)
         )
+    return loaded.get('meta', {}).get('dataset_meta') or {}
 
 
 class FitHook(Hook):

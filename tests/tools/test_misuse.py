@@ -164,8 +164,23 @@ error: ...: ResNet3d ... 'plugins'; type='PluginResNet3d' does
 SEEN_BY_THE_TRAINING = """
 custom_hooks = [dict(type='NumericsHook', patience=0)]
 error: NumericsHook: patience must be a whole number of 1 or more, got 0
+"""
+
+SEEN_IN_THE_DATA = """
 model['head']['num_classes'] = 1
-error: label 1 is out of the range of num_classes
+error: train_data...: the label of data/train/b/... is 1 ... from 0 to 0
+val_dataloader['dataset'].update(data_root='', data_prefix='three')
+error: val_dataloader: the label of ...three/c/0.png is 2 ... from 0 to 1
+val_dataloader['dataset'].update(data_root='', data_prefix='one')
+error: train has 2 classes and val 1; they differ in b. Their labels would
+val_dataloader['dataset'].update(data_root='', data_prefix='none')
+error: Found 0 files in subfolders of
+load_from = 'http://a:s3cret@127.0.0.1:1/x.pth'
+error: a URL cannot be read
+train_dataloader['dataset'].update(data_root='', ann_file='fifo')
+error: ann_file: 'fifo' is not a file
+train_dataloader['dataset'].update(data_root='', ann_file='silent.txt')
+error: fifo: no regular file. Repair ... type='UnreadableDataHook'
 """
 
 # commands, and the error
@@ -239,6 +254,18 @@ def write(project, tmp_path, monkeypatch):
     return write
 
 
+@pytest.fixture
+def odd_data(write):
+    """Make folders of one and of three classes, and a list of a pipe."""
+    for folder, names in dict(one='a', three='abc').items():
+        for name in names:
+            shutil.copytree('data/val/a', Path(folder, name))
+    Path('none/a').mkdir(parents=True)
+    os.mkfifo('fifo')
+    Path('silent.txt').write_text('fifo 0\n')
+
+
+@pytest.mark.usefixtures('odd_data')
 @pytest.mark.parametrize(
     'lines, error',
     cases(
@@ -246,6 +273,7 @@ def write(project, tmp_path, monkeypatch):
         OF_A_CLASS,
         REFUSED_FOR_A_BLOCK,
         SEEN_BY_THE_TRAINING,
+        SEEN_IN_THE_DATA,
     ),
 )
 def test_misuse(write, lines, error, message_of):
