@@ -36,7 +36,7 @@ def insert_after(
     PyTorch's meta device tells which. Both ways, the network can be copied,
     pickled, compiled, traced, exported and distributed, and its
     ``init_weights`` leaves the block alone. A second block at one place
-    follows the first.
+    follows the first. What was compiled is compiled anew.
 
     Args:
         network (Module): The network; changed in place.
@@ -78,6 +78,8 @@ def insert_after(
         owner, _, name = inserted.rpartition('.')
         delattr(network.get_submodule(owner), name)
         raise
+    if 'torch._dynamo' in sys.modules:  # what was compiled lacks the block
+        torch.compiler.reset()
     return network
 
 

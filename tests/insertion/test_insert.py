@@ -142,6 +142,19 @@ def test_survives(place, survive, x):
 
 
 @both_forms
+def test_a_block_inserted_after_compiling_is_seen(place, x):
+    net = Net().eval()
+    compiled = torch.compile(net, backend='eager')
+    with torch.no_grad():
+        before = compiled(x)
+        insert_after(net, place, block())
+        assert torch.equal(compiled(x), net(x))
+        assert not torch.equal(compiled(x), before)
+    with pytest.raises(ValueError, match='did you mean _orig_mod.stage.0'):
+        insert_after(compiled, 'stage.0', block())
+
+
+@both_forms
 def test_copy_calls_its_own_block(place, x):
     """So does every replica of DataParallel, which is a copy, too."""
     net = insert_after(Net(), place, block())

@@ -1,6 +1,7 @@
 """The key `plugins`: which registries, which places, which mistakes."""
 
 import copy
+import textwrap
 
 import pytest
 import torch
@@ -251,6 +252,31 @@ def test_a_dict_that_no_registry_builds():
     cfg = dict(type='Recognizer2D', backbone=backbone)
     net = build('mmaction', dict(cfg, plugins=[plugin('backbone.layer1.0')]))
     assert hasattr(net.backbone.layer1, 'cgnl_0')
+
+
+PURE = """
+from cgnl_mm import CGNL2d
+from mmpretrain.models import ResNet
+
+model = dict(
+    type=ResNet,
+    depth=18,
+    plugins=[dict(cfg=dict(type=CGNL2d), after='layer3.-2')])
+"""
+
+
+def test_pure_python_config(python, tmp_path):
+    """Its imports take effect when the model is read, before it is built."""
+    (tmp_path / 'pure.py').write_text(PURE)
+    code = """
+        from mmengine.config import Config
+        from mmengine.registry import MODELS
+
+        cfg = Config.fromfile('pure.py')
+        print(MODELS.build(cfg.model).layer3.cgnl_0, len(cfg.model.plugins))
+    """
+    code = f'import os; os.chdir({str(tmp_path)!r})\n{textwrap.dedent(code)}'
+    assert '1' in python('-c', code, off='')
 
 
 def test_plugins_must_be_a_list():
