@@ -33,11 +33,19 @@ class DiskFullError(SetupError, OSError):
     """A file could not be written for lack of space."""
 
     def __str__(self) -> str:
-        return self.strerror
+        return self.strerror or ''
 
 
 class NonFiniteError(SetupError, ArithmeticError):
     """A block or the loss left the range of its numbers."""
+
+
+def require_count(name: str, value: object) -> None:
+    """Raise ConfigError unless a setting is a whole number, 1 or more."""
+    if not isinstance(value, int) or value < 1:
+        raise ConfigError(
+            f'{name} must be a whole number of 1 or more, got {value!r}'
+        )
 
 
 def printable(text: str) -> str:
@@ -55,7 +63,7 @@ def describe_error(error: BaseException) -> str:
     return f'{type(error).__name__}: {text}'[:300]
 
 
-def csv_field(value):
+def csv_field(value: object) -> object:
     """Return a field of a table that no spreadsheet takes for a formula.
 
     Text that begins with ``=``, ``+``, ``-`` or ``@`` gets an apostrophe

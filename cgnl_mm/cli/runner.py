@@ -18,6 +18,10 @@ from .data import require_data
 from .lint import LOADERS
 from .weights import require_fit, watch
 
+# of MMEngine's register_default_hooks
+OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger')
+OWN_HOOKS += ('param_scheduler', 'checkpoint')
+
 
 def add_runner_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that the hosts' train.py and test.py have in common."""
@@ -227,6 +231,10 @@ def _build_runner(cfg: Config) -> Runner:
             f'work_dir: no folder can be made at {cfg.work_dir!r}: '
             f'{error.strerror}'
         ) from error
+    # to leave a hook out; MMEngine takes None for hooks of its own alone
+    for name, hook in list((cfg.get('default_hooks') or {}).items()):
+        if hook is None and name not in OWN_HOOKS:
+            del cfg.default_hooks[name]
     strategy = cfg.get('strategy') or {}
     if cfg.launcher == 'none' and strategy.get('type') == 'FSDPStrategy':
         print(

@@ -11,6 +11,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
 from ..errors import SetupError
+from ..training.start import require_start
 
 
 class Misfit(NamedTuple):
@@ -90,6 +91,9 @@ def require_fit(runner: Runner, path: str) -> None:
 class FitHook(Hook):
     """Compare the checkpoint that the Runner is about to load.
 
+    The hook also asks :func:`.require_start`, for a config without
+    AtomicCheckpointHook.
+
     To go on with another network is an error. To start from other weights is
     what pretraining is for, so missing weights are fine; weights that are
     dropped, such as those of a block, are a warning.
@@ -102,6 +106,9 @@ class FitHook(Hook):
     def __init__(self, resume: bool, path: str):
         self.resume = resume
         self.path = path
+
+    def before_train(self, runner):
+        require_start(runner)
 
     def after_load_checkpoint(self, runner, checkpoint):
         found = compare(runner.model, checkpoint)

@@ -28,15 +28,14 @@ def check_kernel(kernel: str, gamma: float) -> None:
 def taylor_coefficients(
     kernel: str, order: int = 3, gamma: float = 1e-4
 ) -> Tuple[float, ...]:
-    r"""Return the :math:`c_p` of :math:`f(a, b) \approx \sum_p c_p (ab)^p`.
+    """Return the coefficients cₚ of a kernel f(a, b) ≈ Σₚ cₚ (ab)ᵖ.
 
     =================  ==================================================
-    dot_product        :math:`c_1 = 1`, all others 0 (exact)
-    embedded_gaussian  :math:`1 / p!`, the series of :math:`e^{ab}`
-    gaussian_rbf       :math:`e^{-2\gamma} (2\gamma)^p / p!`, the series of
-                       :math:`e^{-\gamma (a - b)^2}` with
-                       :math:`e^{-\gamma (a^2 + b^2)}` replaced by its value
-                       at :math:`a^2 = b^2 = 1`, as in the author's code
+    dot_product        c₁ = 1, all others 0 (exact)
+    embedded_gaussian  1 / p!, the series of exp(ab)
+    gaussian_rbf       exp(−2γ) (2γ)ᵖ / p!, the series of exp(−γ(a − b)²)
+                       with exp(−γ(a² + b²)) replaced by its value at
+                       a² = b² = 1, as in the author's code
     =================  ==================================================
 
     Args:

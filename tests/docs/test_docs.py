@@ -30,7 +30,7 @@ from cgnl_mm.experiments.grid import apply_options, read_grid
 from cgnl_mm.training.fsdp import obstacle_on_cpu
 
 ROOT = Path(__file__).parents[2]
-PAGES = ['README.md']
+PAGES = ['README.md', 'DESCRIPTION.md']
 PAGES += sorted(f'docs/{page.name}' for page in ROOT.glob('docs/*.md'))
 PAGES += ['configs/grids/README.md']
 # for these, only that what they name exists

@@ -157,7 +157,9 @@ model['backbone'].update(plugins=[dict(cfg=dict(type='CGNL2d'))])
 error: ResNet has no plugins of this form ... `after`
 """
 
-SEEN_IN_THE_FIRST_ITERATION = """
+SEEN_BY_THE_TRAINING = """
+custom_hooks = [dict(type='NumericsHook', patience=0)]
+error: NumericsHook: patience must be a whole number of 1 or more, got 0
 model['head']['num_classes'] = 1
 error: label 1 is out of the range of num_classes
 """
@@ -239,7 +241,7 @@ def write(project, tmp_path, monkeypatch):
         FOUND_IN_THE_FILE,
         OF_A_CLASS,
         REFUSED_FOR_A_BLOCK,
-        SEEN_IN_THE_FIRST_ITERATION,
+        SEEN_BY_THE_TRAINING,
     ),
 )
 def test_misuse(write, lines, error, message_of):
