@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError
+from .arrangement import Arrangement
 from .initialization import guard
 from .places import MARK, find_places
 from .record import Place, Recorder, in_order, record
@@ -25,6 +26,8 @@ def insert_after(
     name: Optional[str] = None,
     example: Union[Tensor, tuple, None] = None,
     allow_frozen: bool = False,
+    axes: Optional[str] = None,
+    frames: Optional[int] = None,
 ) -> nn.Module:
     """Let a block transform the output of one module of a network.
 
@@ -51,6 +54,10 @@ def insert_after(
             the usual sizes are not taken. Defaults to None.
         allow_frozen (bool): Whether ``train()`` of the network may freeze the
             block, for weights that come trained. Defaults to False.
+        axes (str, optional): 'BNC' (tokens) or 'BSC' (channels last), where
+            the module returns these. Defaults to None.
+        frames (int, optional): Frames of a clip, where they stand in the
+            batch. Defaults to None.
 
     Returns:
         Module: ``network``.
@@ -70,7 +77,11 @@ def insert_after(
             f'no trial run reached {found!r} ({recorder.reason}); give an '
             'input of the network as `example`'
         )
-    check_block(block, place)
+    arrangement = Arrangement(axes, frames)
+    arrangement.check()
+    shape = arrangement.shape_of(place.shape)
+    check_block(block, place._replace(shape=shape))
+    arrangement.apply(block)
     inserted = put(network, place, block, name)
     try:
         check_training(network, block, found, allow_frozen)

@@ -7,12 +7,14 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from ..errors import ConfigError
+from .arrangement import Arrangement
 from .initialization import guard, is_block, own_random_state
 from .insert import check_block, check_training, put
 from .places import find_places, find_units
 from .record import Recorder
 
 KEYS = ('cfg', 'after', 'after_blocks', 'name', 'allow_frozen')
+KEYS += Arrangement._fields
 PLACES = {'after', 'after_blocks'}
 # What mmaction2's SlowFast calls the modules of these dicts.
 ATTRIBUTES = dict(slow_pathway='slow_path', fast_pathway='fast_path')
@@ -38,6 +40,7 @@ def insert_plugins(network: nn.Module, plugins: List[dict]) -> None:
               block of one type at one place.
             - allow_frozen (bool): Whether the network may freeze the block,
               for weights that come trained. Defaults to False.
+            - axes, frames: See :class:`Arrangement`.
 
     Raises:
         ConfigError: (a ValueError) If an entry does not fit; the message
@@ -59,15 +62,20 @@ def insert_plugins(network: nn.Module, plugins: List[dict]) -> None:
     recorder = Recorder(network, [path for _, path, _ in wanted])
     for where, path, plugin in wanted:
         try:
+            arrangement = Arrangement(plugin.get('axes'), plugin.get('frames'))
+            arrangement.check()
             place = recorder.look(path)
             if not (place.shape or plugin['cfg'].get('in_channels')):
                 raise ConfigError(
                     f'no trial run reached the place ({recorder.reason}); '
                     'give in_channels in the cfg of the block'
                 )
+            if place.shape:
+                place = place._replace(shape=arrangement.shape_of(place.shape))
             block = _build_block(plugin['cfg'], place)
             if place.shape:
                 check_block(block, place)
+            arrangement.apply(block)
             put(network, place, block, plugin.get('name'))
         except ConfigError as error:
             raise ConfigError(f'{where}: {error}') from error

@@ -140,7 +140,7 @@ error: ... after 'layer2.0' ... num_groups=5
 block(norm_cfg=dict(type='GroupNorm2'))
 error: ... after 'layer2.0' ... 'GroupNorm2'
 block(type='CGNL3d')
-error: ... CGNL3d expects (B, 128, T, H, W)
+error: ... CGNL3d expects (B,
 block(after=((), (0,)))
 error: ... one tuple of units ... for each of the 4 stages
 block(after=((), (2,), (), ()))
