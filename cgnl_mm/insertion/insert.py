@@ -81,7 +81,6 @@ def insert_after(
     arrangement.check()
     shape = arrangement.shape_of(place.shape)
     check_block(block, place._replace(shape=shape))
-    arrangement.apply(block)
     inserted = put(network, place, block, name)
     try:
         check_training(network, block, found, allow_frozen)
@@ -89,6 +88,7 @@ def insert_after(
         owner, _, name = inserted.rpartition('.')
         delattr(network.get_submodule(owner), name)
         raise
+    arrangement.apply(block)
     if 'torch._dynamo' in sys.modules:  # what was compiled lacks the block
         torch.compiler.reset()
     return network
@@ -127,13 +127,12 @@ def put(
     if place.in_order:
         # the order in _modules is the order of execution, whatever the names
         siblings = list(owner._modules.items())
-        index = [key for key, _ in siblings].index(tail) + 1
-        while (
-            index < len(siblings)
-            and getattr(siblings[index][1], MARK, None) == place.path
-        ):
-            index += 1
-        siblings.insert(index, (name, block))
+        last = max(
+            index
+            for index, (key, sibling) in enumerate(siblings)
+            if key == tail or getattr(sibling, MARK, None) == place.path
+        )
+        siblings.insert(last + 1, (name, block))
         owner._modules.clear()
         for key, module in siblings:
             owner.add_module(key, module)
