@@ -45,7 +45,7 @@ def test_a_block_by_config(network):
         assert all(map(torch.equal, outputs(net, x), before))
 
     net.train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
     sum(y.square().mean() for y in outputs(net, x)).backward()
     optimizer.step()
     assert net.get_submodule(network.path).norm.weight.any()
