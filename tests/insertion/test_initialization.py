@@ -14,7 +14,7 @@ from cgnl_mm.insertion.initialization import named_blocks
 
 R18 = ZOO['mmpretrain-ResNet-layer3.-2']
 I3D = ZOO['mmaction-ResNet3d-layer3.-2']
-SLOW_FAST = ZOO['mmaction-ResNet3dSlowFast-slow_path.layer3.-2']
+X3D = ZOO['mmaction-X3D-layer3.-2']  # initialises all by itself
 FPN = ZOO['mmdet-FPN-fpn_convs.0']
 KAIMING = dict(type='Kaiming', layer=['Conv2d', 'Conv3d', 'GroupNorm'])
 
@@ -55,12 +55,13 @@ def test_model_that_initialises_all(network):
     assert_same(of_blocks(copy.deepcopy(model)), before)
 
 
-@pytest.mark.parametrize('network', [R18, I3D, SLOW_FAST, FPN], ids=str)
-def test_insert_after_and_then_the_hosts_initialisation(network):
+@pytest.mark.parametrize(
+    'network, width', [(R18, 32), (I3D, 32), (X3D, 96), (FPN, 8)], ids=str
+)
+def test_insert_after_and_then_the_hosts_initialisation(network, width):
     """The Runner calls init_weights of whatever model it gets."""
     net = network.build()
-    block = CGNL3d if network in (I3D, SLOW_FAST) else CGNL2d
-    width = 8 if network is FPN else 32 if network is not SLOW_FAST else 256
+    block = CGNL3d if network in (I3D, X3D) else CGNL2d
     norm_cfg = dict(type='BN')  # the hosts reset every batch norm
     insert_after(net, network.after, block(width, 2, norm_cfg=norm_cfg))
     before = of_blocks(net)
