@@ -13,7 +13,6 @@ import torch
 
 from . import compat, errors
 from .hosts import has_openmmlab, register_hosts, require_mmcv
-from .insertion import insert_after
 from .ops.torch_versions import missing
 from .version import __version__
 
@@ -45,3 +44,6 @@ else:
         if name in ('CGNL1d', 'CGNL2d', 'CGNL3d'):
             require_mmcv()
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+from .insertion import insert_after  # noqa: E402  after the cures

@@ -18,18 +18,16 @@ if not (HOME / 'setup.py').is_file():
 HOSTS = {
     'mmpretrain': dict(
         install='pip install mmpretrain==1.2.0',
-        MODELS=('cgnl_mm.backbones.mmpretrain', 'cgnl_mm.heads'),
+        MODELS=('cgnl_mm.heads',),
         DATASETS=('cgnl_mm.datasets.mmpretrain',),
     ),
     'mmaction': dict(
         install='pip install mmaction2==1.2.0 av',
-        MODELS=('cgnl_mm.backbones.mmaction',),
         DATASETS=('cgnl_mm.datasets.mmaction',),
         TRANSFORMS=('cgnl_mm.datasets.mmaction',),
     ),
     'mmdet': dict(
         install='pip install mmdet==3.3.0',
-        MODELS=('cgnl_mm.backbones.mmdet',),
         DATASETS=('cgnl_mm.datasets.mmdet',),
     ),
 }

@@ -5,7 +5,7 @@ custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 model = dict(
     type='Recognizer3D',
     backbone=dict(
-        type='PluginResNet3d',
+        type='ResNet3d',
         depth=18,
         pretrained=None,
         base_channels=16,

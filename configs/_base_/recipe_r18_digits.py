@@ -5,7 +5,7 @@ custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 model = dict(
     type='ImageClassifier',
     backbone=dict(
-        type='PluginResNet',
+        type='ResNet',
         depth=18,
         stem_channels=16,
         base_channels=16,

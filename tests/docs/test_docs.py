@@ -157,7 +157,7 @@ def test_grid_of_a_page_is_one(checkout):
     for cell in grid.cells.values():
         cfg = read_config_file(cell.config)
         apply_options(cell, cfg)
-        assert cfg.model.backbone.type == 'PluginResNet'
+        assert cfg.model.backbone.type == 'ResNet'
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from cgnl_mm.training.preemption import ONCE
 LINES = """
 custom_imports['imports'].append('faulty_hook')
 model['backbone'].update(
-    type='PluginResNet', plugins=[dict(
+    plugins=[dict(
         cfg=dict(type='CGNL2d', groups=2), after_blocks=((), (0, ), (), ()))])
 model['head'].update(
     type='StackedLinearClsHead', mid_channels=[16], dropout_rate=0.5)
