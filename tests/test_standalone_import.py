@@ -84,6 +84,20 @@ print(name)
 assert MODELS.get('NonLocal3d') is not None
 print(cgnl_mm.compat.report())
 """
+ALONE = """
+import cgnl_mm
+from cgnl_mm import *
+assert not hasattr(cgnl_mm, 'CGNL4d')
+for kind in ('GN', 'BN', 'IN', 'SyncBN'):
+    options = dict(affine=True) if kind == 'IN' else {}
+    block = CGNL1d(16, norm_cfg=dict(type=kind, **options)).eval()
+    block.load_state_dict(CGNL1d(16, norm_cfg=block.norm_cfg).state_dict())
+    x = torch.randn(2, 16, 5)
+    assert torch.equal(block(x), x)
+    block(x).square().sum().backward()
+    assert block.norm.weight.grad.abs().max() > 0, kind
+print(cgnl_mm.compat.report())
+"""
 
 
 @pytest.mark.starts('the packages of this environment may not be found')
@@ -100,7 +114,6 @@ def test_description_runs_with_pytorch_alone(tmp_path):
     make_packages(tmp_path / 'packages', 'torch')
     text = (ROOT / 'DESCRIPTION.md').read_text('utf-8')
     (code,) = re.findall('^```python\n(.*?)^```$', text, re.M | re.S)
-    report = '\nimport cgnl_mm\nprint(cgnl_mm.compat.report())'
-    printed = run(tmp_path / 'packages', code + report)
+    printed = run(tmp_path / 'packages', code + ALONE)
     assert 'safe_load: not needed (mmengine is not installed)' in printed
     assert ': applied' not in printed

@@ -9,8 +9,7 @@ from typing import Dict, Tuple
 import torch
 from torch import Tensor, nn
 
-from cgnl_mm import insert_after
-from cgnl_mm.blocks import CGNL1d, CGNL2d, CGNL3d
+from cgnl_mm import CGNL1d, CGNL2d, CGNL3d, insert_after
 from cgnl_mm.convert import convert_block_state_dict, convert_checkpoint
 from cgnl_mm.ops import (
     cgnl_attention,
