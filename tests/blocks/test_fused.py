@@ -12,7 +12,7 @@ from cgnl_mm.ops.accuracy import assert_as_exact
 
 def check(channels, size, judged=None, offset=0.0, dtype=None, norm_cfg=None):
     """Compare the relative errors of the layers and of the folded path."""
-    block = CGNL2d(channels, norm_cfg=norm_cfg, zero_init=False)
+    block = CGNL2d(channels, norm_cfg=norm_cfg, norm_weight=1.0)
     x = torch.randn(2, channels, size, size).relu() + offset
     d = torch.randn_like(x)
     wide = copy.deepcopy(block).double()
@@ -50,7 +50,7 @@ def test_channels_that_w_z_cancels(norm):
     """Their part of the variance is rounded to less than nothing."""
     block = CGNL2d(
         64, groups=4, norm_cfg=NORMS[norm], backend='folded', init_std=0.1,
-        zero_init=False,
+        norm_weight=1.0,
     )  # fmt: skip
     with torch.no_grad():
         block.theta.weight.add_(1e3 * torch.randn(1, 64, 1, 1))

@@ -20,7 +20,7 @@ from cgnl_mm import CGNL2d, CGNL3d
 @torch.no_grad()
 def test_close_to_float64(dtype, autocast, tolerance):
     """1x64x8x56x56 of magnitude 10: 1e5 products in the sum of a group."""
-    block = CGNL3d(64, zero_init=False, init_std=0.1)
+    block = CGNL3d(64, norm_weight=1.0, init_std=0.1)
     x = (10 * torch.randn(1, 64, 8, 56, 56).relu()).half().float()
     # all products of one sign, as in the worst case
     block.phi.weight.copy_(block.g.weight)
@@ -43,7 +43,7 @@ def test_float16_gradients(mode, norm):
     """Finite, and of float64's direction, in every mode and norm."""
     block = CGNL2d(
         64, groups=4, mode=mode, gamma=1e-3, norm_cfg=NORMS[norm],
-        zero_init=False, init_std=0.1,
+        norm_weight=1.0, init_std=0.1,
     )  # fmt: skip
     with torch.no_grad():
         block.phi.weight.copy_(block.g.weight)
@@ -64,7 +64,7 @@ def test_float16_gradients(mode, norm):
 @pytest.mark.parametrize('mode', ATTENTIONS)
 def test_half_keeps_its_parameters(mode):
     """Computing in float32 leaves a half block half."""
-    block = CGNL2d(16, groups=4, mode=mode, zero_init=False).half()
+    block = CGNL2d(16, groups=4, mode=mode, norm_weight=1.0).half()
     x = torch.randn(2, 16, 5, 5).half()
     found = results(block, x, x)
     assert {t.dtype for t in found.values()} == {torch.float16}
@@ -72,7 +72,7 @@ def test_half_keeps_its_parameters(mode):
 
 
 def test_half_batch_norm_tracks_statistics():
-    wide = CGNL2d(16, init_std=0.3, norm_cfg=BN, groups=4, zero_init=False)
+    wide = CGNL2d(16, init_std=0.3, norm_cfg=BN, groups=4, norm_weight=1.0)
     half = copy.deepcopy(wide).half()
     x = torch.randn(4, 16, 5, 5)
     wide(x)
@@ -95,7 +95,7 @@ def test_hooks_see_every_layer():
 
 def test_weights_gathered_by_fsdp():
     """FSDP sets them as attributes beside the registered parameters."""
-    block = CGNL2d(16, groups=4, zero_init=False).half()
+    block = CGNL2d(16, groups=4, norm_weight=1.0).half()
     x = torch.randn(2, 16, 5, 5).half()
     expected = block(x)
     for layer in (block.conv_out, block.norm):
