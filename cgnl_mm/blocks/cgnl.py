@@ -32,8 +32,8 @@ class _CGNLNd(nn.Module):
                       |                        norm
                       +------------------------> + --> out (B, C, *S)
 
-    No affinity is formed: the cost is linear in C' * S. The weight of the
-    norm starts at zero, so a new block is the identity.
+    No affinity is formed: the cost is linear in C' * S. By default the weight
+    of the norm starts at zero, so a new block is the identity.
 
     With the default norm (GroupNorm of the same groups, as in the author's
     code) and the dot product, the output depends on little more than the
@@ -63,10 +63,11 @@ class _CGNLNd(nn.Module):
             ``dict(type='GN', num_groups=1)``; ``dict(type='BN')``,
             ``dict(type='SyncBN')`` (the paper's text); any norm over
             channels that has a weight and that mmcv knows; False: no norm,
-            W_z starts at zero instead. Defaults to None.
+            ``norm_weight`` acts on W_z instead. Defaults to None.
         init_std (float, optional): Standard deviation of the normal
             initialisation of the convolutions. None: 0.32 / sqrt(C), which is
-            the author's 0.01 at 1,024 channels. Defaults to None.
+            the author's 0.01 at 1,024 channels (``docs/start.md``).
+            Defaults to None.
         norm_weight (float): First weight of the norm. With 0 the block starts
             as the identity; 0.1 suits a network that is trained from scratch.
             Without a norm, it multiplies the first W_z. Defaults to 0.0.
