@@ -76,11 +76,10 @@ class _CGNLNd(nn.Module):
             ``cgnl_mm/ops/fused``), 'gram' (the same, with the moments from
             the Gram matrix of x) or 'auto' (the fastest by measurement). The
             results differ by rounding. Derivatives of derivatives (a gradient
-            penalty) need 'reference'. Defaults to 'auto'.
-        recompute (bool): Whether 'folded' and 'gram' compute theta, phi and g
-            again in the backward pass: less memory, more time. It has no
-            effect where the block takes its reference path, as under
-            ``torch.compile``. Defaults to False.
+            penalty) need 'reference' and float32. Defaults to 'auto'.
+        recompute (bool): Whether the backward pass computes the maps inside
+            the block again: less memory, more time. Under ``torch.compile``
+            the compiler decides that by itself. Defaults to False.
         init_cfg (dict | list[dict], optional): OpenMMLab initialisation that
             ``init_weights`` applies after the block's own. Defaults to None.
 

@@ -47,11 +47,6 @@ def check_settings(block: nn.Module) -> None:
             f'groups={block.groups} does not divide in_channels / reduction '
             f'= {inner}; allowed are {", ".join(allowed)}'
         )
-    if block.recompute and block.backend == 'reference':
-        raise ValueError(
-            "recompute=True has no effect with backend='reference'; use "
-            "backend='folded' or 'auto'"
-        )
     if block.use_scale and block.mode == 'none':
         raise ValueError(
             "use_scale=True has no effect with mode='none', which has no "

@@ -43,7 +43,6 @@ INTEGER = 'must be an integer >= 1, got'
         (dict(norm_weight=math.nan), 'norm_weight .* got nan'),
         (dict(norm_weight=None), 'norm_weight .* got None'),
         (dict(backend='fast'), "backend must be one of .* got 'fast'"),
-        (dict(backend='reference', recompute=True), 'recompute=True'),
     ],
 )
 def test_settings(options, message):

@@ -1,60 +1,55 @@
-"""Plugin backbones of mmaction2: 3D networks, and the 2D ResNet of TSN."""
+"""Start a 3D network of mmaction2 from a checkpoint of a whole model.
 
+mmaction2's own way is for checkpoints of a backbone alone, and its inflation
+for torchvision's names, through ConvModules. From mmpretrain's checkpoint of
+a model it would load nothing, and drop a 2D block.
+"""
+
+import functools
 from typing import Dict, Tuple
 
-from mmaction.models.backbones import (
-    ResNet,
-    ResNet2Plus1d,
-    ResNet3d,
-    ResNet3dCSN,
-    ResNet3dSlowOnly,
-)
-from mmaction.registry import MODELS
 from mmengine.logging import MMLogger
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from .plugins import PluginMixin
+from .initialization import guard, named_blocks
 
 PREFIX = 'backbone.'  # of a backbone's names in the checkpoint of a model
 NON_LOCAL = ('.non_local3d_', '.nonlocal_block_')  # mmcv's, in 3D and in 2D
 
 
-class _PluginMixin3d(PluginMixin):
-    """Starts from the backbone of a whole model, 2D or 3D, blocks included.
+def mend_initialization(kind: type) -> None:
+    """Let ``ResNet3d`` find its weights in the checkpoint of a model.
 
-    mmaction2's own way is for checkpoints of a backbone alone, and its
-    inflation for torchvision's names, through ConvModules. From mmpretrain's
-    checkpoint of a model it would load nothing, and drop a 2D block.
+    It then inflates the 2D blocks of the file into its own.
     """
+    guard(kind)
+    initialise = kind.init_weights
 
+    @functools.wraps(initialise)
     def init_weights(self, *args, **kwargs) -> None:
-        """Initialise as the host does; 2D blocks in the file inflate, too."""
         handle = self._register_load_state_dict_pre_hook(_strip_prefix)
         try:
-            super().init_weights(*args, **kwargs)
+            initialise(self, *args, **kwargs)
         finally:
             handle.remove()
-        if not isinstance(self.pretrained, str) or not self.pretrained2d:
-            return
-        state, prefix = _load_2d(self.pretrained)
-        for path in self.plugin_units:
-            start = f'{prefix}{path.replace(*NON_LOCAL)}.'
-            state_2d = {
-                key[len(start) :]: value
-                for key, value in state.items()
-                if key.startswith(start)
-            }
-            if state_2d:
-                _inflate_block(self.get_submodule(path), state_2d, path)
+        if isinstance(self.pretrained, str) and self.pretrained2d:
+            _inflate_blocks(self)
 
+    kind.init_weights = init_weights
+    mend_inflation(kind)
+
+
+def mend_inflation(kind: type) -> None:
+    """Let ``inflate_weights`` of a class read the checkpoint of a model."""
+    inflate = kind.inflate_weights
+
+    @functools.wraps(inflate)
     def inflate_weights(self, logger: MMLogger) -> None:
-        """Inflate a 2D backbone, or that of a whole 2D model."""
-        inflate = super().inflate_weights
-        if _load_2d(self.pretrained)[1]:
-            inflate.__func__(_Model(self), logger)
-        else:
-            inflate(logger)
+        inside = _load_2d(self.pretrained)[1]
+        inflate(_Model(self) if inside else self, logger)
+
+    kind.inflate_weights = inflate_weights
 
 
 class _Model(nn.Module):
@@ -78,11 +73,24 @@ def _strip_prefix(state: Dict[str, Tensor], *_) -> None:
 
 
 def _load_2d(path: str) -> Tuple[Dict[str, Tensor], str]:
-    """State dict of a 2D checkpoint, and the prefix of the backbone in it."""
+    """Return the state dict of a file, and the backbone's prefix in it."""
     state = CheckpointLoader.load_checkpoint(path, 'cpu', logger='silent')
     state = state.get('state_dict', state)
     found = any(key.startswith(PREFIX) for key in state)
     return state, PREFIX if found else ''
+
+
+def _inflate_blocks(network: nn.Module) -> None:
+    state, prefix = _load_2d(network.pretrained)
+    for path, block in named_blocks(network):
+        start = f'{prefix}{path.replace(*NON_LOCAL)}.'
+        state_2d = {
+            key[len(start) :]: value
+            for key, value in state.items()
+            if key.startswith(start)
+        }
+        if state_2d:
+            _inflate_block(block, state_2d, path)
 
 
 def _inflate_block(
@@ -118,28 +126,3 @@ def _inflate_block(
             f'{path}: not inflated, for being absent from the 2D checkpoint '
             f'or from the block, or of another shape: {", ".join(rest)}'
         )
-
-
-@MODELS.register_module()
-class PluginResNet(PluginMixin, ResNet):
-    __doc__ = PluginMixin.__doc__
-
-
-@MODELS.register_module()
-class PluginResNet3d(_PluginMixin3d, ResNet3d):
-    __doc__ = PluginMixin.__doc__
-
-
-@MODELS.register_module()
-class PluginResNet3dSlowOnly(_PluginMixin3d, ResNet3dSlowOnly):
-    __doc__ = PluginMixin.__doc__
-
-
-@MODELS.register_module()
-class PluginResNet2Plus1d(_PluginMixin3d, ResNet2Plus1d):
-    __doc__ = PluginMixin.__doc__
-
-
-@MODELS.register_module()
-class PluginResNet3dCSN(_PluginMixin3d, ResNet3dCSN):
-    __doc__ = PluginMixin.__doc__

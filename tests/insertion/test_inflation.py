@@ -1,8 +1,9 @@
 """Start networks with blocks from checkpoints in their original formats.
 
-test_init.py shows which init_cfg loads what with our own names.
+test_initialization.py shows what loads our own names.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,25 +11,57 @@ import torch
 import torchvision
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
+from networks import Network, assert_same, build, outputs, plugin, randomize
 from torch import nn
-from zoo import (
-    ZOO,
-    assert_same,
-    build,
-    first_block,
-    outputs,
-    randomize,
-    torchvision_names,
-)
+
+from cgnl_mm.insertion.inflation import _inflate_block
+from cgnl_mm.insertion.initialization import named_blocks
 
 ROOT = Path(__file__).parents[2]
 I3D = (
     'mmaction::recognition/i3d/'
     'i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb.py'
 )
-LAYER3 = (), (), (-2,)
-TWO = ZOO['mmpretrain-ResNet50']
-THREE = ZOO['mmaction-ResNet3d50']
+TWO = Network(
+    'mmpretrain',
+    dict(type='ResNet', depth=50, base_channels=8, stem_channels=8),
+    *('layer3.-2', 'layer3.cgnl_4'),
+)
+KINDS = {
+    name: Network(
+        'mmaction',
+        dict(type=name, depth=depth, base_channels=8),
+        'layer3.-2',
+        f'layer3.cgnl_{unit}',
+        (3, 8, 32, 32),
+    )
+    for name, depth, unit in (
+        ('ResNet3d', 50, 4),
+        ('ResNet3dSlowOnly', 50, 4),
+    )
+}
+THREE = KINDS['ResNet3d']
+
+
+def first_block(net):
+    """Give the path and the module of a network's first block."""
+    return next(named_blocks(net))
+
+
+def entry(type, **cfg):
+    return dict(cfg=dict(type=type, **cfg), after='layer3.-2')
+
+
+def torchvision_names(state):
+    """Name the weights of a network of mmaction as torchvision does, in 2D."""
+    renamed = {}
+    for key, value in state.items():
+        key = key.replace('downsample.conv.', 'downsample.0.')
+        key = key.replace('downsample.bn.', 'downsample.1.')
+        key = re.sub(r'(conv\d)\.conv\.', r'\1.', key)
+        key = re.sub(r'conv(\d)\.bn\.', r'bn\1.', key)
+        renamed[key] = value.sum(2) if value.dim() == 5 else value
+    return renamed
 
 
 def assert_fresh(net):
@@ -67,30 +100,25 @@ def resnet18(tmp_path_factory):
     return net.eval(), file
 
 
-FULL = dict(base_channels=64, out_indices=(3,))
-FOUR = dict(num_stages=4, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
-
-
 @pytest.mark.parametrize(
-    'host, way, settings, prefix',
-    [
-        ('mmpretrain', 'init_cfg*', dict(FULL, stem_channels=64), 'backbone.'),
-        ('mmdet', 'init_cfg*', FULL, ''),
-        ('mmaction', 'torchvision*', dict(FOUR, out_indices=(3,)), ''),
-    ],
+    'host, prefix',
+    [('mmpretrain', 'backbone.'), ('mmdet', ''), ('mmaction', '')],
 )
-def test_2d(host, way, settings, prefix, resnet18, tmp_path):
+def test_2d(host, prefix, resnet18, tmp_path):
     theirs, file = resnet18
-    network = ZOO[f'{host}-ResNet18']
-    start = network.init_settings(way, file)
+    loading = dict(type='Pretrained', checkpoint=str(file))
     if prefix:
         state = {f'{prefix}{k}': v for k, v in theirs.state_dict().items()}
         file = tmp_path / 'resnet18_8xb32_in1k.pth'
         torch.save(dict(meta=dict(epoch=1), state_dict=state), file)
-        start['init_cfg'].update(checkpoint=str(file), prefix=prefix)
-    plugin = dict(network.plugin(), after_blocks=(*LAYER3, ()))
-    net = network.build([plugin], **start, **settings)
+        loading.update(checkpoint=str(file), prefix=prefix)
+    start = dict(init_cfg=loading)
+    if host == 'mmaction':
+        start = dict(pretrained=str(file))
+    cfg = dict(type='ResNet', depth=18, out_indices=(3,), **start)
+    net = build(host, dict(cfg, plugins=[plugin('layer3.-2')]))
     net.init_weights()
+    net.eval()
     x = torch.randn(1, 3, 32, 32)
     (ours,) = outputs(net, x)
     (expected,) = outputs(nn.Sequential(*list(theirs.children())[:-2]), x)
@@ -120,19 +148,18 @@ def trained_2d(tmp_path):
 @pytest.mark.parametrize(
     'name, source',
     [
-        ('ResNet3d18', 'torchvision'),
-        ('ResNet3d50', ''),
-        ('ResNet3dSlowOnly50', 'backbone.'),
+        ('ResNet3d', 'torchvision'),
+        ('ResNet3d', ''),
+        ('ResNet3dSlowOnly', 'backbone.'),
     ],
 )
 def test_inflation(name, source, resnet18, trained_2d, warnings_logged):
-    network, width = ZOO[f'mmaction-{name}'], {}
+    network, width = KINDS[name], {}
     if source == 'torchvision':
-        (net_2d, file), width = resnet18, dict(base_channels=64)
+        (net_2d, file), width = resnet18, dict(base_channels=64, depth=18)
     else:
         net_2d, file = trained_2d(prefix=source)
-    plugins = [network.plugin(*LAYER3)]
-    net = network.build(plugins, pretrained=str(file), **width)
+    net = network.build([network.entry], pretrained=str(file), **width)
     _, block = first_block(net)
     before = {k: v.clone() for k, v in block.state_dict().items()}
     net.init_weights()
@@ -159,11 +186,9 @@ def test_a_2d_block_inflates(
     block, settings, settings_3d, prefix, trained_2d, warnings_logged
 ):
     """Fine-tuned on images with a block, then on video with the same."""
-    places = TWO.after(*LAYER3)
-    cfg = dict(type=f'{block}2d', **settings)
-    net_2d, file = trained_2d([dict(cfg=cfg, after_blocks=places)], prefix)
-    cfg = dict(type=f'{block}3d', **settings_3d)
-    net = THREE.build([dict(cfg=cfg, after_blocks=places)], pretrained=file)
+    net_2d, file = trained_2d([entry(f'{block}2d', **settings)], prefix)
+    plugins = [entry(f'{block}3d', **settings_3d)]
+    net = THREE.build(plugins, pretrained=file)
     net.init_weights()
     expected = {
         key: value[:, :, None] if value.dim() == 4 else value
@@ -174,8 +199,6 @@ def test_a_2d_block_inflates(
 
 
 def test_a_larger_kernel_inflates_to_frames_that_add_up_to_it():
-    from cgnl_mm.backbones.mmaction import _inflate_block
-
     block, block_2d = nn.Conv3d(2, 3, (2, 5, 5)), nn.Conv2d(2, 3, 5)
     _inflate_block(block, block_2d.state_dict(), 'layer3.conv_4')
     assert torch.equal(block.weight[:, :, 0], block_2d.weight / 2)
@@ -184,10 +207,9 @@ def test_a_larger_kernel_inflates_to_frames_that_add_up_to_it():
 
 
 def test_a_2d_block_that_does_not_fit(trained_2d, warnings_logged):
-    net_2d, file = trained_2d([TWO.plugin(*LAYER3, groups=4)])
-    net = THREE.build(
-        [THREE.plugin(*LAYER3, mode='learnable')], pretrained=file
-    )
+    net_2d, file = trained_2d([entry('CGNL2d', groups=4)])
+    plugins = [entry('CGNL3d', groups=2, mode='learnable')]
+    net = THREE.build(plugins, pretrained=file)
     path, block = first_block(net)
     kept = block.conv_out.weight.clone()
     net.init_weights()
@@ -201,14 +223,13 @@ def test_a_2d_block_that_does_not_fit(trained_2d, warnings_logged):
 
 @pytest.mark.parametrize(
     'name, mode',
-    [('ResNet3d50', 'gaussian_rbf'), ('ResNet3dSlowOnly50', 'dot_product')],
+    [('ResNet3d', 'gaussian_rbf'), ('ResNet3dSlowOnly', 'dot_product')],
 )
 def test_2d_case_of_a_3d_backbone(name, mode, trained_2d):
     """One frame through kernels of one frame: the 2D network."""
-    net_2d, file = trained_2d([TWO.plugin(*LAYER3, mode=mode)])
-    network = ZOO[f'mmaction-{name}']
-    net = network.build(
-        [network.plugin(*LAYER3, mode=mode)],
+    net_2d, file = trained_2d([entry('CGNL2d', mode=mode)])
+    net = KINDS[name].build(
+        [entry('CGNL3d', mode=mode)],
         pretrained=file,
         conv1_kernel=(1, 7, 7),
         conv1_stride_t=1,
@@ -217,12 +238,17 @@ def test_2d_case_of_a_3d_backbone(name, mode, trained_2d):
         inflate=(0, 0, 0, 0),
     )
     net.init_weights()
+    net.eval()
     x = torch.randn(2, 3, 64, 64)
     (expected,) = outputs(net_2d, x)
     (ours,) = outputs(net, x[:, :, None])
     assert expected.std() > 0
+    atol = 1e-5 * expected.abs().max().item()
     assert torch.allclose(
-        ours[:, :, 0], expected, rtol=0, atol=1e-5 * expected.abs().max()
+        ours[:, :, 0],
+        expected,
+        rtol=0,
+        atol=atol,
     )
     # The block has its share in it.
     nn.init.zeros_(first_block(net)[1].norm.weight)

@@ -6,9 +6,10 @@ import textwrap
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
-from cgnl_mm import CGNL1d, CGNL2d, insert_after
+from cgnl_mm import CGNL1d, CGNL2d, CGNL3d, insert_after
 
 
 class Unit(nn.Module):
@@ -141,6 +142,19 @@ def test_survives(place, survive, x):
 
 
 @both_forms
+def test_a_block_inserted_after_compiling_is_seen(place, x):
+    net = Net().eval()
+    compiled = torch.compile(net, backend='eager')
+    with torch.no_grad():
+        before = compiled(x)
+        insert_after(net, place, block())
+        assert torch.equal(compiled(x), net(x))
+        assert not torch.equal(compiled(x), before)
+    with pytest.raises(ValueError, match='the network has _orig_mod'):
+        insert_after(compiled, 'stage.0', block())
+
+
+@both_forms
 def test_copy_calls_its_own_block(place, x):
     """So does every replica of DataParallel, which is a copy, too."""
     net = insert_after(Net(), place, block())
@@ -175,12 +189,48 @@ def test_distributed_data_parallel_trains_the_block(python):
 
 
 @both_forms
-def test_second_block_runs_before_the_first(place, x):
+def test_second_block_follows_the_first(place, x):
     net, first, second = Net(), block(), block()
-    expected = by_hand(net, place, nn.Sequential(second, first), x)
+    expected = by_hand(net, place, nn.Sequential(first, second), x)
     insert_after(net, place, first)
     insert_after(net, place, second, name='second')
     torch.testing.assert_close(net(x), expected, rtol=0, atol=0)
+
+
+def test_hooks_of_others_see_what_the_next_module_gets(x):
+    net = Net()
+    seen = []
+    net.list[0].register_forward_hook(lambda *args: seen.append(args[2]))
+    net.list[1].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    insert_after(net, 'list.0', block())
+    seen.clear()  # of the trial run
+    net(x)
+    assert seen[0] is seen[1]
+
+
+class Disordered(nn.Module):
+    """Run the modules in another order than that of their registration."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Conv1d(16, 8, 1)
+        self.wide = nn.Conv1d(3, 16, 1)
+
+    def forward(self, x):
+        return self.out(self.wide(x))
+
+
+def test_any_network():
+    """Tried: a network on points, one that is indexed, a video network."""
+    net = Disordered()
+    example = torch.randn(2, 3, 9)
+    insert_after(net, '-1', CGNL1d(16, 2), example=example)
+    assert net(example).shape == (2, 8, 9)
+    net = insert_after(torchvision.models.vgg11(), 'features.-2', CGNL2d(512))
+    assert 'features.cgnl_19.theta.weight' in net.state_dict()
+    net = torchvision.models.video.r3d_18()
+    insert_after(net, 'layer3.-1', CGNL3d(256))
+    assert 'layer3.cgnl_1.theta.weight' in net.state_dict()
 
 
 def test_block_takes_the_mode_of_its_place(x):
@@ -195,11 +245,13 @@ TAKEN = "give another one by 'name'"
 @pytest.mark.parametrize(
     'path, name, message',
     [
-        ('stage.3', None, 'did you mean stage.2 .*stage.0, stage.1, stage.2'),
+        ('stage.3', None, "did you mean stage.2 .*'stage' has 0, 1, 2"),
         ('stag.1', None, 'did you mean stage.1'),
         ('nothing', None, 'the network has stem, stage, list, unused'),
         ('', None, "no module ''"),
+        ('stage.*', None, 'must name one module'),
         ('list', None, 'is a ModuleList, whose children only its owner calls'),
+        ('unused', None, "'unused' is not called"),
         ('stage.2', None, TAKEN),
         ('list.1', None, TAKEN),
         ('list.0', 'forward', TAKEN),
@@ -217,11 +269,10 @@ def test_no_such_place_or_name(path, name, message):
     [
         ('stage.1', CGNL2d(32), r"behind 'stage.1', which returns \(2, 16, 6"),
         ('list.0', CGNL1d(16), r'CGNL1d expects \(B, 16, W\)'),
-        ('unused', CGNL2d(16), "'unused' is not called"),
         ('stage', nn.Conv2d(16, 8, 1), 'a block keeps the shape'),
     ],
 )
-def test_example_shows_what_does_not_fit(place, wrong, message, x):
+def test_what_does_not_fit(place, wrong, message, x):
     net = Net()
     keys = list(net.state_dict())
     with pytest.raises(ValueError, match=message):
@@ -231,19 +282,43 @@ def test_example_shows_what_does_not_fit(place, wrong, message, x):
     assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_example_leaves_no_trace(x):
+class Frozen(Net):
+    """Freeze the stem."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.stem.requires_grad_(False)
+        self.list.eval()
+        return self
+
+
+def test_frozen_places():
+    """A refused block is taken out again."""
+    net = Frozen()
+    before = {k: p.requires_grad for k, p in net.named_parameters()}
+    with pytest.raises(ValueError, match='Frozen freezes the block'):
+        insert_after(net, 'stem', block())
+    after = {k: p.requires_grad for k, p in net.named_parameters()}
+    assert after == before and net.list.training
+    insert_after(net, 'stem', block(), allow_frozen=True)
+    frozen = [p for p in net.parameters() if not p.requires_grad]
+    assert len(frozen) == len(list(net.stem.cgnl.parameters()))
+
+
+def test_a_trial_run_leaves_no_trace():
     net = Net()
     net.stage[0].conv.eval()
     fitting = block(norm_cfg=dict(type='BN'))
-    insert_after(net, 'stage.1', fitting, example=x)
+    drawn = torch.get_rng_state()
+    insert_after(net, 'stage.1', fitting)
+    assert torch.equal(torch.get_rng_state(), drawn)
     assert not fitting.norm.running_mean.any()
     assert net.training and not net.stage[0].conv.training
 
 
-@each_place
-def test_width_without_an_example_names_the_path(place, x):
-    net = insert_after(Net().eval(), place, CGNL2d(24, groups=2))
-    net = pickle.loads(pickle.dumps(net))
-    message = f"behind '{place}' expects 24 channels, got"
-    with pytest.raises(ValueError, match=message):
-        net(x)
+def test_a_network_that_takes_nothing_usual():
+    net = nn.Sequential(nn.Flatten(), nn.Unflatten(1, (16, 5, 5)))
+    with pytest.raises(ValueError, match='no trial run reached .*`example`'):
+        insert_after(net, '1', CGNL2d(16))
+    insert_after(net, '1', CGNL2d(16), example=torch.randn(2, 400))
+    assert hasattr(net, 'cgnl_1')
