@@ -100,7 +100,7 @@ def build_cgnl(case: Case, backend: str, recompute: bool = False) -> nn.Module:
         groups=case.groups,
         mode=case.mode,
         order=case.order,
-        zero_init=False,
+        norm_weight=1.0,
         backend=backend,
         recompute=recompute,
     )

@@ -13,7 +13,7 @@ from cgnl_mm.ops.accuracy import assert_as_exact
 @pytest.mark.parametrize('norm_cfg', [None, BN], ids=['GN', 'BN'])
 def test_float32(norm_cfg):
     """Sums over 131,072 values and more."""
-    block = CGNL2d(256, norm_cfg=norm_cfg, zero_init=False)
+    block = CGNL2d(256, norm_cfg=norm_cfg, norm_weight=1.0)
     x = torch.randn(2, 256, 64, 64).relu()
     d = torch.randn_like(x)
     wide = copy.deepcopy(block).double()
@@ -29,7 +29,7 @@ def test_channels_that_w_z_cancels(norm):
     """Their part of the variance is rounded to less than nothing."""
     block = CGNL2d(
         64, groups=4, norm_cfg=NORMS[norm], backend='folded', init_std=0.1,
-        zero_init=False,
+        norm_weight=1.0,
     )  # fmt: skip
     with torch.no_grad():
         block.theta.weight.add_(1e3 * torch.randn(1, 64, 1, 1))

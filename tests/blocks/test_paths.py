@@ -332,7 +332,7 @@ def test_input_of_inference_mode_takes_the_reference():
 
 
 def test_torch_func_takes_the_reference():
-    block = CGNL2d(32, groups=4, zero_init=False)
+    block = CGNL2d(32, groups=4, norm_weight=1.0)
     x = large()
 
     def loss(x):

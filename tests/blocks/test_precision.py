@@ -22,7 +22,7 @@ from cgnl_mm.ops.accuracy import assert_as_exact, errors
 @torch.no_grad()
 def test_close_to_float64(dtype, autocast, tolerance):
     """1x64x8x56x56 of magnitude 10: 1e5 products in the sum of a group."""
-    block = CGNL3d(64, zero_init=False, init_std=0.1)
+    block = CGNL3d(64, norm_weight=1.0, init_std=0.1)
     x = (10 * torch.randn(1, 64, 8, 56, 56).relu()).half().float()
     # all products of one sign, as in the worst case
     block.phi.weight.copy_(block.g.weight)
@@ -74,7 +74,7 @@ def make(mode, shape, std, norm='default', is_tied=False, **options):
     """Make a block whose norm has weights from 0.5 to 1.5."""
     block = CGNL2d(
         shape[1], mode=mode, norm_cfg=NORMS[norm.removesuffix(' eval')],
-        init_std=std, zero_init=False, **options,
+        init_std=std, norm_weight=1.0, **options,
     )  # fmt: skip
     with torch.no_grad():
         if norm != 'none':
@@ -165,7 +165,7 @@ def test_layers_in_float32_where_no_number_serves(mode):
 @pytest.mark.parametrize('mode', ATTENTIONS)
 def test_half_keeps_its_parameters(mode):
     """Computing in float32 leaves a half block half."""
-    block = CGNL2d(16, groups=4, mode=mode, zero_init=False).half()
+    block = CGNL2d(16, groups=4, mode=mode, norm_weight=1.0).half()
     x = torch.randn(2, 16, 5, 5).half()
     found = results(block, x, x)
     assert {t.dtype for t in found.values()} == {torch.float16}
@@ -174,7 +174,7 @@ def test_half_keeps_its_parameters(mode):
 
 @pytest.mark.parametrize('has_hook', [False, True])
 def test_half_batch_norm_tracks_statistics(has_hook):
-    wide = CGNL2d(16, init_std=0.3, norm_cfg=BN, groups=4, zero_init=False)
+    wide = CGNL2d(16, init_std=0.3, norm_cfg=BN, groups=4, norm_weight=1.0)
     half = copy.deepcopy(wide).half()
     if has_hook:  # Then the layer itself computes, in float32.
         half.norm.register_forward_hook(lambda *_: None)
@@ -199,7 +199,7 @@ def test_hooks_see_every_layer():
 
 def test_weights_gathered_by_fsdp():
     """FSDP sets them as attributes beside the registered parameters."""
-    block = CGNL2d(16, groups=4, zero_init=False).half()
+    block = CGNL2d(16, groups=4, norm_weight=1.0).half()
     x = torch.randn(2, 16, 5, 5).half()
     expected = block(x)
     for layer in (block.conv_out, block.norm):

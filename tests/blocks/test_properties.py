@@ -47,7 +47,7 @@ def build(options, shape, **init):
     torch.manual_seed(0)
     # torch's norms refuse a single value
     assume(math.prod(shape[2:]) * shape[0] > 1)
-    return BLOCKS[len(shape) - 2](**options, zero_init=False, **init)
+    return BLOCKS[len(shape) - 2](**options, norm_weight=1.0, **init)
 
 
 def lay(x, layout):

@@ -17,21 +17,21 @@ VIT = Network(
     'block, keys, arrange, back, shape',
     [
         (
-            CGNL3d(4, 2, zero_init=False, init_std=1.0),
+            CGNL3d(4, 2, norm_weight=1.0, init_std=1.0),
             dict(frames=3),
             lambda x: x.reshape(2, 3, 4, 5, 7).transpose(1, 2),
             lambda y: y.transpose(1, 2).reshape(6, 4, 5, 7),
             (6, 4, 5, 7),
         ),
         (
-            CGNL1d(4, 2, zero_init=False, init_std=1.0),
+            CGNL1d(4, 2, norm_weight=1.0, init_std=1.0),
             dict(axes='BNC'),
             lambda x: x.transpose(1, 2),
             lambda y: y.transpose(1, 2),
             (2, 5, 4),
         ),
         (
-            CGNL2d(4, 2, zero_init=False, init_std=1.0),
+            CGNL2d(4, 2, norm_weight=1.0, init_std=1.0),
             dict(axes='BSC'),
             lambda x: x.permute(0, 3, 1, 2),
             lambda y: y.permute(0, 2, 3, 1),

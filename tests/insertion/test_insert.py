@@ -54,7 +54,7 @@ both_forms = pytest.mark.parametrize('place', ['stage.1', 'list.0'])
 
 def block(**settings):
     """Make a block that does something."""
-    made = CGNL2d(16, groups=2, zero_init=False, init_std=0.3, **settings)
+    made = CGNL2d(16, groups=2, norm_weight=1.0, init_std=0.3, **settings)
     nn.init.normal_(made.norm.bias)
     return made
 

@@ -272,7 +272,7 @@ def test_dead_block_is_seen(tmp_path):
 
 
 def test_control_and_block_without_norm(tmp_path):
-    model = tiny(mode='none', norm_cfg=False, zero_init=False)
+    model = tiny(mode='none', norm_cfg=False, norm_weight=1.0)
     start = model.block.conv_out.weight.abs().mean().item()
     _, logged = train(model, tmp_path, [CGNLStatisticsHook(1)])
     assert logged[1]['block/norm_weight'] == pytest.approx(start)
