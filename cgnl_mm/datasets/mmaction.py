@@ -127,6 +127,13 @@ class VideoCache(BaseTransform):
         return {**results, 'array': array, 'total_frames': len(array)}
 
 
+def _files(data_root: str, split: str) -> dict:
+    return dict(
+        ann_file=osp.join(data_root, f'{split}.txt'),
+        data_prefix=dict(video=data_root),
+    )
+
+
 @DATASETS.register_module()
 class MovingDigits(VideoDataset):
     """Two moving digits, 9 classes; generated where it does not exist.
@@ -172,10 +179,7 @@ class MovingDigits(VideoDataset):
             data_root, num_train, num_test, size, num_frames, stand, seed
         )
         super().__init__(
-            ann_file=osp.join(data_root, f'{split}.txt'),
-            pipeline=pipeline,
-            data_prefix=dict(video=data_root),
-            **kwargs,
+            pipeline=pipeline, **_files(data_root, split), **kwargs
         )
 
 
@@ -195,8 +199,9 @@ class Relations(VideoDataset):
         num_test (int): Number of test clips. Defaults to 600.
         num_digits (int): Digits in use, 2 to 10. Defaults to 10.
         num_cues (int): Cues of the task 'cue'. Defaults to 2.
-        num_frames (int): Frames of a clip. Defaults to 4.
-        gap (int): Frames between the two parts. Defaults to 2.
+        size (int): Height and width in pixels, 32 or 64. Defaults to 32.
+        num_frames (int): Frames of a clip. Defaults to 3.
+        gap (int): Frames between the two parts. Defaults to 1.
         seed (int): Of the generation. Defaults to 0.
         **kwargs: Other arguments of VideoDataset (``test_mode``, ...).
 
@@ -214,18 +219,18 @@ class Relations(VideoDataset):
         num_test: int = 600,
         num_digits: int = 10,
         num_cues: int = 2,
-        num_frames: int = 4,
-        gap: int = 2,
+        size: int = 32,
+        num_frames: int = 3,
+        gap: int = 1,
         seed: int = 0,
         **kwargs,
     ) -> None:
         check_split(split)
-        numbers = num_digits, num_cues, num_frames, gap, seed
+        numbers = num_digits, num_cues, size, num_frames, gap, seed
         prepare_relations(data_root, num_train, num_test, task, *numbers)
         super().__init__(
-            ann_file=osp.join(data_root, f'{split}.txt'),
             pipeline=pipeline,
-            data_prefix=dict(video=data_root),
             metainfo=dict(classes=class_names(task, num_digits)),
+            **_files(data_root, split),
             **kwargs,
         )

@@ -7,8 +7,8 @@ alone. A part shows one picture, at a place of its own. Tasks:
   yes.
 - cue: the first part shows one of C bars (the cue c, the bar's angle), the
   second a digit d. The class is (d + c * K / C) mod K, with K digits.
-- digit: the whole clip shows one digit, the class. No relation is needed:
-  this is a start for the networks of the other two.
+- digit: every frame shows another picture of one digit, the class. There is
+  no relation to see: this is a start for the networks of the other tasks.
 
 A network that adds up its frames gives each class a sum of one number a
 frame. :func:`additive_bound` says what the best of these networks reaches,
@@ -24,12 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .digits import CLASSES
+from .digits import CLASSES, enlarge
 from .generate import check_least, load_split, run_from_shell, write_splits
 from .moving_digits import DIGIT, render, write_clips
 
 TASKS = ('same', 'cue', 'digit')
-SIZE = 32  # pixels
 BAR = 3  # pixels
 # What an additive network reaches at most, by the number of cues.
 CUE_BOUNDS = {2: 3 / 4, 3: 7 / 9, 4: 3 / 4, 5: 19 / 25}
@@ -42,8 +41,9 @@ def prepare_relations(
     task: str = 'same',
     num_digits: int = 10,
     num_cues: int = 2,
-    num_frames: int = 4,
-    gap: int = 2,
+    size: int = 32,
+    num_frames: int = 3,
+    gap: int = 1,
     seed: int = 0,
 ) -> None:
     """Write the data set to ``root``, once.
@@ -63,9 +63,10 @@ def prepare_relations(
             harder. Defaults to 10.
         num_cues (int): Cues of the task 'cue', 2 to 5. It must divide
             ``num_digits``. Defaults to 2.
-        num_frames (int): Frames of a clip. Defaults to 4.
-        gap (int): Frames between the parts, which share the others equally.
-            Defaults to 2.
+        size (int): Height and width in pixels, 32 or 64. Defaults to 32.
+        num_frames (int): Frames of a clip. Defaults to 3.
+        gap (int): Frames between the two parts, which share the others
+            equally. Defaults to 1.
         seed (int): Of all that is random. Defaults to 0.
 
     Raises:
@@ -74,11 +75,13 @@ def prepare_relations(
             encoder is missing.
     """
     additive_bound(task, num_digits, num_cues)
+    if size not in (32, 64):
+        raise ValueError(f'size must be 32 or 64, got {size}')
     check_least(0, gap=gap)
     if num_frames - gap < 2 or (num_frames - gap) % 2:
         raise ValueError(
-            'num_frames must leave an even number of frames, at least 2, '
-            f'beside gap={gap}, got {num_frames}'
+            'gap must leave an even number of frames, at least 2, of '
+            f'num_frames={num_frames}, got {gap}'
         )
     write_splits(
         root,
@@ -90,6 +93,7 @@ def prepare_relations(
         task=task,
         num_digits=num_digits,
         num_cues=num_cues,
+        size=size,
         num_frames=num_frames,
         gap=gap,
     )
@@ -167,19 +171,22 @@ def _write_split(
     task: str,
     num_digits: int,
     num_cues: int,
+    size: int,
     num_frames: int,
     gap: int,
 ) -> None:
     """Write the clips, the list and the truth of one split."""
     images, digits = load_split(split)
-    images = images.repeat(DIGIT // 8, 1).repeat(DIGIT // 8, 2)
+    images = np.stack([enlarge(image, DIGIT) for image in images])
     names = class_names(task, num_digits)
     labels = rng.permutation(np.arange(number) % len(names))
-    count = num_frames if task == 'digit' else (num_frames - gap) // 2
+    count = 1 if task == 'digit' else (num_frames - gap) // 2
     truth: dict[str, list] = dict(shown=[], pictures=[], places=[])
 
     def draw_clip(label: int) -> np.ndarray:
         shown = draw_parts(rng, label, task, num_digits, num_cues)
+        if task == 'digit':
+            shown *= num_frames
         pictures = [
             int(rng.choice(np.flatnonzero(digits == d))) for d in shown
         ]
@@ -188,14 +195,14 @@ def _write_split(
             pictures[0] = -1
             stamps = [draw_cue(shown[0], num_cues), stamps[1]]
         edge = DIGIT // 2
-        places = rng.integers(edge, SIZE - edge + 1, (len(shown), 1, 1, 2))
+        places = rng.integers(edge, size - edge + 1, (len(shown), 1, 1, 2))
         parts = [
-            render(place.repeat(count, 1), stamp[None], SIZE, rng)
+            render(place.repeat(count, 1), stamp[None], size, rng)
             for place, stamp in zip(places, stamps)
         ]
-        if gap and len(parts) == 2:
+        if gap and task != 'digit':
             nothing = np.zeros((0, gap, 2)), np.zeros((0, DIGIT, DIGIT))
-            parts.insert(1, render(*nothing, SIZE, rng))
+            parts.insert(1, render(*nothing, size, rng))
         for key, value in zip(truth, (shown, pictures, places[:, 0, 0])):
             truth[key].append(value)
         return np.concatenate(parts)
