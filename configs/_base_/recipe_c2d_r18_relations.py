@@ -4,7 +4,7 @@ _base_ = 'mmaction::_base_/default_runtime.py'
 custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 # single digits, as others start from ImageNet:
 # python tools/train.py configs/c2d_r18_digitclips.py
-load_from = 'work_dirs/c2d_r18_digitclips/epoch_8.pth'
+load_from = 'work_dirs/c2d_r18_digitclips/epoch_10.pth'
 
 model = dict(
     type='Recognizer3D',
@@ -74,7 +74,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='AccMetric')
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=8, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=10, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -85,7 +85,7 @@ param_scheduler = [
     dict(
         type='OneCycleLR',
         eta_max=2e-3,
-        total_steps=8,
+        total_steps=10,
         pct_start=0.2,
         by_epoch=True,
         convert_to_iter_based=True)
