@@ -4,7 +4,7 @@ _base_ = 'mmaction::_base_/default_runtime.py'
 custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 # single digits, as others start from ImageNet:
 # python tools/train.py configs/c2d_r18_digitclips.py
-load_from = 'work_dirs/c2d_r18_digitclips/epoch_10.pth'
+load_from = 'work_dirs/c2d_r18_digitclips/epoch_6.pth'
 
 model = dict(
     type='Recognizer3D',
@@ -20,6 +20,7 @@ model = dict(
         temporal_strides=(1, 1, 1),
         dilations=(1, 1, 1),
         inflate=(0, 0, 0),
+        frozen_stages=2,
         with_pool1=False,
         with_pool2=False,
         zero_init_residual=False),
@@ -74,7 +75,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='AccMetric')
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=10, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -85,7 +86,7 @@ param_scheduler = [
     dict(
         type='OneCycleLR',
         eta_max=2e-3,
-        total_steps=10,
+        total_steps=6,
         pct_start=0.2,
         by_epoch=True,
         convert_to_iter_based=True)
