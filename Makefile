@@ -31,7 +31,7 @@ help:
 	@echo 'make test      run the fast tests'
 	@echo 'make test-all  run all tests, as every night'
 	@echo 'make mutants   put in faults, one at a time: do the tests see them?'
-	@echo 'make lint      run ruff'
+	@echo 'make lint      run ruff and mypy'
 	@echo 'make docs      build the documentation in docs/_build'
 	@echo 'make clean     remove work_dirs and caches (data and $(VENV) stay)'
 	@echo 'All but clean first install the tested versions into $(VENV);'
@@ -55,12 +55,14 @@ mutants: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going docs docs/_build
 
 clean:
-	rm -rf docs/_build work_dirs build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf docs/_build work_dirs build dist *.egg-info .mypy_cache .pytest_cache \
+		.ruff_cache
 	find cgnl_mm configs tests tools -name __pycache__ -prune \
 		-exec rm -rf {} +
 

@@ -44,7 +44,7 @@ SETS = {
         *PINNED, '--find-links', str(WHEELS), '--only-binary=mmcv',
         'mmcv==2.1.0', *COMMON,
     )),
-    'onedl': ('3.11', (*PINNED, *FORKS)),
+    'onedl': ('3.11', (*PINNED, *FORKS, '-e', '.')),
 }  # fmt: skip
 # Most whole trainings are left out: they run the hosts' code in the same way.
 CORE = [
@@ -72,8 +72,6 @@ nox.options.error_on_missing_interpreters = False
 def tests(session, packages):
     """Run the test suite with one set of versions."""
     session.install(*packages)
-    if set(FORKS) <= set(packages):
-        session.install('--no-deps', '-e', '.')
     options = session.posargs or ['-n', '2']
     if options == ['core']:
         options = [*CORE, '-n', '2']

@@ -9,13 +9,26 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+# Fill this in before a release: the links of the package lead there.
+URL = 'https://github.com/OWNER/cgnl_mm'
 VERSION = re.search(
     r"__version__ = '(.+)'", (ROOT / 'cgnl_mm/version.py').read_text()
 ).group(1)
 
-# Needed beside each host: torchvision is imported by all three without being
-# declared; scikit-learn holds the handwritten digits of the demo data.
-BESIDE_HOST = ['torchvision>=0.16', 'scikit-learn>=1.2']
+# Needed beside each host: what our own modules for it import; torchvision,
+# which all three import without declaring it; scikit-learn, which holds the
+# handwritten digits of the demo data.
+BESIDE_HOST = [
+    'filelock',
+    'matplotlib>=3.6',
+    'mmengine>=0.10.4,<1.0.0',
+    'numpy>=1.24',
+    'scikit-learn>=1.2',
+    # mmengine imports pkg_resources without declaring it, and setuptools 82
+    # removed it
+    'setuptools<81',
+    'torchvision>=0.16',
+]
 EXTRAS = {
     'pretrain': ['mmpretrain>=1.2.0,<1.3', *BESIDE_HOST],
     # PyAV writes the demo's videos, and reads them where decord cannot
@@ -34,9 +47,11 @@ EXTRAS['test'] = [
     'mmsegmentation[multimodal]>=1.2.2,<1.3',
     'allpairspy>=2.5',
     'hypothesis>=6.100',
+    'mypy>=1.15',
     'pytest>=7.4',
     'pytest-xdist>=3.3',
     'ruff>=0.5',
+    'tensorboard>=2.15',
     *EXTRAS['analysis'],
     *EXTRAS['export'],
     *EXTRAS['mnist5k'],
@@ -84,6 +99,13 @@ class BuildPy(build_py):
         super().run()
 
 
+def description():
+    """Return the package's description, with links that hold anywhere."""
+    text = (ROOT / 'DESCRIPTION.md').read_text(encoding='utf-8')
+    text = re.sub(r'<!--.*?-->\n', '', text)  # for our tests
+    return re.sub(r'\]\((?!\w+:)', f']({URL}/blob/main/', text)
+
+
 def mim_files():
     """Yield the path of each file of ``MIM``, relative to this one."""
     for name in MIM:
@@ -104,12 +126,22 @@ def link_mim(mim):
 setup(
     name='cgnl_mm',
     version=VERSION,
-    description='Compact Generalized Non-local blocks for OpenMMLab',
-    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    description='Compact Generalized Non-local blocks for PyTorch, OpenMMLab',
+    long_description=description(),
     long_description_content_type='text/markdown',
+    author='cgnl_mm contributors',
+    url=URL,
+    project_urls={
+        'Documentation': f'{URL}/blob/main/docs/index.md',
+        'Changes': f'{URL}/blob/main/CHANGELOG.md',
+        'Issues': f'{URL}/issues',
+    },
     license='Apache-2.0',
     license_files=['LICENSE'],
-    keywords='non-local attention action recognition detection OpenMMLab',
+    keywords=[
+        *('non-local', 'attention', 'PyTorch', 'OpenMMLab'),
+        *('action recognition', 'image classification', 'object detection'),
+    ],
     classifiers=[
         'Development Status :: 4 - Beta',
         'Intended Audience :: Science/Research',
@@ -118,21 +150,15 @@ setup(
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Typing :: Typed',
     ],
     packages=find_packages(include=['cgnl_mm', 'cgnl_mm.*']),
+    package_data={'cgnl_mm': ['visualization/page.html']},
     cmdclass={'build_py': BuildPy},
     python_requires='>=3.10',
-    install_requires=[
-        'filelock',
-        'matplotlib>=3.6',
-        'mmengine>=0.10.4,<1.0.0',
-        'numpy>=1.24',
-        # mmengine imports pkg_resources without declaring it, and
-        # setuptools 82 removed it
-        'setuptools<81',
-        'torch>=2.1',
-    ],
+    install_requires=['torch>=2.1'],
     extras_require=EXTRAS,
     zip_safe=False,
 )

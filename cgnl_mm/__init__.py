@@ -1,10 +1,11 @@
-"""Compact Generalized Non-local blocks for OpenMMLab.
+"""Compact Generalized Non-local blocks for PyTorch and OpenMMLab.
 
 ``custom_imports = dict(imports=['cgnl_mm'])`` in a config repairs what the
-installed hosts lack (:mod:`cgnl_mm.compat`) and registers the blocks, the
-plugin backbones and the data sets of every host that is installed.
+installed hosts lack (:mod:`cgnl_mm.compat`), lets every module take
+``plugins``, and registers the blocks, the hooks and the data sets of every
+host that is installed.
 
-Without mmcv, :mod:`cgnl_mm.ops` works, and the blocks say what to install.
+PyTorch alone is enough for the names in ``__all__``.
 """
 
 import warnings
@@ -12,8 +13,7 @@ import warnings
 import torch
 
 from . import compat, errors
-from .hosts import has_openmmlab, register_hosts, require_mmcv
-from .insertion import insert_after
+from .hosts import has_openmmlab, register_hosts
 from .ops.torch_versions import missing
 from .version import __version__
 
@@ -35,13 +35,10 @@ if missing():
 if has_openmmlab():
     compat.apply()
 
+from .blocks import CGNL1d, CGNL2d, CGNL3d  # noqa: E402  after the cures
+from .insertion import insert_after  # noqa: E402
+
+if has_openmmlab():
     from . import training  # noqa: F401  registers the hooks
-    from .blocks import CGNL1d, CGNL2d, CGNL3d
 
     register_hosts()
-else:
-
-    def __getattr__(name: str):
-        if name in ('CGNL1d', 'CGNL2d', 'CGNL3d'):
-            require_mmcv()
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

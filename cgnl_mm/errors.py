@@ -4,6 +4,10 @@ The tools print the message of a :class:`SetupError` alone, without a
 traceback: it names the value that is wrong and what to run instead.
 """
 
+import re
+
+PASSWORD = re.compile(r"""(://[^\s/:@'"]*:)[^\s/'"]+@""")
+
 
 class SetupError(Exception):
     """Something has to be installed, downloaded or corrected first."""
@@ -33,11 +37,19 @@ class DiskFullError(SetupError, OSError):
     """A file could not be written for lack of space."""
 
     def __str__(self) -> str:
-        return self.strerror
+        return self.strerror or ''
 
 
 class NonFiniteError(SetupError, ArithmeticError):
     """A block or the loss left the range of its numbers."""
+
+
+def require_count(name: str, value: object) -> None:
+    """Raise ConfigError unless a setting is a whole number, 1 or more."""
+    if not isinstance(value, int) or value < 1:
+        raise ConfigError(
+            f'{name} must be a whole number of 1 or more, got {value!r}'
+        )
 
 
 def printable(text: str) -> str:
@@ -49,13 +61,18 @@ def printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
+def hide_passwords(text: str) -> str:
+    """Return ``text`` with ``***`` for the passwords of its URLs."""
+    return PASSWORD.sub(r'\1***@', text) if '@' in text else text
+
+
 def describe_error(error: BaseException) -> str:
     """Return an exception's type and text in one line, 300 characters long."""
     text = ' '.join(str(error).split())
     return f'{type(error).__name__}: {text}'[:300]
 
 
-def csv_field(value):
+def csv_field(value: object) -> object:
     """Return a field of a table that no spreadsheet takes for a formula.
 
     Text that begins with ``=``, ``+``, ``-`` or ``@`` gets an apostrophe

@@ -18,18 +18,16 @@ if not (HOME / 'setup.py').is_file():
 HOSTS = {
     'mmpretrain': dict(
         install='pip install mmpretrain==1.2.0',
-        MODELS=('cgnl_mm.backbones.mmpretrain', 'cgnl_mm.heads'),
+        MODELS=('cgnl_mm.heads',),
         DATASETS=('cgnl_mm.datasets.mmpretrain',),
     ),
     'mmaction': dict(
         install='pip install mmaction2==1.2.0 av',
-        MODELS=('cgnl_mm.backbones.mmaction',),
         DATASETS=('cgnl_mm.datasets.mmaction',),
         TRANSFORMS=('cgnl_mm.datasets.mmaction',),
     ),
     'mmdet': dict(
         install='pip install mmdet==3.3.0',
-        MODELS=('cgnl_mm.backbones.mmdet',),
         DATASETS=('cgnl_mm.datasets.mmdet',),
     ),
 }
@@ -82,6 +80,23 @@ def host_of(cfg) -> str:
         return kind.partition('.')[0]
     packages = [base.__module__.partition('.')[0] for base in kind.__mro__]
     return next((name for name in packages if name in HOSTS), packages[0])
+
+
+def dataset_class(cfg, dataset: dict) -> 'type | None':
+    """Find the class of a data set.
+
+    Args:
+        cfg (Config): A config, which may have a default scope.
+        dataset (dict): The config of the data set.
+    """
+    from mmengine.registry import DATASETS  # torch alone is enough for us
+
+    kind = dataset.get('type')
+    if isinstance(kind, str):
+        scope = cfg.get('default_scope')
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            return registry.get(kind)
+    return kind
 
 
 def register_hosts() -> None:

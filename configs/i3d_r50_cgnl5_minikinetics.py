@@ -6,6 +6,6 @@ model = dict(
     backbone=dict(
         plugins=[
             dict(
-                cfg=dict(type='CGNL3d', groups=8),
+                cfg=dict(type='CGNL3d', groups=8, init_std=0.01),
                 after_blocks=((), (1, 3), (1, 3, 5), ()))
         ]))

@@ -6,6 +6,6 @@ model = dict(
     backbone=dict(
         plugins=[
             dict(
-                cfg=dict(type='CGNL3d', groups=4),
+                cfg=dict(type='CGNL3d', groups=4, init_std=0.01),
                 after_blocks=((), (), (-2, ), ()))
         ]))

@@ -6,6 +6,7 @@ model = dict(
         plugins=[
             dict(
                 cfg=dict(
-                    type='CGNL2d', groups=8, mode='gaussian_rbf', order=3),
+                    type='CGNL2d', groups=8, mode='gaussian_rbf', order=3,
+                    init_std=0.01),
                 after_blocks=((), (), (-2, ), ()))
         ]))

@@ -6,6 +6,7 @@ model = dict(
         plugins=[
             dict(
                 cfg=dict(
-                    type='CGNL2d', groups=8, mode='embedded_gaussian'),
+                    type='CGNL2d', groups=8, mode='embedded_gaussian',
+                    init_std=0.01),
                 after_blocks=((), (), (-2, ), ()))
         ]))

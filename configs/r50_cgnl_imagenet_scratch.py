@@ -5,6 +5,6 @@ model = dict(
     backbone=dict(
         plugins=[
             dict(
-                cfg=dict(type='CGNL2d', groups=8),
+                cfg=dict(type='CGNL2d', groups=8, init_std=0.01),
                 after_blocks=((), (), (-2, ), ()))
         ]))

@@ -5,6 +5,7 @@ model = dict(
     backbone=dict(
         plugins=[
             dict(
-                cfg=dict(type='CGNL2d', groups=8, mode='none'),
+                cfg=dict(
+                    type='CGNL2d', groups=8, mode='none', init_std=0.01),
                 after_blocks=((), (), (-2, ), ()))
         ]))

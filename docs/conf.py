@@ -19,7 +19,6 @@ release = runpy.run_path(str(ROOT / 'cgnl_mm/version.py'))['__version__']
 extensions = [
     'myst_parser',
     'sphinx.ext.autodoc',
-    'sphinx.ext.mathjax',
     'sphinx.ext.napoleon',
 ]
 exclude_patterns = ['_build']

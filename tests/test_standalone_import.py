@@ -1,6 +1,7 @@
-"""Check that mmengine, an mmcv and PyTorch are enough for the blocks."""
+"""Check what is enough: PyTorch for the block; MMEngine, mmcv for configs."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -29,27 +30,41 @@ def needed(name, extras=(), seen=None):
     return seen
 
 
-@pytest.fixture
-def packages(tmp_path):
-    """Make a folder of mmengine, mmcv, torch, what they require and ours."""
-    folder = tmp_path / 'packages'
+def make_packages(folder, *names):
+    """Make a folder of packages, what they require and ours."""
     folder.mkdir()
-    (mmcv,) = metadata.packages_distributions()['mmcv']
-    for name in set().union(*map(needed, ('mmengine', mmcv, 'torch'))):
+    for name in set().union(*map(needed, names)):
         files = metadata.files(name)
         for top in {file.parts[0] for file in files} - {'..', '__pycache__'}:
             link = folder / top
             if not link.exists():  # nvidia/ and cuda/ are shared
                 link.symlink_to(metadata.distribution(name).locate_file(top))
     (folder / 'cgnl_mm').symlink_to(ROOT / 'cgnl_mm')
-    return folder
 
 
-CODE = """
+def run(folder, code):
+    """Run code with the packages of a folder alone; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, '-S', '-c', QUIET + code],  # -S: no site-packages
+        cwd=folder.parent,
+        env={**os.environ, 'PYTHONPATH': str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, '')
+    return done.stdout
+
+
+QUIET = """
 import importlib.util, warnings
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
+# PyTorch says so itself.
+warnings.filterwarnings('ignore', 'Failed to initialize NumPy')
 # tests/ops/test_torch_versions.py looks at an old PyTorch.
 warnings.filterwarnings('ignore', 'PyTorch .* works with cgnl_mm')
+"""
+CODE = """
 for name in ('mmaction', 'mmdet', 'mmpretrain', 'mmseg', 'torchvision'):
     assert importlib.util.find_spec(name) is None, name
 import cgnl_mm
@@ -69,18 +84,36 @@ print(name)
 assert MODELS.get('NonLocal3d') is not None
 print(cgnl_mm.compat.report())
 """
+ALONE = """
+import cgnl_mm
+from cgnl_mm import *
+assert not hasattr(cgnl_mm, 'CGNL4d')
+for kind in ('GN', 'BN', 'IN', 'SyncBN'):
+    options = dict(affine=True) if kind == 'IN' else {}
+    block = CGNL1d(16, norm_cfg=dict(type=kind, **options)).eval()
+    block.load_state_dict(CGNL1d(16, norm_cfg=block.norm_cfg).state_dict())
+    x = torch.randn(2, 16, 5)
+    assert torch.equal(block(x), x)
+    block(x).square().sum().backward()
+    assert block.norm.weight.grad.abs().max() > 0, kind
+print(cgnl_mm.compat.report())
+"""
 
 
 @pytest.mark.starts('the packages of this environment may not be found')
-def test_blocks_learn_and_no_word_is_said_of_the_hosts(packages):
-    done = subprocess.run(
-        [sys.executable, '-S', '-c', CODE],  # -S: no site-packages
-        cwd=packages.parent,
-        env={**os.environ, 'PYTHONPATH': str(packages)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (done.returncode, done.stderr) == (0, '')
-    assert done.stdout.startswith('cgnl')
-    assert 'flexible_runner: applied' in done.stdout
+def test_blocks_learn_and_no_word_is_said_of_the_hosts(tmp_path):
+    (mmcv,) = metadata.packages_distributions()['mmcv']
+    make_packages(tmp_path / 'packages', 'mmengine', mmcv, 'torch')
+    printed = run(tmp_path / 'packages', CODE)
+    assert printed.startswith('cgnl')
+    assert 'flexible_runner: applied' in printed
+
+
+@pytest.mark.starts('the packages of this environment may not be found')
+def test_description_runs_with_pytorch_alone(tmp_path):
+    make_packages(tmp_path / 'packages', 'torch')
+    text = (ROOT / 'DESCRIPTION.md').read_text('utf-8')
+    (code,) = re.findall('^```python\n(.*?)^```$', text, re.M | re.S)
+    printed = run(tmp_path / 'packages', code + ALONE)
+    assert 'safe_load: not needed (mmengine is not installed)' in printed
+    assert ': applied' not in printed

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import PathDistribution
 from pathlib import Path
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 # A build reads these.
 FOLDERS = ('cgnl_mm', 'configs', 'tools')
 FILES = (
-    *('LICENSE', 'MANIFEST.in', 'README.md', 'model-index.yml'),
+    *('DESCRIPTION.md', 'LICENSE', 'MANIFEST.in', 'model-index.yml'),
     *('pyproject.toml', 'setup.py'),
 )
 
@@ -91,6 +92,7 @@ def expected(checkout):
         f'cgnl_mm/{file.relative_to(checkout / "cgnl_mm")}': file
         for file in checkout.glob('cgnl_mm/**/*.py')
     }
+    package['cgnl_mm/py.typed'] = checkout / 'cgnl_mm/py.typed'
     mim = [checkout / 'model-index.yml']
     mim += [*checkout.glob('configs/**/*'), *checkout.glob('tools/**/*')]
     carried = {
@@ -160,6 +162,20 @@ def test_every_checkout_builds_the_same_wheel(
     left.parent.mkdir(parents=True, exist_ok=True)
     left.touch()
     assert contents(build(checkout, tmp_path / 'again')) == packed
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not (ROOT / '.git').exists(), reason='needs a checkout')
+def test_sdist_holds_all_but_the_dotfiles(tmp_path, warm):
+    copy, out = tmp_path / 'copy', tmp_path / 'out'
+    run('git', 'checkout-index', '--all', f'--prefix={copy}/', cwd=ROOT)
+    files = [file.relative_to(copy) for file in copy.rglob('*')]
+    known = {str(x) for x in files if x.parts[0][0] != '.'}
+    code = f'import setuptools.build_meta as b; b.build_sdist({str(out)!r})'
+    run(warm, '-c', code, cwd=copy)
+    with tarfile.open(next(out.glob('*.tar.gz'))) as archive:
+        packed = {name.partition('/')[2] for name in archive.getnames()}
+    assert known <= packed
 
 
 LOADER = ('dataset.indices=32', 'num_workers=0', 'persistent_workers=False')
@@ -241,6 +257,18 @@ def test_mmcv_is_never_pulled_in(requirements):
         names = {requirement.name for requirement in found}
         assert 'mmcv' not in names
         assert ('mmcv-lite' in names) == (extra == 'lite')
+
+
+def test_block_needs_pytorch_alone(requirements):
+    assert [requirement.name for requirement in requirements['']] == ['torch']
+
+
+def test_links_of_the_description_leave_the_package(wheel):
+    (name,) = [x for x in contents(wheel) if x.endswith('/METADATA')]
+    text = contents(wheel)[name].decode()
+    _, *links = text.split('](')
+    assert links and all(link.startswith('https://') for link in links)
+    assert '<!--' not in text
 
 
 def test_all_is_the_three_hosts_and_the_tables(requirements):

@@ -6,8 +6,9 @@
 
 An image gives ``<block>.png``; a video also ``<block>_frames.png``, mp4 and
 gif, all of what the network gets. Red is positive, blue negative, each group
-on its own scale. ``--dataset`` gives ``<block>_groups.png`` and
-``<block>_groups.csv``: sign and size of each group's attention.
+on its own scale. ``--html`` gives a page to click on instead. ``--dataset``
+gives ``<block>_groups.png`` and ``<block>_groups.csv``: sign and size of each
+group's attention.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from cgnl_mm.cli import run
 from cgnl_mm.deploy.model import build_model, move_to_device
 from cgnl_mm.visualization.groups import draw_groups
 from cgnl_mm.visualization.maps import draw_maps, read_point
+from cgnl_mm.visualization.page import write_page
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,30 +33,25 @@ def parse_args() -> argparse.Namespace:
     about = 'statistics over N samples of the test data, or all of them'
     every = dict(nargs='?', const=sys.maxsize)
     add('--dataset', **every, type=int, metavar='N', help=about)
-    about = (
-        'the position that looks: pixels of the file from its top left and, '
-        'in a video, the frame of those that the network gets, all from 0; '
-        'default: the middle'
-    )
+    about = 'position that looks, from 0: pixels of the file and, in a '
+    about += 'video, a frame of those that the network gets; default: middle'
     add('--point', metavar='X,Y[,T]', help=about)
     add('--block', metavar='NAME', help='default: every block')
     about = 'channel groups to draw, from 0; default: all'
     add('--groups', nargs='+', type=int, metavar='K', help=about)
-    about = (
-        'weigh the attention with g: what each position contributes to the '
-        'output (CGNL blocks)'
-    )
+    about = 'weigh with g: what each position contributes (CGNL blocks)'
     add('--weighted', action='store_true', help=about)
-    add(
-        '--fps', type=float, default=4.0, help='frames a second of mp4 and gif'
-    )
+    add('--fps', type=float, default=4.0, help='of mp4 and gif')
+    about = 'write one page that shows every position, in place of pictures'
+    add('--html', type=Path, metavar='FILE', help=about)
     about = 'default: work_dirs/<name of the config>/attention'
     add('--out', type=Path, metavar='DIR', help=about)
-    about = "'cpu', 'cuda:1', ...; default: a GPU if there is one"
-    add('--device', help=about)
+    add('--device', help="'cpu' or 'cuda:1'; default: a GPU if there is one")
     args = parser.parse_args()
     if (args.input is None) == (args.dataset is None):
         parser.error('give either an image or a video, or --dataset')
+    if args.html and args.input is None:
+        parser.error('--html takes an image or a video, not --dataset')
     return args
 
 
@@ -62,17 +59,21 @@ def main() -> None:
     args = parse_args()
     out = args.out or Path('work_dirs', Path(args.config).stem, 'attention')
     cli.require_writable(out, '--out')
+    if args.html:
+        cli.require_writable(args.html, '--html', folder=False)
     if args.input is not None:
         cli.require_file(str(args.input), 'input')
     point = read_point(args.point)
     cfg = cli.load_config(args.config, args.cfg_options)
     model = move_to_device(build_model(cfg, args.checkpoint), args.device)
+    settings = args.block, point, args.groups, args.weighted
     if args.input is None:
         cli.require_data(cfg, ('test',))
         draw_groups(model, cfg, args.dataset, out, args.block)
+    elif args.html:
+        write_page(model, cfg, args.input, args.html, *settings)
     else:
-        settings = args.block, point, args.groups, args.weighted, args.fps
-        draw_maps(model, cfg, args.input, out, *settings)
+        draw_maps(model, cfg, args.input, out, *settings, args.fps)
 
 
 if __name__ == '__main__':

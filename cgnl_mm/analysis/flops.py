@@ -20,6 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from .. import CGNL1d, CGNL2d, CGNL3d
 from ..deploy.model import as_views, random_pixels, takes_frames
 from ..errors import SetupError
+from ..insertion.initialization import named_blocks
+from ..insertion.places import MARK
 
 OURS = (CGNL1d, CGNL2d, CGNL3d)
 BLOCKS = (*OURS, NonLocal1d, NonLocal2d, NonLocal3d, ContextBlock)
@@ -60,7 +62,7 @@ def count_flops(model: nn.Module, shape: tuple[int, ...]) -> dict:
     rows = []
     for name, block in blocks.items():
         found = row(name, block)
-        found.update(place=_place(model, name), shape=shapes[name][1:])
+        found.update(place=_place(block, name), shape=shapes[name][1:])
         for key in ('params', 'flops'):
             found[f'{key}_share'] = found[key] / network[key]
         rows.append(found)
@@ -79,8 +81,7 @@ def count_flops(model: nn.Module, shape: tuple[int, ...]) -> dict:
 
 def find_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """Find the inserted blocks, by their dotted names, in order."""
-    units = getattr(model.backbone, 'plugin_units', {})
-    inserted = {f'backbone.{path}' for path in units}
+    inserted = dict(named_blocks(model))
     return {
         name: module
         for name, module in model.named_modules()
@@ -88,10 +89,9 @@ def find_blocks(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def _place(model: nn.Module, name: str) -> str:
-    path = name.removeprefix('backbone.')
-    unit = getattr(model.backbone, 'plugin_units', {}).get(path)
-    return path if unit is None else f'{path.split(".")[0]}, after unit {unit}'
+def _place(block: nn.Module, name: str) -> str:
+    after = getattr(block, MARK, None)
+    return f'after {after}' if after else name.removeprefix('backbone.')
 
 
 def _run(model, shape, blocks) -> tuple[dict, dict]:

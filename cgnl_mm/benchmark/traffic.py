@@ -47,7 +47,9 @@ class TrafficCounter(TorchDispatchMode):
         is_view = any(a is not None and not a.is_write for a in aliases)
         if is_view or name in FREE or function.namespace != 'aten':
             return out
-        inputs = {id(t): t for t in tensors_in((args, kwargs))}
+        # An operator writes to ``out`` without reading it.
+        read = {k: v for k, v in (kwargs or {}).items() if k != 'out'}
+        inputs = {id(t): t for t in tensors_in((args, read))}
         if name == '_to_copy' and args[0].numel() <= 4:
             return out
         self.operators.append(name)

@@ -4,6 +4,7 @@ Paper: Yue et al., "Compact Generalized Non-local Network", NeurIPS 2018,
 arXiv 1810.13125. Reference code: github.com/KaiyuYue/cgnl-network.pytorch.
 """
 
+import math
 from typing import Optional, Union
 
 import torch
@@ -13,6 +14,9 @@ from ..ops import taylor_coefficients
 from . import paths
 from .norm import build_norm
 from .settings import check_settings
+
+# The author draws all four convolutions from N(0, 0.01), for 1,024 channels.
+AUTHORS_STD, AUTHORS_CHANNELS = 0.01, 1024
 
 
 class _CGNLNd(nn.Module):
@@ -28,8 +32,8 @@ class _CGNLNd(nn.Module):
                       |                        norm
                       +------------------------> + --> out (B, C, *S)
 
-    No affinity is formed: the cost is linear in C' * S. The weight of the
-    norm starts at zero, so a new block is the identity.
+    No affinity is formed: the cost is linear in C' * S. By default the weight
+    of the norm starts at zero, so a new block is the identity.
 
     With the default norm (GroupNorm of the same groups, as in the author's
     code) and the dot product, the output depends on little more than the
@@ -59,20 +63,23 @@ class _CGNLNd(nn.Module):
             ``dict(type='GN', num_groups=1)``; ``dict(type='BN')``,
             ``dict(type='SyncBN')`` (the paper's text); any norm over
             channels that has a weight and that mmcv knows; False: no norm,
-            W_z starts at zero instead. Defaults to None.
-        zero_init (bool): Whether to start as the identity. Defaults to True.
-        init_std (float): Standard deviation of the normal initialisation of
-            the convolutions. Defaults to 0.01.
+            ``norm_weight`` acts on W_z instead. Defaults to None.
+        init_std (float, optional): Standard deviation of the normal
+            initialisation of the convolutions. None: 0.32 / sqrt(C), which is
+            the author's 0.01 at 1,024 channels (``docs/start.md``).
+            Defaults to None.
+        norm_weight (float): First weight of the norm. With 0 the block starts
+            as the identity; 0.1 suits a network that is trained from scratch.
+            Without a norm, it multiplies the first W_z. Defaults to 0.0.
         backend (str): Path that computes the block: 'reference' (one layer
             after the other), 'folded' (all as one function,
             ``cgnl_mm/ops/fused``), 'gram' (the same, with the moments from
             the Gram matrix of x) or 'auto' (the fastest by measurement). The
             results differ by rounding. Derivatives of derivatives (a gradient
-            penalty) need 'reference'. Defaults to 'auto'.
-        recompute (bool): Whether 'folded' and 'gram' compute theta, phi and g
-            again in the backward pass: less memory, more time. It has no
-            effect where the block takes its reference path, as under
-            ``torch.compile``. Defaults to False.
+            penalty) need 'reference' and float32. Defaults to 'auto'.
+        recompute (bool): Whether the backward pass computes the maps inside
+            the block again: less memory, more time. Under ``torch.compile``
+            the compiler decides that by itself. Defaults to False.
         init_cfg (dict | list[dict], optional): OpenMMLab initialisation that
             ``init_weights`` applies after the block's own. Defaults to None.
 
@@ -96,8 +103,8 @@ class _CGNLNd(nn.Module):
         gamma: float = 1e-4,
         use_scale: bool = False,
         norm_cfg: Union[dict, bool, None] = None,
-        zero_init: bool = True,
-        init_std: float = 0.01,
+        init_std: Optional[float] = None,
+        norm_weight: float = 0.0,
         backend: str = 'auto',
         recompute: bool = False,
         init_cfg: Optional[Union[dict, list]] = None,
@@ -106,8 +113,8 @@ class _CGNLNd(nn.Module):
         self.in_channels, self.groups = in_channels, groups
         self.reduction, self.mode, self.order = reduction, mode, order
         self.gamma, self.use_scale = gamma, use_scale
-        self.norm_cfg, self.zero_init = norm_cfg, zero_init
-        self.init_std, self.backend = init_std, backend
+        self.norm_cfg, self.init_std = norm_cfg, init_std
+        self.norm_weight, self.backend = norm_weight, backend
         self.recompute, self.init_cfg = recompute, init_cfg
         self.is_init = False  # MMEngine calls init_weights while it is.
         check_settings(self)
@@ -129,15 +136,18 @@ class _CGNLNd(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the convolutions from N(0, init_std); the norm starts at 0."""
+        """Draw the convolutions, and set the norm to its first weight."""
+        std = self.init_std
+        if std is None:
+            std = AUTHORS_STD * math.sqrt(AUTHORS_CHANNELS / self.in_channels)
         for layer in self.children():
             if isinstance(layer, self.conv_type):
-                nn.init.normal_(layer.weight, std=self.init_std)
+                nn.init.normal_(layer.weight, std=std)
         if isinstance(self.norm, nn.Identity):
-            if self.zero_init:
-                nn.init.zeros_(self.conv_out.weight)
+            with torch.no_grad():
+                self.conv_out.weight *= self.norm_weight
         else:
-            nn.init.constant_(self.norm.weight, 0.0 if self.zero_init else 1.0)
+            nn.init.constant_(self.norm.weight, self.norm_weight)
             if getattr(self.norm, 'bias', None) is not None:
                 nn.init.zeros_(self.norm.bias)
         if self.mode == 'learnable':

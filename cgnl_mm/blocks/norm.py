@@ -1,11 +1,15 @@
 """The normalisation after W_z, from a ``norm_cfg``."""
 
-from typing import Union
+from contextlib import contextmanager
+from typing import Iterator, Tuple, Union
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from ..ops.attention import to_accumulator
+from ..ops.fused.plan import Norm
 from ..ops.torch_versions import TORCH, is_compiling
 
 NORMS = {'GN': nn.GroupNorm, 'SyncBN': nn.SyncBatchNorm}
@@ -114,3 +118,72 @@ def contiguous_gradient(norm: nn.Module, u: Tensor) -> Tensor:
     ):
         u.register_hook(Tensor.contiguous)
     return u
+
+
+def plan_norm(norm: nn.Module, x: Tensor) -> Norm:
+    """Describe how a norm takes its statistics of an input of this shape."""
+    channels = x.shape[1]
+    if isinstance(norm, nn.Identity):  # a scale of one
+        mean = torch.zeros(channels, device=x.device)
+        return Norm(channels, 0.0, mean=mean, var=mean + 1)
+    is_batch_norm = isinstance(norm, _BatchNorm)
+    has_statistics = is_batch_norm and norm.running_mean is not None
+    if has_statistics and not norm.training:
+        mean = to_accumulator(norm.running_mean)
+        var = to_accumulator(norm.running_var)
+        return Norm(channels, norm.eps, mean=mean, var=var)
+    groups, samples = channels, 1
+    if isinstance(norm, nn.GroupNorm):
+        groups = norm.num_groups
+    elif isinstance(norm, _InstanceNorm):
+        samples = len(x)
+    elif not is_batch_norm:
+        raise TypeError(f'{type(norm).__name__} is not a norm of PyTorch')
+    if x.numel() == groups * samples:
+        # The layer itself refuses this input, too.
+        raise ValueError(
+            f'{type(norm).__name__} of the block needs more than 1 value for '
+            f'its statistics, got an input of shape {tuple(x.shape)}'
+        )
+    return Norm(groups, norm.eps, over_batch=is_batch_norm)
+
+
+def collect_affine(norm: nn.Module, like: Tensor) -> Tuple[Tensor, Tensor]:
+    """Return weight and bias of a norm; 1 and 0, as W_z's, without them."""
+    weight = getattr(norm, 'weight', None)
+    bias = getattr(norm, 'bias', None)
+    return (
+        like.new_ones(len(like)) if weight is None else weight,
+        like.new_zeros(len(like)) if bias is None else bias,
+    )
+
+
+@torch.no_grad()
+def update_statistics(
+    norm: _BatchNorm, mean: Tensor, var: Tensor, x: Tensor
+) -> None:
+    """Update running statistics as nn.BatchNorm does."""
+    tracks = norm.training and norm.track_running_stats
+    if not tracks or norm.running_mean is None:
+        return
+    momentum, batches = norm.momentum, norm.num_batches_tracked
+    if batches is not None:
+        batches.add_(1)
+    if momentum is None:  # cumulative average
+        momentum = 0.0 if batches is None else 1 / batches.item()
+    count = x.numel() // x.shape[1]
+    unbiased = var * (count / (count - 1))
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
+
+
+@contextmanager
+def kept_statistics(norm: nn.Module) -> Iterator[None]:
+    """Let a norm compute again what it has computed once."""
+    before = [buffer.clone() for buffer in norm.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(norm.buffers(), before):
+            # A new version would invalidate what autograd keeps.
+            buffer.data.copy_(value)

@@ -4,9 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..ops.narrow import HALF
+
 
 def in_float32(module: nn.Module, x: Tensor) -> Tensor:
-    """Call a module on a float32 input, even if its weights are float16.
+    """Call a module on a float32 input, even if its weights are narrow.
 
     Args:
         module (nn.Module): A layer, whose parameters keep their type.
@@ -16,9 +18,7 @@ def in_float32(module: nn.Module, x: Tensor) -> Tensor:
         Tensor: Float32 output.
     """
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    wide = {
-        k: t.float() if t.dtype == torch.float16 else t for k, t in own.items()
-    }
+    wide = {k: t.float() if t.dtype in HALF else t for k, t in own.items()}
     # FSDP also sets its gathered weights as attributes, which would win.
     hidden = {k: module.__dict__.pop(k) for k in own if k in module.__dict__}
     try:

@@ -9,26 +9,29 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import cgnl_attention
+from ..ops.narrow import HALF
+from .narrow import can_run_narrow, run_narrow
 from .norm import contiguous_gradient
 from .precision import in_float32
 
 
 def run_reference(block: nn.Module, x: Tensor) -> Tensor:
     """Compute x + norm(W_z y) for a CGNL block and its input x."""
-    theta = block.theta(x)
-    is_float16 = theta.dtype == torch.float16
-    # The sum of a group leaves float16's range; the norm brings it back.
-    dtype = torch.float32 if is_float16 else theta.dtype
-    if block.mode == 'none':
-        y = theta.to(dtype)
-    else:
-        maps = theta, block.phi(x), block.g(x)
+    theta = y = block.theta(x)
+    maps = () if block.mode == 'none' else (block.phi(x), block.g(x))
+    if can_run_narrow(block, theta):
+        return run_narrow(block, x, theta, *maps)
+    # The sum of a group leaves float16's range, and the norm cancels what a
+    # narrow map keeps of a gradient.
+    is_half = theta.dtype in HALF
+    dtype = torch.float32 if is_half else theta.dtype
+    if maps:
         scale = block.scale(math.prod(x.shape[2:]))
         y = cgnl_attention(
-            *maps, block.coefficients, block.groups, scale, dtype
+            theta, *maps, block.coefficients, block.groups, scale, dtype
         )
-    if is_float16:
-        u = in_float32(block.norm, in_float32(block.conv_out, y))
+    if is_half:
+        u = in_float32(block.norm, in_float32(block.conv_out, y.to(dtype)))
     else:
-        u = contiguous_gradient(block.norm, block.norm(block.conv_out(y)))
-    return x + u.to(x.dtype)
+        u = block.norm(block.conv_out(y))
+    return x + contiguous_gradient(block.norm, u).to(x.dtype)

@@ -26,7 +26,6 @@ def check_settings(block: nn.Module) -> None:
         ('mode', MODES),
         ('backend', BACKENDS),
         ('use_scale', (True, False)),
-        ('zero_init', (True, False)),
         ('recompute', (True, False)),
     ):
         value = getattr(block, name)
@@ -35,10 +34,7 @@ def check_settings(block: nn.Module) -> None:
                 f'{name} must be one of {", ".join(map(str, allowed))}, got '
                 f'{value!r}'
             )
-    if not 0 <= block.init_std < math.inf:
-        raise ValueError(
-            f'init_std must be at least 0 and finite, got {block.init_std!r}'
-        )
+    _check_start(block)
     if block.in_channels % block.reduction:
         raise ValueError(
             f'reduction={block.reduction} does not divide '
@@ -51,13 +47,24 @@ def check_settings(block: nn.Module) -> None:
             f'groups={block.groups} does not divide in_channels / reduction '
             f'= {inner}; allowed are {", ".join(allowed)}'
         )
-    if block.recompute and block.backend == 'reference':
-        raise ValueError(
-            "recompute=True has no effect with backend='reference'; use "
-            "backend='folded' or 'auto'"
-        )
     if block.use_scale and block.mode == 'none':
         raise ValueError(
             "use_scale=True has no effect with mode='none', which has no "
             'inner products; leave use_scale out'
         )
+
+
+def _check_start(block: nn.Module) -> None:
+    for name in ('init_std', 'norm_weight'):
+        value = getattr(block, name)
+        if name == 'init_std' and value is None:
+            continue
+        is_number = isinstance(value, (int, float))
+        if (
+            not is_number
+            or isinstance(value, bool)
+            or not 0 <= value < math.inf
+        ):
+            raise ValueError(
+                f'{name} must be a finite number >= 0, got {value!r}'
+            )

@@ -13,12 +13,20 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS
 
-from ..errors import MissingHostError, SetupError
+from ..errors import MissingHostError, SetupError, hide_passwords
 from ..hosts import HOME, HOSTS, require_host
 from .lint import find_mistakes
 
 # a key that is a list in the base config and a dict in the config over it
 REPLACED = re.compile(r"(\w+)=.* of type <class '(list|tuple)'>", re.DOTALL)
+
+
+class PrintedConfig(Config):
+    """A config whose text, in logs and in checkpoints, hides passwords."""
+
+    @property
+    def pretty_text(self) -> str:
+        return hide_passwords(super().pretty_text)
 
 
 class KeyValueAction(DictAction):
@@ -85,6 +93,8 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Config:
     merge_options(cfg, cfg_options)
     for mistake in find_mistakes(cfg):
         raise SetupError(mistake)
+    # Config has its own __setattr__
+    object.__setattr__(cfg, '__class__', PrintedConfig)
     return cfg
 
 

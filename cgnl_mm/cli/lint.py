@@ -27,7 +27,7 @@ WORDS = {bool: 'True or False', str: 'text', dict: 'a dict', list: 'a list'}
 TAKEN_OUT = {'type', '_scope_', 'priority', 'requires_grad', 'constructor'}
 TAKEN_OUT |= {'paramwise_cfg', 'convert_to_iter_based', 'by_epoch'}
 TAKEN_OUT |= {'pretrained', 'magnitude_key', 'deformable_groups'}
-TAKEN_OUT |= {'bg_cls_weight'}
+TAKEN_OUT |= {'bg_cls_weight', 'plugins'}
 # Keys of dicts whose `type` no registry looks up.
 FREE = ('nms', 'metainfo', 'file_client_args', 'backend_args')
 # The registries that build the dicts at a path, where the path decides it.
@@ -179,7 +179,6 @@ def _wrong_object(cfg: dict, path: str, scope: str) -> Iterator[str]:
     """Check the type and the arguments of one dict."""
     kind = cfg.get('type')
     makers = (kind,) if callable(kind) else ()
-    known = {}
     if isinstance(kind, str):
         prefix, _, name = kind.rpartition('.')
         scope = prefix or scope
@@ -195,9 +194,7 @@ def _wrong_object(cfg: dict, path: str, scope: str) -> Iterator[str]:
             )
     # An owner takes arguments of its own out of its `..._cfg`.
     if makers and not re.search(r'\.\w*_cfg$', path):
-        faults = [
-            list(_wrong_arguments(maker, cfg, path, known)) for maker in makers
-        ]
+        faults = [list(_wrong_arguments(maker, cfg, path)) for maker in makers]
         yield from min(faults, key=len)
     if kind == 'Pretrained' and 'init_cfg' in path:
         yield from _missing_weights(cfg.get('checkpoint'), path)
@@ -212,9 +209,7 @@ def _section(path: str) -> tuple[str, ...] | None:
     return None
 
 
-def _wrong_arguments(
-    maker: Callable, cfg: dict, path: str, known: dict
-) -> Iterator[str]:
+def _wrong_arguments(maker: Callable, cfg: dict, path: str) -> Iterator[str]:
     """Yield the arguments that a class does not take, or not as text."""
     taken, is_open = parameters_of(maker)
     label = getattr(maker, '__name__', str(maker))
@@ -227,8 +222,6 @@ def _wrong_arguments(
                 )
         elif key not in TAKEN_OUT:
             near = did_you_mean(key, taken, cutoff=0.85 if is_open else 0.6)
-            if key == 'plugins' and f'Plugin{label}' in known:
-                near = f"; type='Plugin{label}' does."
             if near or not is_open:
                 yield (
                     f'{path}: {label} does not take the argument '

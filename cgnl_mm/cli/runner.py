@@ -12,11 +12,16 @@ from mmengine.runner import Runner
 
 from ..checkpoints import require_file, require_whole
 from ..errors import SetupError
+from ..training.loaders import start_workers_late
 from ..training.resume import find_latest
 from .config import add_config_options, load_config
-from .data import require_data
+from .data import DataHook, require_data
 from .lint import LOADERS
 from .weights import require_fit, watch
+
+# of MMEngine's register_default_hooks
+OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger')
+OWN_HOOKS += ('param_scheduler', 'checkpoint')
 
 
 def add_runner_options(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +87,9 @@ def train(args: argparse.Namespace) -> None:
             if cfg.get(name) is not None:
                 cfg[name].persistent_workers = False
     require_data(cfg, ('train', 'val'))
+    start_workers_late()  # behind the hook that guards their data
     runner = _build_runner(cfg)
+    runner.register_hook(DataHook(), 'LOWEST')
     watch(
         runner, bool(cfg.get('resume')), cfg.get('load_from') or cfg.work_dir
     )
@@ -112,7 +119,8 @@ def test(args: argparse.Namespace) -> None:
         _add_dump(cfg, args.dump)
     require_data(cfg, ('test',))
     runner = _build_runner(cfg)
-    require_fit(runner, args.checkpoint)
+    meta = require_fit(runner, args.checkpoint)
+    runner.register_hook(DataHook(meta), 'LOWEST')
     runner.test()
 
 
@@ -227,6 +235,10 @@ def _build_runner(cfg: Config) -> Runner:
             f'work_dir: no folder can be made at {cfg.work_dir!r}: '
             f'{error.strerror}'
         ) from error
+    # to leave a hook out; MMEngine takes None for hooks of its own alone
+    for name, hook in list((cfg.get('default_hooks') or {}).items()):
+        if hook is None and name not in OWN_HOOKS:
+            del cfg.default_hooks[name]
     strategy = cfg.get('strategy') or {}
     if cfg.launcher == 'none' and strategy.get('type') == 'FSDPStrategy':
         print(

@@ -11,6 +11,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
 from ..errors import SetupError
+from ..training.start import require_start
 
 
 class Misfit(NamedTuple):
@@ -69,13 +70,16 @@ def first_of(faults: list[str]) -> str:
     return '; '.join(faults[:3]) + more
 
 
-def require_fit(runner: Runner, path: str) -> None:
+def require_fit(runner: Runner, path: str) -> dict:
     """Raise SetupError where a checkpoint lacks weights, or has others.
 
     MMEngine warns, and tests what is left at random.
+
+    Returns:
+        dict: The ``dataset_meta`` of the checkpoint; {} without one.
     """
     if not isinstance(runner.model, nn.Module):
-        return  # FlexibleRunner builds it later
+        return {}  # FlexibleRunner builds it later
     loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     found = compare(runner.model, loaded)
     # the weights of a loss or of a teacher are not needed here
@@ -85,10 +89,14 @@ def require_fit(runner: Runner, path: str) -> None:
             f'{path} is of another network than {runner.cfg.filename}: '
             + first_of(faults)
         )
+    return loaded.get('meta', {}).get('dataset_meta') or {}
 
 
 class FitHook(Hook):
     """Compare the checkpoint that the Runner is about to load.
+
+    The hook also asks :func:`.require_start`, for a config without
+    AtomicCheckpointHook.
 
     To go on with another network is an error. To start from other weights is
     what pretraining is for, so missing weights are fine; weights that are
@@ -102,6 +110,9 @@ class FitHook(Hook):
     def __init__(self, resume: bool, path: str):
         self.resume = resume
         self.path = path
+
+    def before_train(self, runner):
+        require_start(runner)
 
     def after_load_checkpoint(self, runner, checkpoint):
         found = compare(runner.model, checkpoint)

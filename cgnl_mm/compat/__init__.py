@@ -19,6 +19,7 @@ from . import (
     no_pkg_resources,
     numpy_hue,
     numpy_names,
+    plugins_key,
     safe_load,
 )
 from .workaround import Record, Workaround, switched_off
@@ -33,6 +34,7 @@ WORKAROUNDS = (
     numpy_hue.WORKAROUND,
     numpy_names.WORKAROUND,
     no_pkg_resources.WORKAROUND,
+    plugins_key.WORKAROUND,
 )
 
 _records = {}

@@ -19,13 +19,13 @@ import functools
 import sys
 from typing import Optional
 
-import numpy as np
-
 from .after_import import after_import
 from .workaround import Workaround
 
 
 def not_needed() -> Optional[str]:
+    import numpy as np  # PyTorch alone comes without it
+
     if np.lib.NumpyVersion(np.__version__) < '2.0.0':
         return f'numpy {np.__version__} wraps negative integers'
     return None
@@ -61,6 +61,7 @@ def mend_mmaction(processing) -> None:
         if offset >= 0:
             return original(img, factor)
         import cv2
+        import numpy as np
 
         img = np.clip(img, 0, 255).astype(np.uint8)
         hsv = cv2.cvtColor(img, cv2.COLOR_RGB2HSV)

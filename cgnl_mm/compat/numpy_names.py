@@ -20,8 +20,6 @@ Delete when: the hosts use today's names.
 from types import ModuleType
 from typing import Optional
 
-import numpy as np
-
 from .after_import import after_import
 from .workaround import Workaround
 
@@ -35,29 +33,26 @@ MODULES = (
 )
 
 
-def _in1d(ar1, ar2, **kwargs):
-    """Return what numpy 1's in1d returns: isin of a flattened array."""
-    return np.isin(np.ravel(ar1), ar2, **kwargs)
-
-
-OLD_NAMES = dict(
-    Inf=np.inf,
-    float=float,
-    in1d=_in1d,
-    trapz=getattr(np, 'trapezoid', None),  # new where the other is gone
-)
-
-
 def not_needed() -> Optional[str]:
-    if all(hasattr(np, name) for name in OLD_NAMES):
+    import numpy as np  # PyTorch alone comes without it
+
+    if all(hasattr(np, name) for name in ('Inf', 'float', 'in1d', 'trapz')):
         return f'numpy {np.__version__} has them all'
     return None
 
 
 def _give_names(module: ModuleType) -> None:
     """Put a numpy with the old names in place of the ``np`` of a module."""
-    numpy = ModuleType('numpy')
-    vars(numpy).update({**OLD_NAMES, **vars(np)})
+    np, numpy = module.np, ModuleType('numpy')
+
+    def in1d(ar1, ar2, **kwargs):
+        """Return what numpy 1's in1d returns: isin of a flattened array."""
+        return np.isin(np.ravel(ar1), ar2, **kwargs)
+
+    # trapezoid is new where trapz is gone
+    trapz = getattr(np, 'trapezoid', None)
+    old = dict(Inf=np.inf, float=float, in1d=in1d, trapz=trapz)
+    vars(numpy).update({**old, **vars(np)})
     module.np = numpy
 
 

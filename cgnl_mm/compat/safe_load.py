@@ -29,7 +29,6 @@ import functools
 import pickle
 from typing import Callable, Optional
 
-import numpy as np
 import torch
 
 from ..ops.torch_versions import TORCH
@@ -80,6 +79,7 @@ def _mend_loader(module) -> None:
 
 
 def apply() -> None:
+    import numpy as np  # PyTorch alone comes without it
     from mmengine.logging import HistoryBuffer
     from mmengine.optim.scheduler import param_scheduler
 

@@ -19,6 +19,7 @@ class Workaround(NamedTuple):
         not_needed (Callable): Returns why this installation does not need
             the workaround, or None when it does. Imports no host.
         packages (Sequence[str]): Modules, one of which has to be installed.
+            Defaults to MMEngine.
     """
 
     name: str
@@ -27,13 +28,13 @@ class Workaround(NamedTuple):
     upstream: str
     apply: Callable[[], None]
     not_needed: Callable[[], Optional[str]] = lambda: None
-    packages: Sequence[str] = ()
+    packages: Sequence[str] = ('mmengine',)
 
     def reason_to_skip(self) -> Optional[str]:
         """Say why this installation does not need it; None if it does."""
         specs = filter(None, map(find_spec, self.packages))
         # a folder that happens to have the name is found without an origin
-        if self.packages and not any(spec.origin for spec in specs):
+        if not any(spec.origin for spec in specs):
             return f'{" or ".join(self.packages)} is not installed'
         return self.not_needed()
 

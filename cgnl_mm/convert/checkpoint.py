@@ -74,7 +74,8 @@ def convert_checkpoint(
     """
     state, source, network = read_state_dict(checkpoint)
     written = find_target(source, target, backbone_only)
-    tables = (source.table, network.table, backwards(written.table))
+    tables: Tuple[Table, ...] = (source.table, network.table)
+    tables += (backwards(written.table),)
     if written is AUTHOR:
         load_strictly(state, network, source)
         tables = (source.table, backwards(network.table))
@@ -95,7 +96,7 @@ def convert_checkpoint(
         )
     if written is not AUTHOR:
         for theirs, plain in network.table:
-            if theirs is None:
+            if theirs is None and plain is not None:
                 name = rename(plain, backwards(written.table))
                 converted.setdefault(name, torch.zeros(8 * network.width))
         load_strictly(converted, network, written)
@@ -130,10 +131,10 @@ def read_state_dict(
     Raises:
         ConversionError: If it is not such a checkpoint.
     """
-    state = checkpoint if isinstance(checkpoint, Mapping) else {}
+    state = dict(checkpoint) if isinstance(checkpoint, Mapping) else {}
     for key in ('model', 'state_dict'):
         if isinstance(state.get(key), Mapping):
-            state = state[key]
+            state = dict(state[key])
     other = [
         str(key)
         for key, value in state.items()
@@ -157,9 +158,9 @@ def read_state_dict(
     broken = [key for key, v in state.items() if not v.isfinite().all()]
     if broken:
         raise ConversionError(f'values are not finite in {listed(broken)}')
-    table = codes[0].table
-    shapes = {rename(key, table): v.shape for key, v in state.items()}
-    shapes.pop(None, None)  # a detector's heads
+    names = {key: rename(key, codes[0].table) for key in state}
+    # A detector's heads have no plain names.
+    shapes = {n: state[key].shape for key, n in names.items() if n is not None}
     return state, codes[0], find_network(shapes)
 
 

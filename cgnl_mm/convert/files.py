@@ -5,7 +5,7 @@ import pickle
 import re
 import tempfile
 from pathlib import Path
-from typing import Mapping
+from typing import Any, Mapping
 
 import torch
 
@@ -51,7 +51,7 @@ def convert_file(
     print(f'use:     {advise(network, written, printable(str(out)))}')
 
 
-def read_checkpoint(path: str):
+def read_checkpoint(path: str) -> Any:
     """Load a file with PyTorch's safe loader, on the CPU.
 
     Raises:

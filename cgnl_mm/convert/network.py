@@ -14,7 +14,10 @@ from .names import Code, Table
 
 UNITS = {50: 6, 101: 23, 152: 36}  # residual units of layer3
 # Name of a block in its stage, and in the name of a config.
-PREFIXES = {'CGNL2d': 'cgnl', 'NonLocal2d': 'nonlocal_block'}
+PREFIXES: Dict[Optional[str], str] = {
+    'CGNL2d': 'cgnl',
+    'NonLocal2d': 'nonlocal_block',
+}
 SUFFIXES = {None: '', 'CGNL2d': '_cgnl', 'NonLocal2d': '_nl'}
 LONGEST = 500  # characters of the keys in a message
 SHOWN = 4  # keys of a list in a message

@@ -3,19 +3,24 @@
 import errno
 import mimetypes
 import os
+import signal
 import stat
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Optional
 
 import numpy as np
 
 from ..errors import describe_error
+from .mp4 import find_wild_index
 
 # Keys of a path in the samples of the three hosts. frame_dir is a folder.
 KEYS = ('filename', 'img_path', 'frame_dir')
 # Errors of a process or a machine that ran out of something.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
+PATIENCE = 300.0  # seconds for a file; a network's disk may pause for minutes
 
 
 def path_of(sample: dict) -> Optional[str]:
@@ -36,6 +41,30 @@ def is_remote(path: str) -> bool:
 def is_exhausted(error: Exception) -> bool:
     """Say whether an error is the machine's fault rather than a file's."""
     return isinstance(error, OSError) and error.errno in EXHAUSTED
+
+
+@contextmanager
+def time_limit() -> Iterator[None]:
+    """Raise TimeoutError in a block that takes longer than PATIENCE.
+
+    The block is stopped by a signal, which ends a wait of the system's, too.
+    In a thread, or where somebody else has set the timer, there is no limit.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or any(signal.getitimer(signal.ITIMER_REAL)):
+        yield
+        return
+
+    def stop(*_):
+        raise TimeoutError(f'no answer in {PATIENCE:g} seconds')
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def count_kinds(reasons: Iterable[str]) -> Counter:
@@ -102,6 +131,30 @@ def frame_names(sample: dict) -> Optional[list[str]]:
     return [template.format(i) for i in numbers]
 
 
+def find_danger(sample: dict) -> Optional[str]:
+    """Say why a decoder would hang or crash on the file of a sample.
+
+    A pipe or a device may never answer. A file that cannot be looked at is
+    left to the decoder, whose error tells more.
+
+    Args:
+        sample (dict): The sample, as the data set gives it.
+
+    Returns:
+        str | None: The reason; None if there is no such danger.
+    """
+    path = path_of(sample)
+    if path is None or is_remote(path):
+        return None
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            return None if stat.S_ISDIR(mode) else 'no regular file'
+        return None if _is_image(path) else find_wild_index(path)
+    except (OSError, ValueError, RecursionError):  # boxes in boxes in ...
+        return None
+
+
 def check_file(path: str, backend: Optional[str] = None) -> Optional[str]:
     """Decode a whole local image or video file.
 
@@ -145,7 +198,8 @@ def inspect_file(
             return 'no regular file'
         if status.st_size == 0:
             return 'zero bytes'
-        return decode(path) if decode else None
+        with time_limit():
+            return decode(path) if decode else None
     except (FileNotFoundError, NotADirectoryError):
         return 'dead link' if os.path.islink(path) else 'missing'
     except Exception as error:  # decoders raise what they like
@@ -207,3 +261,19 @@ def decode_video(path: str) -> None:
             raise ValueError('no decoder')  # PyAV 17.1 would crash
         if not sum(1 for _ in container.decode(video=0)):
             raise ValueError('no frame')
+
+
+def try_decord(path: str) -> Optional[str]:
+    """Read the ends of a video by decord, which may end the process.
+
+    Returns:
+        str | None: As :func:`inspect_file`.
+    """
+    import decord  # optional
+
+    def read(path: str) -> None:
+        with open(path, 'rb') as file:
+            video = decord.VideoReader(file, num_threads=1)
+        video.get_batch([0, len(video) - 1])
+
+    return inspect_file(path, read)

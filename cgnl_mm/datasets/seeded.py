@@ -50,16 +50,21 @@ class SeededBatchSampler:
     Args:
         batch_sampler (BatchSampler): Yields lists of indices.
         seed (tuple): Of the run and the process.
+        endless (bool): Whether more batches to leave out than a pass has go
+            on in the next pass, as in a loop by iterations. Defaults to
+            False.
 
     Attributes:
         epoch (int): Number of the next pass over the data.
-        start (int): Batches to leave out, which are not loaded; more than
-            the pass has go on in the next one.
+        start (int): Batches to leave out, which are not loaded.
     """
 
-    def __init__(self, batch_sampler, seed: tuple) -> None:
+    def __init__(
+        self, batch_sampler, seed: tuple, endless: bool = False
+    ) -> None:
         self.batch_sampler = batch_sampler
         self.seed = seed
+        self.endless = endless
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
@@ -85,6 +90,6 @@ class SeededBatchSampler:
                     seed = (*self.seed, epoch, taken - 1)
                     yield SeededBatch(indices, seed)
             self.epoch = epoch + 1
-            if not 0 < taken <= start:
+            if not self.endless or not 0 < taken <= start:
                 return
             start -= taken

@@ -18,7 +18,14 @@ from ..errors import (
     describe_error,
     printable,
 )
-from .decode import check_sample, is_exhausted, is_remote, path_of
+from .decode import (
+    check_sample,
+    find_danger,
+    is_exhausted,
+    is_remote,
+    path_of,
+    time_limit,
+)
 
 # Packages whose errors are about a file, whatever its content.
 READERS = ('av', 'decord')
@@ -51,9 +58,13 @@ class GuardedPipeline(Compose):
 
     def __call__(self, data: dict) -> Optional[dict]:
         sample = dict(data)  # transforms change what they get
+        fault = find_danger(sample)
+        if fault:
+            return self.skip(sample, fault)
         for transform in self.transforms:
             try:
-                result = transform(data)
+                with time_limit():
+                    result = transform(data)
             except Exception as error:
                 return self.skip_broken(sample, error, data)
             if result is None:
@@ -74,7 +85,7 @@ class GuardedPipeline(Compose):
         reason = find_fault(sample, error, data, self.backend)
         if reason is None:
             raise error
-        self._skip(sample, reason, error)
+        self.skip(sample, reason, error)
 
     def _skip_dropped(
         self, sample: dict, data: dict, transform: Callable
@@ -88,7 +99,7 @@ class GuardedPipeline(Compose):
             if not reason and getattr(transform, 'ignore_empty', False):
                 reason = f'{name}(ignore_empty=True) could not load it'
         if reason:
-            self._skip(sample, reason)
+            self.skip(sample, reason)
         elif self.on_fault is None:
             raise SetupError(
                 f'{printable(path or "a sample")}: {name} returned None in '
@@ -96,9 +107,10 @@ class GuardedPipeline(Compose):
                 f'take {name} out of the pipeline of validation and testing'
             )
 
-    def _skip(
+    def skip(
         self, sample: dict, reason: str, error: Optional[Exception] = None
     ) -> None:
+        """Report a sample as unreadable; raise without ``on_fault``."""
         path = path_of(sample)
         if self.on_fault is None:
             raise UnreadableFileError(
@@ -122,10 +134,14 @@ class GuardedPreparation:
         self.data_set = data_set
 
     def __call__(self, index: int):
+        sample = self.data_set.get_data_info(index)
+        fault = find_danger(sample)
+        if fault:
+            return self.data_set.pipeline.skip(sample, fault)
         try:
-            return type(self.data_set).prepare_data(self.data_set, index)
+            with time_limit():
+                return type(self.data_set).prepare_data(self.data_set, index)
         except Exception as error:
-            sample = self.data_set.get_data_info(index)
             return self.data_set.pipeline.skip_broken(sample, error)
 
 
@@ -186,8 +202,9 @@ def find_fault(
     is_told = error is not None and _is_about(error, sample)
     reason = None
     # A whole look at a file takes time; a reader's error says enough. In a
-    # folder, the look finds the name of the frame.
-    if not is_remote(path) and not (is_told and os.path.isfile(path)):
+    # folder, the look finds the name of the frame, unless it does not answer.
+    is_silent = isinstance(error, TimeoutError) or os.path.isfile(path)
+    if not is_remote(path) and not (is_told and is_silent):
         frames = (data or {}).get('frame_inds')
         reason = check_sample(dict(sample, frame_inds=frames), backend)
     return reason or (describe_error(error) if is_told else None)

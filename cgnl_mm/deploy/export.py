@@ -93,7 +93,7 @@ def export(
     print(f'{out}: {part} of {cfg.filename}, pixels ({size})')
     print(f'largest difference: {difference:.2g} (allowed {TOLERANCE:g})')
     if checkpoint == 'none':
-        print('fresh weights: the blocks are still the identity')
+        print('fresh weights: the blocks are not trained')
 
 
 def check_form(form: str, out: Path, opset: int | None) -> None:

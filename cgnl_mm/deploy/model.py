@@ -5,13 +5,13 @@ import inspect
 import torch
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from ..checkpoints import require_file, require_whole
 from ..errors import SetupError
-from ..hosts import host_of
+from ..hosts import dataset_class, host_of
 from ..visualization.inputs import dataset_config
 
 PRETRAINED = ('Pretrained', 'PretrainedInit')
@@ -75,16 +75,9 @@ def _load(model: nn.Module, checkpoint: str) -> dict:
 
 
 def _dataset_meta(cfg) -> dict:
-    given = dataset_config(cfg).get('metainfo') or {}
-    return {**getattr(_dataset_class(cfg), 'METAINFO', {}), **given}
-
-
-def _dataset_class(cfg) -> type | None:
-    kind = dataset_config(cfg).get('type')
-    if isinstance(kind, str):
-        with DATASETS.switch_scope_and_registry(host_of(cfg)) as registry:
-            return registry.get(kind)
-    return kind
+    dataset = dataset_config(cfg)
+    kind, given = dataset_class(cfg, dataset), dataset.get('metainfo') or {}
+    return {**getattr(kind, 'METAINFO', {}), **given}
 
 
 def without_weights(value):
@@ -176,7 +169,7 @@ def _pair(size) -> tuple[int, int]:
 
 def _size_of_dataset(cfg):
     """Return ``size`` of one of our data sets, given or by default."""
-    kind = _dataset_class(cfg)
+    kind = dataset_class(cfg, dataset_config(cfg))
     parameters = inspect.signature(kind).parameters if kind else {}
     default = parameters['size'].default if 'size' in parameters else None
     return dataset_config(cfg).get('size', default)

@@ -16,6 +16,7 @@ from ..errors import SetupError
 from ..hosts import HOME
 
 NAME = re.compile(r'[A-Za-z0-9][\w.+-]*')
+LARGEST = 100_000  # values in a grid; aliases may repeat lists of aliases
 # A run may have these keys although its config lacks them.
 NEW_KEYS = (
     'auto_scale_lr', 'custom_hooks', 'find_unused_parameters',
@@ -150,11 +151,30 @@ def read_grid(path: str, seeds: list[int] | None = None) -> Grid:
     try:
         # PyYAML finds out whether the bytes are UTF-8 or UTF-16.
         raw = yaml.load(file.read_bytes(), _Loader)
+        if _count_values(raw, {}) > LARGEST:
+            raise SetupError(f'its aliases stand for over {LARGEST:,} values')
         # It refuses .nan, .inf, and an alias inside of what it repeats.
         json.dumps(raw, default=str, allow_nan=False)
         return _make_grid(file, raw, seeds)
-    except (OSError, ValueError, yaml.YAMLError, SetupError) as error:
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+        yaml.YAMLError,
+        SetupError,
+    ) as error:
         raise SetupError(f'{path}: {" ".join(str(error).split())}') from error
+
+
+def _count_values(value, known: dict[int, int]) -> int:
+    """Count the values of a tree, those that aliases repeat each time."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 0  # inside of itself
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count_values(x, known) for x in inner)
+    return known[id(value)]
 
 
 def _make_grid(file: Path, raw, seeds: list[int] | None) -> Grid:

@@ -20,10 +20,9 @@ def cgnl_attention(
 ) -> Tensor:
     r"""Apply the compact generalized non-local operator (paper, Eq. 12).
 
-    In each channel group alone, the operator is
+    In each channel group alone, the operator is ::
 
-    .. math::
-        y = s \sum_{p=0}^{P} c_p\, \theta^p\, \langle \phi^p, g \rangle
+        y = s Σₚ cₚ θᵖ ⟨φᵖ, g⟩,  p = 0, ..., P
 
     The inner product runs over the C / G channels of the group and over all
     positions. Time and memory are linear in the number of these values. The
@@ -35,8 +34,8 @@ def cgnl_attention(
         phi (Tensor): Keys of the same shape.
         g (Tensor): Values of the same shape.
         coefficients (Sequence[float] | Tensor): Taylor coefficients
-            :math:`c_0, ..., c_P` (see :func:`taylor_coefficients`), or a
-            tensor of shape (P + 1) or (G, P + 1), which receives gradients.
+            c₀, ..., c_P (see :func:`taylor_coefficients`), or a tensor of
+            shape (P + 1) or (G, P + 1), which receives gradients.
             Defaults to (0, 1), the dot product.
         groups (int): Number of channel groups G. Defaults to 8.
         scale (float): Factor s. The author's ``use_scale`` is

@@ -27,20 +27,18 @@ def generalized_nonlocal(
 ) -> Tensor:
     r"""Apply the exact generalized non-local operator (paper, Eq. 8).
 
-    In each channel group, :math:`y = f(\mathrm{vec}\,\theta,
-    \mathrm{vec}\,\phi)\,\mathrm{vec}\,g`, where f acts on two numbers and
-    the affinity is not normalised.
+    In each channel group, y = f(vec θ, vec φ) vec g, where f acts on two
+    numbers and the affinity is not normalised.
 
     Args:
         theta (Tensor): Queries (B, C, \*spatial), any number of spatial axes.
         phi (Tensor): Keys of the same shape.
         g (Tensor): Values of the same shape.
         kernel (str | Sequence[float] | Tensor): ``'dot_product'`` (ab),
-            ``'embedded_gaussian'`` (:math:`e^{ab}`) or ``'gaussian_rbf'``
-            (:math:`e^{-\gamma(a-b)^2}`, with its full beta). Taylor
-            coefficients as in :func:`cgnl_attention` give the literal
-            affinity :math:`\sum_p c_p (ab)^p`, which that function never
-            forms. Defaults to 'embedded_gaussian'.
+            ``'embedded_gaussian'`` (exp(ab)) or ``'gaussian_rbf'``
+            (exp(−γ(a − b)²), with its full beta). Taylor coefficients as in
+            :func:`cgnl_attention` give the literal affinity Σₚ cₚ (ab)ᵖ,
+            which that function never forms. Defaults to 'embedded_gaussian'.
         groups (int): Number of channel groups G; 1 is the ungrouped
             operator. Defaults to 8.
         gamma (float): Inverse squared width of the RBF. Defaults to 1e-4.

@@ -6,6 +6,8 @@ from typing import Dict, Sequence, Tuple, Union
 import torch
 from torch import Tensor
 
+from .narrow import multiply_add
+
 KERNELS = ('dot_product', 'embedded_gaussian', 'gaussian_rbf')
 MAX_ORDER = 100  # 1 / 100! is below 1e-157
 
@@ -28,15 +30,14 @@ def check_kernel(kernel: str, gamma: float) -> None:
 def taylor_coefficients(
     kernel: str, order: int = 3, gamma: float = 1e-4
 ) -> Tuple[float, ...]:
-    r"""Return the :math:`c_p` of :math:`f(a, b) \approx \sum_p c_p (ab)^p`.
+    """Return the coefficients cₚ of a kernel f(a, b) ≈ Σₚ cₚ (ab)ᵖ.
 
     =================  ==================================================
-    dot_product        :math:`c_1 = 1`, all others 0 (exact)
-    embedded_gaussian  :math:`1 / p!`, the series of :math:`e^{ab}`
-    gaussian_rbf       :math:`e^{-2\gamma} (2\gamma)^p / p!`, the series of
-                       :math:`e^{-\gamma (a - b)^2}` with
-                       :math:`e^{-\gamma (a^2 + b^2)}` replaced by its value
-                       at :math:`a^2 = b^2 = 1`, as in the author's code
+    dot_product        c₁ = 1, all others 0 (exact)
+    embedded_gaussian  1 / p!, the series of exp(ab)
+    gaussian_rbf       exp(−2γ) (2γ)ᵖ / p!, the series of exp(−γ(a − b)²)
+                       with exp(−γ(a² + b²)) replaced by its value at
+                       a² = b² = 1, as in the author's code
     =================  ==================================================
 
     Args:
@@ -111,7 +112,7 @@ def split_powers(
 
 
 def evaluate(factors: Dict[int, Tensor], x: Tensor) -> Tensor:
-    """Return the polynomial sum of ``factors[p] * x**p``, in the shape of x.
+    """Return the polynomial sum of ``factors[p] * x**p``, like x.
 
     Args:
         factors (dict[int, Tensor]): Factors that broadcast against x.
@@ -120,8 +121,8 @@ def evaluate(factors: Dict[int, Tensor], x: Tensor) -> Tensor:
     # Horner's rule needs one running map in place of the powers of x.
     y = None
     for power in range(max(factors, default=0), -1, -1):
-        if y is not None:
-            y = y * x
-        if power in factors:
-            y = factors[power] if y is None else y + factors[power]
+        if y is None:
+            y = factors.get(power)
+        else:
+            y = multiply_add(y, x, factors.get(power))
     return torch.zeros_like(x) if y is None else y.expand_as(x)

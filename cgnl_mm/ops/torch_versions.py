@@ -22,7 +22,7 @@ MISSING_BEFORE = (
 )
 
 
-def missing(version: tuple[int, int] = TORCH) -> str:
+def missing(version: tuple[int, ...] = TORCH) -> str:
     """Return what a PyTorch version lacks, or '' for a new one."""
     return '; '.join(text for first, text in MISSING_BEFORE if version < first)
 

@@ -14,12 +14,14 @@ from mmengine.runner import Runner
 from ..errors import DiskFullError
 from .numerics import may_save
 from .resume import choose_checkpoint, resumed_from
+from .start import require_start
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # of the file that is not complete yet
 PART = '.part'
-# key of a checkpoint: names of the files that it makes outdated
-OUTDATED = 'outdated_ckpts'
+# keys of a checkpoint: names of the files that it makes outdated, numbers of
+# those that are kept
+OUTDATED, KEPT = 'outdated_ckpts', 'kept_ckpts'
 
 
 @HOOKS.register_module()
@@ -41,41 +43,61 @@ class AtomicCheckpointHook(CheckpointHook):
     - ``resume=True`` takes :func:`~.resume.find_latest`'s checkpoint;
     - a run that goes on from another run's folder removes nothing there, and
       nothing that has the same names in its own;
+    - what a killed job left half written goes when the run goes on;
+    - nothing is trained in a folder where another training runs, or by
+      processes that begin at different checkpoints;
     - nothing is saved while :class:`NumericsHook` finds weights or losses
       that are not finite.
 
-    Remote storage is left as it is. The arguments are those of MMEngine's
-    CheckpointHook.
+    :func:`save_whole` writes the files. Remote storage is left as it is. The
+    arguments are those of MMEngine's CheckpointHook.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._outdated = []  # paths that the next checkpoint supersedes
         self._left = []  # names that the loaded checkpoint had superseded
+        self._kept = None  # numbers of this hook's files then
 
     def before_run(self, runner: Runner) -> None:
         choose_checkpoint(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         names = [osp.basename(path) for path in self._outdated]
-        checkpoint[self._key(runner)] = names
+        checkpoint[self._key(OUTDATED, runner)] = names
+        kept = list(getattr(self, 'keep_ckpt_ids', []))
+        checkpoint[self._key(KEPT, runner)] = kept
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        self._left = checkpoint.get(self._key(runner), [])
+        self._left = checkpoint.get(self._key(OUTDATED, runner), [])
+        self._kept = checkpoint.get(self._key(KEPT, runner))
 
     def before_train(self, runner: Runner) -> None:
+        require_start(runner)
         loaded = resumed_from(runner)
         is_own = loaded and self._saves_beside(loaded, runner)
         known = runner.message_hub.runtime_info
-        if loaded and not is_own and 'keep_ckpt_ids' in known:
+        if loaded and not is_own:
             # what has one of these names here is another run's
             runner.message_hub.update_info('keep_ckpt_ids', [])
+        elif loaded and self._kept is not None:
+            # MMEngine has one list for all hooks
+            runner.message_hub.update_info('keep_ckpt_ids', self._kept)
         super().before_train(runner)
+        if dist.is_main_process():
+            self._remove_halves(runner)
         self.file_backend = _LaterRemoval(
             self.file_backend, folder=self.out_dir, outdated=self._outdated
         )
         if is_own:
             self._take_up(loaded, known)
+
+    def _remove_halves(self, runner: Runner) -> None:
+        ends = tuple(x + PART for x in ('.pth', self.filename_tmpl[-4:]))
+        for folder in {self.out_dir, runner.work_dir}:
+            for name in os.listdir(folder) if osp.isdir(folder) else ():
+                if name.endswith(ends):
+                    remove(osp.join(folder, name))
 
     def _take_up(self, loaded: str, known: dict) -> None:
         """Know the run's files where they are now, in a copy or not."""
@@ -87,7 +109,7 @@ class AtomicCheckpointHook(CheckpointHook):
         # the job was killed after it saved, before it removed them
         if dist.is_main_process():
             paths = [osp.join(self.out_dir, name) for name in self._left]
-            self._outdated += [p for p in paths if _is_older(p, loaded)]
+            self._outdated += [p for p in paths if is_older(p, loaded)]
             self._remove_outdated()
 
     def _here(self, path: Optional[str]) -> Optional[str]:
@@ -99,7 +121,7 @@ class AtomicCheckpointHook(CheckpointHook):
         out_dir = self.out_dir or runner.work_dir  # or with the run's name
         name = osp.basename(runner.work_dir.rstrip(osp.sep))
         folders = (runner.work_dir, out_dir, osp.join(out_dir, name))
-        return any(_lies_in(path, folder) for folder in folders)
+        return any(lies_in(path, folder) for folder in folders)
 
     def _save_checkpoint(self, runner: Runner) -> None:
         if may_save(runner):
@@ -124,10 +146,10 @@ class AtomicCheckpointHook(CheckpointHook):
             (backend.rmtree if is_folder else backend.remove)(path)
         self._outdated.clear()
 
-    def _key(self, runner: Runner) -> str:
+    def _key(self, name: str, runner: Runner) -> str:
         hooks = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
         number = hooks.index(self)
-        return f'{OUTDATED}_{number}' if number else OUTDATED
+        return f'{name}_{number}' if number else name
 
 
 class _Around:
@@ -142,20 +164,30 @@ class _Around:
 
 
 class _SavesWhole(_Around):
-    """A runner whose checkpoints are whole or not there."""
+    """Stand in for a runner, and save its checkpoints by save_whole.
+
+    MMEngine's hook decides when it saves and which names there are, and
+    calls ``runner.save_checkpoint``. Only that call has to change.
+    """
 
     def save_checkpoint(self, *args, **kwargs) -> None:
         save_whole(self.inner, *args, **kwargs)
 
 
 class _LaterRemoval(_Around):
-    """A file backend that notes what to remove and sees one folder alone."""
+    """Stand in for a file backend, and put off what is to be removed.
+
+    MMEngine's hook removes a checkpoint before it saves the next one. Here
+    it lists the path in ``outdated``, and AtomicCheckpointHook removes the
+    file after the save. A file outside of ``folder``, such as another run's,
+    is not found, and so never removed.
+    """
 
     def isfile(self, path: str) -> bool:
-        return _lies_in(path, self.folder) and self.inner.isfile(path)
+        return lies_in(path, self.folder) and self.inner.isfile(path)
 
     def isdir(self, path: str) -> bool:
-        return _lies_in(path, self.folder) and self.inner.isdir(path)
+        return lies_in(path, self.folder) and self.inner.isdir(path)
 
     def remove(self, path: str) -> None:
         self.outdated.append(path)
@@ -184,10 +216,12 @@ def save_whole(
         runner.save_checkpoint(out_dir, filename, *args, **kwargs)
         return
     path = osp.join(out_dir, filename)
-    # not numbered: the next save overwrites what a killed job left
     part = path + PART
-    if osp.islink(part):
-        os.remove(part)
+    # a link is not followed, and shards of a killed job are not mixed in
+    if dist.is_main_process() and osp.lexists(part):
+        remove(part)
+    runner.call_hook('gather_gradients')
+    dist.barrier()
     try:
         runner.save_checkpoint(out_dir, filename + PART, *args, **kwargs)
         dist.barrier()  # each process may have written a shard
@@ -208,8 +242,14 @@ def _rename(part: str, path: str) -> None:
         with open(osp.join(part, name) if name else part, 'rb') as file:
             os.fsync(file.fileno())
     if osp.isdir(path):
-        shutil.rmtree(path)
+        remove(path)
     os.replace(part, path)
+
+
+def remove(path: str) -> None:
+    """Remove a local file, a folder with its files, or a link alone."""
+    is_folder = osp.isdir(path) and not osp.islink(path)
+    (shutil.rmtree if is_folder else os.remove)(path)
 
 
 def _disk_full(error: OSError, path: str, written: int) -> DiskFullError:
@@ -223,10 +263,12 @@ def _disk_full(error: OSError, path: str, written: int) -> DiskFullError:
     )
 
 
-def _lies_in(path: str, folder: str) -> bool:
+def lies_in(path: str, folder: str) -> bool:
+    """Return whether a path is that of a file right in a folder."""
     return osp.realpath(osp.dirname(path)) == osp.realpath(folder)
 
 
-def _is_older(path: str, than: str) -> bool:
+def is_older(path: str, than: str) -> bool:
+    """Return whether two local files exist, the first not the newer one."""
     exist = osp.exists(path) and osp.exists(than)  # a remote one does not
     return exist and osp.getmtime(path) <= osp.getmtime(than)

@@ -1,15 +1,22 @@
 """Let a resumed run compute what an uninterrupted one would."""
 
 from mmengine.dist import get_rank, get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..datasets.seeded import SeededBatchSampler, seed_everything
+from .accumulation import mean_gradients, restore_gradients
 from .config_changes import warn_of_changes
 from .loaders import is_iter_based, start_workers_late
 
 KEY = 'exact_resume'
+# what a checkpoint and a run may differ in, and how it is said
+SIZES = dict(
+    samples_per_step='a step takes {} samples, before the checkpoint it took '
+    '{}',
+    samples='the data set has {} samples, at the checkpoint it had {}',
+)
 
 
 @HOOKS.register_module()
@@ -22,22 +29,27 @@ class ExactResumeHook(Hook):
 
     MMEngine restores weights, optimizer, schedules and logs. It restores
     neither the random numbers (augmentation, dropout), nor the place within
-    an epoch, nor an evaluation that was cut off. An iteration-based run
-    decodes all that it was trained on again. With the hook
+    an epoch, nor an evaluation that was cut off, nor accumulated gradients,
+    nor what EarlyStoppingHook has counted. An iteration-based run decodes
+    all that it was trained on again. With the hook
 
     - random numbers depend on the seed, the rank and the number of the
       batch alone: not on the workers, nor on what came before;
     - a checkpoint of mid-epoch is taken up at the next batch; what comes
       before it is not decoded;
-    - an evaluation that was due and not finished comes first.
+    - an evaluation that was due and not finished comes first;
+    - a checkpoint inside a group of ``accumulative_counts`` iterations
+      holds the group's gradients: one copy of them, for all processes;
+    - EarlyStoppingHook goes on counting, and a run that it ended is over.
 
     So the weights of a resumed run equal those of an uninterrupted one, bit
     for bit where the operators are deterministic (CPU; on a GPU with
     ``--deterministic``), with the same number of processes and batch size.
-    With another one the place is found by the number of samples, and a
-    warning says so. Another warning shows the settings that differ from the
-    checkpoint's. The hook costs about 20 us a batch. The seed is that of
-    ``randomness`` or, if there is none, of the checkpoint.
+    In several processes, gradients inside a group are equal up to rounding.
+    With another number, or other data, the place is found by the number of
+    samples, and a warning says so. Another warning shows the settings that
+    differ from the checkpoint's. The hook costs about 20 us a batch. The seed
+    is that of ``randomness`` or, if there is none, of the checkpoint.
 
     Samples of an iterable data set have no number and stay as they are.
     """
@@ -50,16 +62,41 @@ class ExactResumeHook(Hook):
         self._done = 0  # batches of this epoch
         self._validated = -1  # iteration of the last finished evaluation
         self._sampler = None
+        self._gradients = {}  # of the save that is under way
         start_workers_late()
+
+    def before_run(self, runner: Runner) -> None:
+        # a checkpoint after an evaluation holds what that one has changed
+        place = runner.hooks.index(self) + 1
+        later = sorted(
+            runner.hooks[place:],
+            key=lambda hook: not isinstance(hook, EarlyStoppingHook),
+        )
+        runner._hooks = [*runner.hooks[:place], *later]
+        runner.register_hook(_EvaluationFirst(self), 'LOWEST')
 
     # what a checkpoint tells
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint[KEY] = dict(
             batches_done=self._done,
-            samples_per_step=_samples_per_step(runner),
             validated=self._validated,
+            **_sizes(runner),
+            stopped=getattr(runner.train_loop, 'stop_training', False),
+            early_stopping=[
+                (hook.wait_count, hook.best_score)
+                for hook in _early_stopping_hooks(runner)
+            ],
         )
+        if 'optimizer' in checkpoint:
+            if get_world_size() == 1:
+                self._gradients = mean_gradients(runner)
+            checkpoint[KEY]['gradients'] = self._gradients
+        self._gradients = {}
+
+    def gather_gradients(self, runner: Runner) -> None:
+        """Prepare a save; save_whole asks for it in every process."""
+        self._gradients = mean_gradients(runner)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if not runner._resume:
@@ -76,6 +113,9 @@ class ExactResumeHook(Hook):
     # where to begin
 
     def before_train(self, runner: Runner) -> None:
+        if self._loaded:
+            restore_gradients(runner, self._loaded.get('gradients'))
+            self._restore_early_stopping(runner, self._loaded)
         loader = runner.train_dataloader
         if loader.batch_sampler is None:
             runner.logger.warning(
@@ -84,7 +124,9 @@ class ExactResumeHook(Hook):
             )
             return
         self._sampler = SeededBatchSampler(
-            loader.batch_sampler, (runner.seed, get_rank(), 0)
+            loader.batch_sampler,
+            (runner.seed, get_rank(), 0),
+            endless=is_iter_based(runner),
         )
         # DataLoader refuses the assignment; a loader built anew would lack
         # batch_size and sampler, which MMEngine and the hosts read
@@ -95,8 +137,18 @@ class ExactResumeHook(Hook):
             if getattr(sampler, 'seed', None) is not None:
                 sampler.seed = self._seed
 
+    def _restore_early_stopping(self, runner: Runner, loaded: dict) -> None:
+        hooks = _early_stopping_hooks(runner)
+        for hook, state in zip(hooks, loaded.get('early_stopping', [])):
+            hook.wait_count, hook.best_score = state
+        if hooks and loaded.get('stopped'):
+            runner.train_loop.stop_training = True
+            runner.logger.warning(
+                'EarlyStoppingHook has ended this run, so nothing is trained. '
+                'To train on, take the hook out of the config'
+            )
+
     def before_train_epoch(self, runner: Runner) -> None:
-        self._finish_validation(runner)
         loaded, self._loaded = self._loaded, None
         if self._sampler is None:
             return
@@ -108,12 +160,14 @@ class ExactResumeHook(Hook):
             return
         self._sampler.epoch = loop.epoch
         done = loaded['batches_done'] if loaded else 0
-        skipped = self._converted(runner, loaded, done)
+        # an epoch that was through ends at once
+        length = len(loop.dataloader)
+        skipped = min(self._converted(runner, loaded, done), length)
         self._sampler.start = self._done = skipped
         if skipped:
             runner.logger.info(
                 f'epoch {loop.epoch + 1} goes on after batch {skipped} of '
-                f'{len(loop.dataloader)}'
+                f'{length}'
             )
             # MMEngine counts an epoch's batches from 0 and asks no hook
             run_iter = loop.run_iter
@@ -133,11 +187,8 @@ class ExactResumeHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics=None) -> None:
         self._validated = runner.iter
 
-    def after_train(self, runner: Runner) -> None:
-        self._finish_validation(runner)  # of a run that was through
-        self._loaded = None
-
-    def _finish_validation(self, runner: Runner) -> None:
+    def finish_validation(self, runner: Runner) -> None:
+        """Evaluate what the checkpoint's run had to, and did not finish."""
         loop, loaded = runner.train_loop, self._loaded
         if loaded is None or runner.val_loop is None:
             return
@@ -159,22 +210,48 @@ class ExactResumeHook(Hook):
 
     def _converted(self, runner: Runner, loaded, batches: int) -> int:
         """Return how many batches of now hold the samples of those then."""
-        now = _samples_per_step(runner)
-        then = loaded['samples_per_step'] if loaded else now
-        if now == then or not batches:
-            return batches
-        runner.logger.warning(
-            f'a step takes {now} samples, before the checkpoint it took '
-            f'{then}: the run goes on at the same number of samples, but '
-            'computes other batches than it would have'
-        )
-        return batches * then // now
+        now = _sizes(runner)
+        then = {**now, **(loaded or {})}
+        changes = [
+            text.format(now[name], then[name])
+            for name, text in SIZES.items()
+            if now[name] != then[name]
+        ]
+        if changes:
+            runner.logger.warning(
+                f'{"; ".join(changes)}: the run goes on at the same number of '
+                'samples, but computes other batches than it would have'
+            )
+        return batches * then['samples_per_step'] // now['samples_per_step']
+
+
+class _EvaluationFirst(Hook):
+    """Finish an evaluation when every other hook is ready to train.
+
+    It may end the training, which a loop asks before its first epoch.
+    """
+
+    def __init__(self, owner: ExactResumeHook) -> None:
+        self.owner = owner
+
+    def before_train(self, runner: Runner) -> None:
+        self.owner.finish_validation(runner)
+
+
+def _early_stopping_hooks(runner: Runner) -> list:
+    return [h for h in runner.hooks if isinstance(h, EarlyStoppingHook)]
 
 
 def _has_seed_of_rank(runner: Runner) -> bool:
     return bool(runner._randomness_cfg.get('diff_rank_seed'))
 
 
-def _samples_per_step(runner: Runner) -> int:
-    batch_sampler = runner.train_dataloader.batch_sampler
-    return getattr(batch_sampler, 'batch_size', 1) * get_world_size()
+def _sizes(runner: Runner) -> dict:
+    loader = runner.train_dataloader
+    batch_size = getattr(loader.batch_sampler, 'batch_size', 1)
+    data = loader.dataset
+    return dict(
+        samples_per_step=batch_size * get_world_size(),
+        # an iterable one may have no length
+        samples=len(data) if hasattr(data, '__len__') else None,
+    )

@@ -6,13 +6,13 @@ from typing import Dict, Iterable, List, Optional, Tuple
 
 import torch
 from mmengine import dist
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, require_count
 from ..visualization import find_blocks
 
 ADVICE = (
@@ -50,15 +50,14 @@ class NumericsHook(Hook):
             Defaults to 5.
 
     Raises:
-        ValueError: If patience is not positive.
+        ConfigError: If patience is not positive.
         NonFiniteError: In training, when patience or the run is at its end.
     """
 
     priority = 'LOW'  # before CheckpointHook
 
     def __init__(self, patience: int = 5) -> None:
-        if patience < 1:
-            raise ValueError(f'patience must be at least 1, got {patience}')
+        require_count('NumericsHook: patience', patience)
         self.patience = patience
         self._row = 0
         self._began = ''  # iteration, rank and fault of the row's first
@@ -76,7 +75,9 @@ class NumericsHook(Hook):
             look = partial(self._look, name)
             self._handles.append(block.register_forward_hook(look))
         # such as a mask with -inf
-        self._never_finite = set(_not_finite(runner.model.named_buffers()))
+        networks = _networks(runner)
+        buffers = chain(*(x.named_buffers() for _, x in networks))
+        self._never_finite = set(_not_finite(buffers))
         if any(type(hook) is CheckpointHook for hook in runner.hooks):
             runner.logger.warning(
                 'NumericsHook: CheckpointHook saves weights that are not '
@@ -114,9 +115,14 @@ class NumericsHook(Hook):
         Args:
             runner (Runner): The runner of the training.
         """
-        model = runner.model
-        tensors = chain(model.named_parameters(), model.named_buffers())
-        bad = [x for x in _not_finite(tensors) if x not in self._never_finite]
+        bad = [
+            f'{name}{x}'
+            for name, network in _networks(runner)
+            for x in _not_finite(
+                chain(network.named_parameters(), network.named_buffers())
+            )
+            if x not in self._never_finite
+        ]
         # a single iteration, of finite weights, is what AMP gets over
         mine = None
         if bad:
@@ -194,6 +200,12 @@ def may_save(runner: Runner) -> bool:
     """
     hooks = [hook for hook in runner.hooks if isinstance(hook, NumericsHook)]
     return all([hook.may_save(runner) for hook in hooks])
+
+
+def _networks(runner: Runner) -> List[Tuple[str, nn.Module]]:
+    """Return the network and its averages, with a prefix for their names."""
+    averages = [h.ema_model for h in runner.hooks if isinstance(h, EMAHook)]
+    return [('', runner.model), *[('average of ', x.module) for x in averages]]
 
 
 def _channel_sums(x: Tensor) -> Tensor:

@@ -14,10 +14,12 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from .checkpoint import save_whole
+from ..errors import ConfigError
+from .checkpoint import is_older, lies_in, remove, save_whole
 from .loaders import shelter_workers
 from .numerics import may_save
 from .resume import NOTE, PREEMPTED, choose_checkpoint, resumed_from
+from .start import require_start
 
 ONCE = 5.0  # seconds in which a signal that comes again is the same one
 
@@ -52,7 +54,7 @@ class PreemptionHook(Hook):
             ('SIGTERM', ).
 
     Raises:
-        ValueError: If a name is not that of a signal.
+        ConfigError: If a name is not that of a signal.
     """
 
     priority = 'LOWEST'
@@ -62,20 +64,24 @@ class PreemptionHook(Hook):
         known = signal.Signals.__members__
         for name in names:
             if name not in known:
-                raise ValueError(
-                    f'signals: {name!r} is not the name of a signal such as '
-                    "'SIGTERM' or 'SIGUSR1'"
+                raise ConfigError(
+                    f'PreemptionHook: signals: {name!r} is not the name of '
+                    "a signal such as 'SIGTERM' or 'SIGUSR1'"
                 )
         self.signals = [known[name] for name in names]
         self._received = 0
         self._at = 0.0
         self._previous = {}
-        self._taken_up = False
+        self._has_older = False  # perhaps a file of the run before
 
     def before_run(self, runner: Runner) -> None:
         choose_checkpoint(runner)
 
     def before_train(self, runner: Runner) -> None:
+        require_start(runner)
+        loaded = resumed_from(runner)
+        is_own = loaded and lies_in(loaded, runner.work_dir)
+        self._has_older = is_own and dist.is_main_process()
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning(
                 'PreemptionHook: signals reach the main thread only, and '
@@ -85,26 +91,25 @@ class PreemptionHook(Hook):
         for number in self.signals:
             self._previous[number] = signal.signal(number, self._receive)
         shelter_workers(runner, self.signals)
-        own = osp.realpath(osp.join(runner.work_dir, PREEMPTED))
-        is_own = osp.realpath(resumed_from(runner) or '') == own
-        self._taken_up = is_own and dist.is_main_process()
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self._drop_taken_up(runner)
+        self._drop_older(runner)
 
     def after_train(self, runner: Runner) -> None:
-        self._drop_taken_up(runner)
+        self._drop_older(runner)
         self._restore()
 
-    def _drop_taken_up(self, runner: Runner) -> None:
-        """Remove the file that this run began with, if it has a later one."""
-        if not self._taken_up:
+    def _drop_older(self, runner: Runner) -> None:
+        """Remove preempted.pth if this run has a later checkpoint."""
+        note = osp.join(runner.work_dir, NOTE)
+        if not self._has_older or not osp.isfile(note):
             return
-        with open(osp.join(runner.work_dir, NOTE)) as file:
+        with open(note) as file:
             named = file.read().strip()
-        if osp.basename(named) != PREEMPTED and osp.exists(named):
-            os.remove(osp.join(runner.work_dir, PREEMPTED))
-            self._taken_up = False
+        path = osp.join(runner.work_dir, PREEMPTED)
+        if osp.basename(named) != PREEMPTED and is_older(path, named):
+            remove(path)
+            self._has_older = False
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
@@ -122,8 +127,8 @@ class PreemptionHook(Hook):
 
     def after_train_iter(self, runner: Runner, **kwargs) -> None:
         self._end_if_told(runner, runner.iter + 1)
-        if self._taken_up and self.every_n_train_iters(runner, 50):
-            self._drop_taken_up(runner)
+        if self._has_older and self.every_n_train_iters(runner, 50):
+            self._drop_older(runner)
 
     def after_val_iter(self, runner: Runner, **kwargs) -> None:
         # processes may have different numbers of these

@@ -45,7 +45,7 @@ def find_latest(folder: str) -> Optional[str]:
     This is the file that ``last_checkpoint`` names, or the file of that name
     in the folder if the folder was moved or copied. If that file is missing
     or broken, it is the whole checkpoint of the most iterations beside it.
-    Every file that is passed over is logged with the reason.
+    Every file that is passed over is logged with the reason, by one process.
 
     Args:
         folder (str): The work folder of the run.
@@ -179,4 +179,7 @@ def _unclear(text: str) -> SetupError:
 
 
 def _warn(text: str) -> None:
-    print_log(printable(text), 'current', logging.WARNING)
+    # the launchers' variables: the processes do not know each other yet
+    rank = os.environ.get('RANK') or os.environ.get('SLURM_PROCID') or '0'
+    if rank == '0':
+        print_log(printable(text), 'current', logging.WARNING)

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from ..errors import require_count
 from ..visualization import find_blocks, group_factors, is_cgnl
 
 PREFIX = 'cgnl'
@@ -61,14 +62,14 @@ class CGNLStatisticsHook(Hook):
             together with the LoggerHook's. Defaults to None.
 
     Raises:
-        ValueError: If interval is not positive.
+        ConfigError: If interval is not positive.
     """
 
     priority = 'NORMAL'
 
     def __init__(self, interval: Optional[int] = None) -> None:
-        if interval is not None and interval < 1:
-            raise ValueError(f'interval must be at least 1, got {interval}')
+        if interval is not None:
+            require_count('CGNLStatisticsHook: interval', interval)
         self.interval = interval
         self._scalars: Dict[str, float] = {}
         self._handles: list = []  # of the blocks, in a logged iteration

@@ -11,7 +11,13 @@ from torch.utils.data import DataLoader
 
 from ..datasets.decode import list_kinds
 from ..datasets.unreadable import GuardedPipeline, guard, leaves
-from ..errors import TooManyUnreadableError, csv_field, printable
+from ..errors import (
+    ConfigError,
+    TooManyUnreadableError,
+    csv_field,
+    printable,
+    require_count,
+)
 from .loaders import is_iter_based, start_workers_late
 
 
@@ -37,17 +43,19 @@ class UnreadableDataHook(Hook):
             reported. Defaults to 50.
 
     Raises:
-        ValueError: If limit is not in [0, 1) or interval not positive.
+        ConfigError: If limit is not in [0, 1) or interval not positive.
         TooManyUnreadableError: In training, above the limit.
     """
 
     priority = 'VERY_LOW'
 
     def __init__(self, limit: float = 0.02, interval: int = 50) -> None:
-        if not 0 <= limit < 1:
-            raise ValueError(f'limit must be in [0, 1), got {limit}')
-        if interval < 1:
-            raise ValueError(f'interval must be at least 1, got {interval}')
+        if not isinstance(limit, (int, float)) or not 0 <= limit < 1:
+            raise ConfigError(
+                f'UnreadableDataHook: limit is a share of the samples, from 0 '
+                f'to below 1, got {limit!r}'
+            )
+        require_count('UnreadableDataHook: interval', interval)
         self.limit, self.interval = limit, interval
         self.reasons: Dict[str, str] = {}
         self._log = None

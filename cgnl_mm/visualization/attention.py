@@ -27,23 +27,21 @@ def attention_map(
     **CGNL.** The affinity of the generalized operator (paper, Eq. 8) has a
     number for each pair of (channel c, position i) and (channel d, position
     j). In each group, the map of position i is its mean over the channels c
-    that look and its sum over the channels d that are looked at:
+    that look and its sum over the channels d that are looked at::
 
-    .. math::
-        A_i(j) = s \operatorname{mean}_c \sum_d f(\theta_{ci}, \phi_{dj})
-               = s \sum_p c_p \operatorname{mean}_c(\theta_{ci}^p)
-                 \sum_d \phi_{dj}^p
+        A[i](j) = s mean_c Σ_d f(θ[c, i], φ[d, j])
+                = s Σₚ cₚ mean_c(θ[c, i]ᵖ) Σ_d φ[d, j]ᵖ
 
     by the block's own series (paper, Eq. 12), so that no affinity is formed:
     cost is linear in the number of positions. ``weighted`` multiplies each
-    :math:`f(\theta_{ci}, \phi_{dj})` by :math:`g_{dj}`; the map then adds up
-    to the mean over the group's channels of the operator's output at i: it
-    is what each position contributes to it.
+    f(θ[c, i], φ[d, j]) by g[d, j]; the map then adds up to the mean over the
+    group's channels of the operator's output at i: it is what each position
+    contributes to it.
 
     For the dot product a group's maps of all positions are one map
-    :math:`\sum_d \phi_{dj}` times the number :math:`\operatorname{mean}_c
-    \theta_{ci}`: the position decides on sign and size alone. That is a
-    property of the block. A series with P powers mixes P maps.
+    Σ_d φ[d, j] times the number mean_c θ[c, i]: the position decides on
+    sign and size alone. That is a property of the block. A series with P
+    powers mixes P maps.
 
     **Non-local** (Wang et al., CVPR 2018). The row of the pairwise weight
     that belongs to the position; all channels share it.
@@ -78,25 +76,48 @@ def attention_map(
             raise ValueError('weighted maps are of CGNL blocks only')
         return _non_local_row(block, x, flat)
 
+    looking, seen = attention_factors(block, x, weighted)
+    total = (looking[..., flat, None] * seen).sum(0)
+    return total.view(len(x), block.groups, *spatial)
+
+
+@torch.no_grad()
+def attention_factors(
+    block: nn.Module, x: Tensor, weighted: bool = False
+) -> tuple[Tensor, Tensor]:
+    r"""Return what all maps of a CGNL block are made of.
+
+    The map of position i is :math:`A_i(j) = \sum_p l_p(i)\, m_p(j)`, where p
+    counts the powers of the series that are not zero.
+
+    Args:
+        block (Module): A CGNL block.
+        x (Tensor): Its input (B, C, \*spatial) with S positions.
+        weighted (bool): Whether to weigh with g. Defaults to False.
+
+    Returns:
+        tuple[Tensor, Tensor]: l and m, each (P, B, G, S), float32 or wider.
+
+    Raises:
+        ValueError: If the block has no attention (``mode='none'``).
+    """
     _require_attention(block)
     theta, phi, g = _project(block, x, ('theta', 'phi', 'g'))
-    theta = theta[..., flat]
-    total = torch.zeros_like(phi[:, :, 0])
     values = g if weighted else torch.ones_like(g)
-    for power, term in _terms(block, phi.dtype).items():
-        looking = (theta**power).mean(-1, keepdim=True)
-        total = total + term * looking * (phi**power * values).sum(2)
     scale = block.scale(x[0, 0].numel())
-    return scale * total.view(len(x), block.groups, *spatial)
+    terms = _terms(block, phi.dtype).items()
+    looking = [scale * term * (theta**p).mean(2) for p, term in terms]
+    seen = [(phi**p * values).sum(2) for p, _ in terms]
+    return torch.stack(looking), torch.stack(seen)
 
 
 @torch.no_grad()
 def group_factors(block: nn.Module, x: Tensor) -> dict[int, Tensor]:
-    r"""Factor of each power of theta in the output of a CGNL block.
+    r"""Return the factor of each power of theta in a CGNL block's output.
 
-    :math:`a_p = s\,c_p \langle \phi^p, g \rangle` (paper, Eq. 12), so that
-    the operator's output is :math:`\sum_p a_p \theta^p`. For the dot product
-    this one number is all the attention there is in a group.
+    The factor is aₚ = s cₚ ⟨φᵖ, g⟩ (paper, Eq. 12), so the operator's output
+    is Σₚ aₚ θᵖ. For the dot product this one number is all the attention
+    there is in a group.
 
     Args:
         block (Module): A CGNL block.

@@ -46,8 +46,8 @@ def draw_maps(
     Raises:
         SetupError: The file cannot be read, or an option does not fit it.
     """
-    if fps <= 0:
-        raise SetupError(f'--fps takes a positive number, got {fps}')
+    if not 0 < fps <= 1000:
+        raise SetupError(f'--fps takes a number up to 1000, got {fps}')
     blocks = choose_blocks(model, block)
     seen = look(model, cfg, blocks, file)
     place = place_of(cfg, file, point, seen)

@@ -5,7 +5,7 @@ custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 model = dict(
     type='Recognizer3D',
     backbone=dict(
-        type='PluginResNet3d',
+        type='ResNet3d',
         depth=18,
         pretrained=None,
         base_channels=16,
@@ -87,5 +87,6 @@ default_hooks = dict(
     logger=dict(interval=25),
     exact_resume=dict(type='ExactResumeHook'),
     preemption=dict(type='PreemptionHook'),
-    numerics=dict(type='NumericsHook'))
+    numerics=dict(type='NumericsHook'),
+    unreadable=dict(type='UnreadableDataHook'))
 randomness = dict(seed=0)

@@ -3,7 +3,6 @@
 _base_ = 'mmaction::recognition/i3d/' \
     'i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb.py'
 custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
-model = dict(backbone=dict(type='PluginResNet3d'))
 default_hooks = dict(
     checkpoint=dict(type='AtomicCheckpointHook'),
     exact_resume=dict(type='ExactResumeHook'),

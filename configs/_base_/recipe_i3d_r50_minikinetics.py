@@ -8,8 +8,7 @@ _base_ = [
 ]
 custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 
-model = dict(
-    backbone=dict(type='PluginResNet3d'), cls_head=dict(num_classes=200))
+model = dict(cls_head=dict(num_classes=200))
 
 train_pipeline = [
     dict(type='VideoInit'),

@@ -13,7 +13,7 @@ model = dict(
         pad_size_divisor=32),
     backbone=dict(
         _delete_=True,
-        type='PluginResNet',
+        type='ResNet',
         depth=18,
         base_channels=16,
         num_stages=4,
@@ -109,5 +109,6 @@ default_hooks = dict(
     logger=dict(interval=10),
     exact_resume=dict(type='ExactResumeHook'),
     preemption=dict(type='PreemptionHook'),
-    numerics=dict(type='NumericsHook'))
+    numerics=dict(type='NumericsHook'),
+    unreadable=dict(type='UnreadableDataHook'))
 randomness = dict(seed=0)

@@ -8,7 +8,6 @@ custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 # mmdet's Mask R-CNN C4 starts res5 at random, under frozen BatchNorms; its
 # Faster R-CNN had the same fault repaired (mmdet #7435).
 model = dict(
-    backbone=dict(type='PluginResNet'),
     roi_head=dict(
         shared_head=dict(
             init_cfg=dict(

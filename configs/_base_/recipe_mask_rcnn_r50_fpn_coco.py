@@ -5,4 +5,3 @@ _base_ = [
     './coco_s1x.py',
 ]
 custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
-model = dict(backbone=dict(type='PluginResNet'))

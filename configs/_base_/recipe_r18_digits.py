@@ -5,7 +5,7 @@ custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 model = dict(
     type='ImageClassifier',
     backbone=dict(
-        type='PluginResNet',
+        type='ResNet',
         depth=18,
         stem_channels=16,
         base_channels=16,
@@ -66,5 +66,6 @@ default_hooks = dict(
     logger=dict(interval=20),
     exact_resume=dict(type='ExactResumeHook'),
     preemption=dict(type='PreemptionHook'),
-    numerics=dict(type='NumericsHook'))
+    numerics=dict(type='NumericsHook'),
+    unreadable=dict(type='UnreadableDataHook'))
 randomness = dict(seed=0)

@@ -9,7 +9,6 @@ custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
 
 model = dict(
     backbone=dict(
-        type='PluginResNet',
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
     head=dict(
         type='DropoutLinearClsHead',

@@ -2,7 +2,6 @@
 # blocks.
 _base_ = 'mmpretrain::resnet/resnet50_8xb32_in1k.py'
 custom_imports = dict(imports=['cgnl_mm'], allow_failed_imports=False)
-model = dict(backbone=dict(type='PluginResNet'))
 default_hooks = dict(
     checkpoint=dict(type='AtomicCheckpointHook'),
     exact_resume=dict(type='ExactResumeHook'),

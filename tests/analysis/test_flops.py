@@ -115,7 +115,7 @@ def test_share_of_the_block_is_the_difference_to_the_twin(name, shape, place):
     result = count_flops(model, shape)
     (block,) = result['blocks']
     assert block['name'] == 'backbone.layer3.cgnl_0'
-    assert block['place'] == 'layer3, after unit 0'
+    assert block['place'] == 'after layer3.0'
     assert block['shape'] == place
     whole = result['network']
     for key in ('params', 'flops'):

@@ -29,7 +29,7 @@ def test_identity_at_start(rank, mode, norm, training, dtype):
     y.square().sum().backward()
     assert (block.conv_out if norm == 'none' else block.norm).weight.grad.any()
     # The test cannot pass on a block that does nothing.
-    other = BLOCKS[rank](16, zero_init=False, **options).train(training)
+    other = BLOCKS[rank](16, norm_weight=1.0, **options).train(training)
     assert not torch.equal(other(x.float()), x.float())
 
 
@@ -53,7 +53,7 @@ def test_series_has_the_order_and_the_width(mode, order):
     assert block.coefficients == expected and len(expected) == order + 1
 
 
-def assert_at_init(block, std=0.01):
+def assert_at_init(block, std=0.32 / 128**0.5):
     for conv in (block.theta, block.phi, block.g, block.conv_out):
         assert conv.weight.std().item() == pytest.approx(std, rel=0.1)
         assert abs(conv.weight.mean().item()) < 0.1 * std
@@ -63,11 +63,36 @@ def assert_at_init(block, std=0.01):
         assert block.coefficients.tolist() == [0, 1, 0, 0]
 
 
-def test_author_init():
+def test_first_weights():
     assert_at_init(CGNL2d(128, mode='learnable'))
     assert_at_init(CGNL2d(128, init_std=0.05), std=0.05)
     first, second = CGNL2d(64).theta.weight, CGNL2d(64).theta.weight
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ('channels', 'groups', 'std'),
+    [(64, 8, 0.04), (256, 1, 0.02), (1024, 32, 0.01)],
+)
+def test_first_std_falls_with_the_width(channels, groups, std):
+    """It is the author's at 1,024 channels, whatever the groups."""
+    torch.manual_seed(0)
+    block = CGNL2d(channels, groups=groups)
+    for conv in (block.theta, block.phi, block.g, block.conv_out):
+        # Four standard errors of the deviation of so many numbers.
+        error = 4 / (2 * conv.weight.numel()) ** 0.5
+        assert conv.weight.std().item() == pytest.approx(std, rel=error)
+
+
+@pytest.mark.parametrize('norm', ['default', 'BN', 'none'])
+def test_init_weights_keeps_the_norms_first_weight(norm):
+    block = trained(channels=64, norm_cfg=NORMS[norm], norm_weight=0.1)
+    block.init_weights()
+    if norm == 'none':
+        std = block.conv_out.weight.std().item()
+        assert std == pytest.approx(0.1 * 0.04, rel=0.2)
+    else:
+        assert (block.norm.weight == 0.1).all() and not block.norm.bias.any()
 
 
 def test_init_weights_restores_init():
@@ -89,7 +114,8 @@ def test_init_cfg_comes_last():
     block = CGNL2d(128, init_cfg=cfg)
     block.init_weights()
     assert (block.norm.weight == 0.5).all()
-    assert block.theta.weight.std().item() == pytest.approx(0.01, rel=0.1)
+    std = block.theta.weight.std().item()
+    assert std == pytest.approx(0.32 / 128**0.5, rel=0.1)
 
 
 def test_names_of_parameters():

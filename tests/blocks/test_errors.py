@@ -37,8 +37,12 @@ INTEGER = 'must be an integer >= 1, got'
         (dict(recompute='no'), "recompute .* True, False, got 'no'"),
         (dict(init_std=-0.1), 'init_std .* got -0.1'),
         (dict(init_std=math.inf), 'init_std .* got inf'),
+        (dict(init_std=True), 'init_std .* got True'),
+        (dict(init_std='0.1'), "init_std .* got '0.1'"),
+        (dict(norm_weight=-1.0), 'norm_weight .* got -1.0'),
+        (dict(norm_weight=math.nan), 'norm_weight .* got nan'),
+        (dict(norm_weight=None), 'norm_weight .* got None'),
         (dict(backend='fast'), "backend must be one of .* got 'fast'"),
-        (dict(backend='reference', recompute=True), 'recompute=True'),
     ],
 )
 def test_settings(options, message):

@@ -10,39 +10,18 @@ from cgnl_mm import CGNL2d
 from cgnl_mm.ops.accuracy import assert_as_exact
 
 
-def check(channels, size, judged=None, offset=0.0, dtype=None, norm_cfg=None):
-    """Compare the relative errors of the layers and of the folded path."""
-    block = CGNL2d(channels, norm_cfg=norm_cfg, zero_init=False)
-    x = torch.randn(2, channels, size, size).relu() + offset
+@pytest.mark.parametrize('norm_cfg', [None, BN], ids=['GN', 'BN'])
+def test_float32(norm_cfg):
+    """Sums over 131,072 values and more."""
+    block = CGNL2d(256, norm_cfg=norm_cfg, norm_weight=1.0)
+    x = torch.randn(2, 256, 64, 64).relu()
     d = torch.randn_like(x)
     wide = copy.deepcopy(block).double()
     truth = results(wide, x.double(), d.double())
     found = []
     for block.backend in ('folded', 'reference'):
-        with torch.autocast('cpu', dtype, enabled=dtype is not None):
-            found.append(results(block, x, d))
-    truth = {name: truth[name] for name in judged or truth}
+        found.append(results(block, x, d))
     assert_as_exact(*found, truth, slack=1e-6, order=2)
-
-
-@pytest.mark.parametrize('norm_cfg', [None, BN], ids=['GN', 'BN'])
-def test_float32(norm_cfg):
-    """Sums over 131,072 values and more."""
-    check(256, 64, norm_cfg=norm_cfg)
-
-
-@pytest.mark.pairs(
-    {
-        'dtype': [torch.bfloat16, torch.float16],
-        'offset': [0.0, 3.0],
-        'norm_cfg': [None, BN],
-    }
-)
-def test_half_precision(dtype, offset, norm_cfg):
-    """Also where the mean of the input is larger than its deviation."""
-    # W_z theta cancels under that mean: there the layers round more by far.
-    judged = ('out', 'x', 'theta.weight', 'conv_out.weight')
-    check(128, 16, judged, offset, dtype, norm_cfg)
 
 
 @pytest.mark.parametrize('norm', ['default', 'BN', 'IN'])
@@ -50,7 +29,7 @@ def test_channels_that_w_z_cancels(norm):
     """Their part of the variance is rounded to less than nothing."""
     block = CGNL2d(
         64, groups=4, norm_cfg=NORMS[norm], backend='folded', init_std=0.1,
-        zero_init=False,
+        norm_weight=1.0,
     )  # fmt: skip
     with torch.no_grad():
         block.theta.weight.add_(1e3 * torch.randn(1, 64, 1, 1))

@@ -27,7 +27,7 @@ def sample(mode, norm):
     """Make a block, an input, a gradient, the truth and a CPU's results."""
     torch.manual_seed(0)
     block = CGNL2d(
-        64, groups=4, init_std=0.1, zero_init=False, mode=mode,
+        64, groups=4, init_std=0.1, norm_weight=1.0, mode=mode,
         norm_cfg=NORMS[norm], backend='reference',
     )  # fmt: skip
     x = torch.randn(2, 64, 24, 24).relu()

@@ -17,7 +17,7 @@ def make(std, norm, batch=2):
     """Make a block and an input; the numbers of the README are of seed 0."""
     torch.manual_seed(0)
     block = CGNL3d(
-        256, groups=GROUPS, norm_cfg=NORMS[norm], zero_init=False,
+        256, groups=GROUPS, norm_cfg=NORMS[norm], norm_weight=1.0,
         init_std=std,
     )  # fmt: skip
     return block, torch.randn(batch, 256, 8, 14, 14).relu()

@@ -56,7 +56,7 @@ def test_copies(options, clone):
         mode=MODES,
         norm=['default', 'BN', 'none'],
         rank=[2, 3],
-        dtype=[torch.float32, torch.float16],
+        dtype=[torch.float32, torch.float16, torch.bfloat16],
     )
 )
 def test_compiles_as_one_graph(mode, norm, rank, dtype):
@@ -70,7 +70,10 @@ def test_compiles_as_one_graph(mode, norm, rank, dtype):
     block.backend = 'reference'
     for name, value in results(block, x, d).items():
         ours = found[name if name in found else f'_orig_mod.{name}']
-        torch.testing.assert_close(ours, value)
+        # A compiler may round the steps of a sum otherwise.
+        eps = torch.finfo(dtype).eps
+        slack = 1e-5 + eps * value.abs().max().item()
+        torch.testing.assert_close(ours, value, rtol=10 * eps, atol=slack)
 
 
 # Nothing of the size, above all the factor of use_scale, may be a constant of

@@ -71,9 +71,11 @@ def test_mmengine_saves_finds_and_loads_data_as_ever(python):
     code = (
         'import cgnl_mm\n'
         'from mmengine.fileio import LocalBackend\n'
-        'from mmengine.hooks import CheckpointHook\n'
+        'from mmengine.hooks import CheckpointHook, EarlyStoppingHook\n'
+        'from mmengine.optim import OptimWrapper\n'
         'from mmengine.runner import Runner, find_latest_checkpoint, loops\n'
         'own = [value for kind in (LocalBackend, CheckpointHook, Runner,\n'
+        '    EarlyStoppingHook, OptimWrapper, loops.EpochBasedTrainLoop,\n'
         '    loops._InfiniteDataloaderIterator, loops.IterBasedTrainLoop)\n'
         '    for value in vars(kind).values() if hasattr(value, "__code__")]\n'
         'for value in (find_latest_checkpoint, *own):\n'

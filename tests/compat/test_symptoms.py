@@ -24,6 +24,12 @@ from mmengine.config import Config
 base = "_base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'"
 assert Config.fromstring(base, '.py').model.type == 'MaskRCNN'
 """,
+    plugins_key="""
+from mmengine.registry import MODELS
+from mmpretrain.models import ResNet
+plugins = [dict(cfg=dict(type='CGNL2d', groups=2), after='layer3.0')]
+MODELS.build(dict(type=ResNet, depth=18, plugins=plugins))
+""",
     safe_load="""
 import torch
 from mmengine.logging import MessageHub
@@ -54,6 +60,7 @@ ERRORS = dict(
     numpy_hue='OverflowError',
     numpy_names="no attribute 'float'",
     no_pkg_resources='import of pkg_resources halted',
+    plugins_key="unexpected keyword argument 'plugins'",
     safe_load='Weights only load failed',
     mmaction_bfloat16='unsupported ScalarType BFloat16',
 )

@@ -91,6 +91,8 @@ def expected_plugin(name):
             if match['norm'] or match['kind'] == 'control':
                 cfg['norm_cfg'] = dict(type='BN3d')
         cfg.update(MODES[match['kind']])
+        if 'r18' not in name:  # the author's start
+            cfg['init_std'] = 0.01
     if match['kernel']:
         cfg['mode'] = 'embedded_gaussian'
     return dict(cfg=cfg, after_blocks=after)

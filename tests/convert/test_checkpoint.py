@@ -11,6 +11,7 @@ from cgnl_mm.convert import (
     convert_checkpoint,
     inspect_checkpoint,
 )
+from cgnl_mm.insertion.initialization import named_blocks
 
 CONFIGS = {
     ('cgnl', 8): 'r50_cgnl_cub',
@@ -51,7 +52,7 @@ def test_same_logits(kind, groups, trained, build, reference, monkeypatch):
         assert expected.std() > 0.1
         assert (logits - expected).abs().max() < 1e-4
         if kind is not None:  # the block has its share in them
-            (path,) = ours.backbone.plugin_units
+            ((path, _),) = named_blocks(ours.backbone)
             stage, name = path.split('.')
             delattr(ours.backbone.get_submodule(stage), name)
             logits = ours.head(ours.extract_feat(x))

@@ -83,7 +83,8 @@ def test_all_numbers_differ():
 
 def batches_from(skipped, count, kind):
     sampler = kind(Draws(), shuffle=True, seed=5)
-    batches = SeededBatchSampler(BatchSampler(sampler, 4, False), (1,))
+    sampler = BatchSampler(sampler, 4, False)
+    batches = SeededBatchSampler(sampler, (1,), endless=True)
     batches.start = skipped
     passes = chain.from_iterable(repeat(batches))
     found = islice(passes, count - skipped)
@@ -100,7 +101,8 @@ def test_begins_some_epochs_later(kind):
 
 
 def test_begins_in_an_empty_sampler():
-    batches = SeededBatchSampler(BatchSampler([], 4, False), (1,))
+    sampler = BatchSampler([], 4, False)
+    batches = SeededBatchSampler(sampler, (1,), endless=True)
     batches.start = 3
     assert list(batches) == []
 

@@ -1,7 +1,7 @@
 """Broken files in the data sets of the three hosts: real ones, each kind."""
 
 import errno
-import itertools
+import os
 import pickle
 import resource
 import socket
@@ -14,9 +14,12 @@ from miniatures import write_clip
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.registry import DefaultScope
 from PIL import Image
+from torch.utils.data import DataLoader
 
 import cgnl_mm  # noqa: F401
+from cgnl_mm.datasets import decode
 from cgnl_mm.datasets.decode import check_file
+from cgnl_mm.datasets.mp4 import find_wild_index
 from cgnl_mm.datasets.unreadable import find_fault, guard, leaves
 from cgnl_mm.errors import SetupError, UnreadableFileError
 
@@ -110,17 +113,8 @@ def guarded(data_set, skipped=None):
     return data_set
 
 
-SLOW = pytest.mark.nightly  # it takes 10 s
-REPEATS = 'mmaction2 repeats the last frame that it got'
-
-
-@pytest.mark.parametrize('decoder, kind', [
-    *itertools.product(('Decord', 'PyAV'), CLIP_FAULTS),
-    *itertools.product(('OpenCV',), CLIP_FAULTS[:-1]),
-    pytest.param('OpenCV', 'index first', marks=[
-        SLOW, pytest.mark.xfail(reason=REPEATS, strict=True)
-    ]),
-])  # fmt: skip
+@pytest.mark.parametrize('kind', CLIP_FAULTS)
+@pytest.mark.parametrize('decoder', ['Decord', 'PyAV', 'OpenCV'])
 def test_broken_clip_gives_way_to_another(tmp_path, skipped, decoder, kind):
     """In training; it ends a test."""
     break_clip(tmp_path / 'bad.mp4', kind)
@@ -424,6 +418,55 @@ def test_names_in_errors_move_no_cursor(tmp_path):
         with pytest.raises(UnreadableFileError, match=r'x\\x1b\[2J') as error:
             guarded(data_set).pipeline(sample)
         assert str(error.value).isprintable()
+
+
+# Where in an mp4 file decord would end the process: bytes behind a name.
+WILD = dict(
+    stco=(12, 'ffffffff'), stts=(12, '7fffffff'), stsz=(16, '0000ffff')
+)
+
+
+@pytest.mark.parametrize('table', WILD)
+def test_wild_index_of_a_clip_is_a_fault(tmp_path, skipped, table):
+    write_clip(tmp_path / 'bad.mp4')
+    assert find_wild_index(tmp_path / 'bad.mp4') is None
+    content = bytearray((tmp_path / 'bad.mp4').read_bytes())
+    start = content.index(table.encode()) + WILD[table][0]
+    content[start : start + 4] = bytes.fromhex(WILD[table][1])
+    (tmp_path / 'bad.mp4').write_bytes(content)
+    told = 'broken index: it leads behind the end of the file'
+    assert find_wild_index(tmp_path / 'bad.mp4') == told
+    np.random.seed(0)
+    assert guarded(videos(tmp_path), skipped)[1]
+    assert list(skipped.values()) == [told]
+    # as from a class that calls no pipeline
+    with pytest.raises(UnreadableFileError, match='broken index'):
+        guarded(repeated(tmp_path))[1]
+
+
+def test_pipe_in_a_list_is_not_opened(tmp_path, skipped, monkeypatch):
+    """It would wait for a writer for ever."""
+    monkeypatch.setattr(decode, 'PATIENCE', 5.0)
+    os.mkfifo(tmp_path / 'bad.mp4')
+    np.random.seed(0)
+    assert guarded(videos(tmp_path), skipped)[1]
+    assert list(skipped.values()) == ['no regular file']
+
+
+def test_file_that_never_answers_is_given_up(tmp_path, skipped, monkeypatch):
+    """In a worker, too; a folder is not looked at once more."""
+    monkeypatch.setattr(decode, 'PATIENCE', 0.2)
+    write_image(tmp_path / '0.png')
+    end, _ = os.pipe()
+    wait = lambda x: os.read(end, 1)  # noqa: E731
+    data_set = guarded(pictures(tmp_path, '0.png', steps=[wait]), skipped)
+    assert data_set.pipeline(data_set.get_data_info(0)) is None
+    told = 'TimeoutError: no answer in 0.2 seconds'
+    assert list(skipped.values()) == [told]
+    data_set = guarded(pictures(tmp_path, '0.png', steps=[wait]))
+    loader = DataLoader(data_set, num_workers=1)
+    with pytest.raises(UnreadableFileError, match=f'0.png: {told}'):
+        next(iter(loader))
 
 
 def test_backend_is_no_fault_of_a_file(tmp_path):

@@ -30,7 +30,7 @@ from cgnl_mm.experiments.grid import apply_options, read_grid
 from cgnl_mm.training.fsdp import obstacle_on_cpu
 
 ROOT = Path(__file__).parents[2]
-PAGES = ['README.md']
+PAGES = ['README.md', 'DESCRIPTION.md']
 PAGES += sorted(f'docs/{page.name}' for page in ROOT.glob('docs/*.md'))
 PAGES += ['configs/grids/README.md']
 # for these, only that what they name exists
@@ -157,7 +157,7 @@ def test_grid_of_a_page_is_one(checkout):
     for cell in grid.cells.values():
         cfg = read_config_file(cell.config)
         apply_options(cell, cfg)
-        assert cfg.model.backbone.type == 'PluginResNet'
+        assert cfg.model.backbone.type == 'ResNet'
 
 
 @pytest.fixture

@@ -43,8 +43,15 @@ def test_links(path):
             assert anchor in anchors(target), link
 
 
+# What a browser loads by itself, in a page or in a style sheet.
+LOADED = re.compile(
+    r"""<(?!a\b)[^>]*\b(?:src|href|data)="(?:https?:)?//[^"]*"|"""
+    r"""(?:url\(|@import\s*)['"]?(?:https?:)?//[^'")]*"""
+)
+
+
 @pytest.mark.nightly
-def test_site_builds_without_a_warning(tmp_path, warm):
+def test_site_builds_without_a_warning_and_loads_nothing(tmp_path, warm):
     for module in ('sphinx', 'myst_parser', 'furo'):
         pytest.importorskip(module)
     options = ['-q', '-W', '--keep-going', '-d', tmp_path / 'doctrees']
@@ -56,6 +63,9 @@ def test_site_builds_without_a_warning(tmp_path, warm):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
+    for pattern in ('*.html', '_static/**/*.css'):
+        for file in (tmp_path / 'site').glob(pattern):
+            assert not LOADED.findall(file.read_text('utf-8')), file.name
     page = (tmp_path / 'site/operator.html').read_text('utf-8')
     assert 'Derivation' in page  # not the link that docs/operator.md holds
     page = (tmp_path / 'site/api.html').read_text('utf-8')

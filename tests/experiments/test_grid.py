@@ -35,6 +35,10 @@ cells:
     config: tiny.py
     options: {<<: *all, optim_wrapper.optimizer.lr: 0.1}
 """
+# six lists, each of nine times the one before it
+BOMB = '&a0 [x]'
+for level in range(1, 7):
+    BOMB = f'[{BOMB}, &a{level} [{", ".join([f"*a{level - 1}"] * 9)}]]'
 
 
 @pytest.fixture
@@ -87,6 +91,8 @@ def test_merge_keys_and_encodings_of_yaml(write, encoding):
     ('padding: 4', 'padding: -.inf', 'float values are not JSON'),
     ('padding: 4', 'padding: *all', 'Circular reference'),
     ('optim_wrapper.optimizer.lr', '5', "'options' must be dict"),
+    ('padding: 4', f'padding: {BOMB}', 'aliases stand for over 100,000'),
+    ('padding: 4', 'padding: ' + '[' * 1000, 'recursion'),
 ])  # fmt: skip
 def test_faults_of_a_grid_are_named(write, old, new, told):
     with pytest.raises(SetupError, match=f'^.*mini.yaml: .*{told}') as error:

@@ -21,9 +21,11 @@ def build(cfg):
         return import_module(f'{host}.registry').MODELS.build(cfg.model)
 
 
-def trained(name):
+def trained(name, **options):
     """A config and its network: no block is the identity any more."""
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    for entry in cfg.model.backbone.get('plugins', ()):
+        entry['cfg'].update(options)
     model = build(cfg)
     with torch.no_grad():
         for key, tensor in model.state_dict().items():

@@ -43,11 +43,11 @@ default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))
 # than rounding.
 EXACT = """, norm_eval=True, zero_init_residual=False, plugins=[
         dict(
-            cfg=dict(type='CGNL3d', groups=8, zero_init=False),
+            cfg=dict(type='CGNL3d', groups=8, norm_weight=1.0),
             after_blocks=((), (), (-2, ), ())),
         dict(
             cfg=dict(
-                type='CGNL3d', groups=4, mode='learnable', zero_init=False),
+                type='CGNL3d', groups=4, mode='learnable', norm_weight=1.0),
             after_blocks=((), (0, ), (), ()))]"""
 
 # the detection demo, small

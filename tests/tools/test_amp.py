@@ -30,7 +30,7 @@ default_hooks = dict(checkpoint=dict(interval=1))
 param_scheduler = None
 # blocks that are not the identity at the start
 plugins = _base_.model.backbone.plugins
-plugins[0].cfg.zero_init = False
+plugins[0].cfg.norm_weight = 1.0
 model = dict(backbone=dict(plugins=plugins, base_channels=8))
 """
 # a scale at which no gradient of the first iterations overflows

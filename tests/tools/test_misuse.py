@@ -1,6 +1,6 @@
 """Mistakes in a config or its options: one line that names the way out.
 
-Those of `plugins` alone are in tests/backbones/test_errors.py, those of a
+Those of `plugins` alone are in tests/insertion/test_key.py, those of a
 block's own settings in tests/blocks/test_errors.py.
 """
 
@@ -84,8 +84,8 @@ error: train_cfg: EpochBasedTrainLoop ... 'max_epoch'; did you mean max_epochs?
 train_cfg = dict(by_epoch=False, max_iters='2')
 error: train_cfg: max_iters='2' of IterBasedTrainLoop is text
 
-model['backbone']['type'] = 'PluginResnet'
-error: model.backbone.type: no model 'PluginResnet' ... PluginResNet
+model['backbone']['type'] = 'Resnet'
+error: model.backbone.type: no model 'Resnet' ... ResNet
 model['backbone']['dept'] = 18
 error: model.backbone: ResNet ... 'dept'; did you mean depth
 model['backbone']['stem_channels'] = '64'
@@ -136,34 +136,47 @@ error: ... groups=3 does not divide ... allowed are 1, 2, 4, 8
 block(groups='8')
 error: ... groups='8' of CGNL2d is text: write groups=8
 block(norm_cfg=dict(type='GN', num_groups=5))
-error: ... unit 0 of layer2 ... num_groups=5
+error: ... after 'layer2.0' ... num_groups=5
 block(norm_cfg=dict(type='GroupNorm2'))
-error: ... unit 0 of layer2 ... 'GroupNorm2'
+error: ... after 'layer2.0' ... 'GroupNorm2'
 block(type='CGNL3d')
-error: ... CGNL3d works on 3 ... 2d
+error: ... CGNL3d expects (B,
 block(after=((), (0,)))
-error: ... one tuple of units for each of the 4 stages
+error: ... one tuple of units ... for each of the 4 stages
 block(after=((), (2,), (), ()))
-error: ... (layer2) names unit 2 ... -2 to 1
+error: ... no module 'layer2.2' ... 'layer2' has 0, 1
 block(after=((), (), (), ()))
-error: ... names no unit ... no block would be built
+error: ... and name a unit
 block()
 model['backbone'].update(frozen_stages=2)
-error: ... layer2 is frozen ... allow_frozen=True
+error: ... freezes the block (frozen_stages=2 ... allow_frozen=True
 block(after=((), (), (0,), ()))
 model['backbone'].update(out_indices=(1,))
-error: ... layer3 ... never be trained
-block()
-model['backbone'].update(type='ResNet')
-error: model.backbone: ResNet ... 'plugins'; type='PluginResNet' does
-_base_ = 'DEMO'
-model = dict(backbone=dict(type='ResNet3d'))
-error: ...: ResNet3d ... 'plugins'; type='PluginResNet3d' does
+error: ... 'layer3.0' lies behind the last output
+model['backbone'].update(plugins=[dict(cfg=dict(type='CGNL2d'))])
+error: ResNet has no plugins of this form ... `after`
 """
 
-SEEN_IN_THE_FIRST_ITERATION = """
+SEEN_BY_THE_TRAINING = """
+custom_hooks = [dict(type='NumericsHook', patience=0)]
+error: NumericsHook: patience must be a whole number of 1 or more, got 0
+"""
+
+SEEN_IN_THE_DATA = """
 model['head']['num_classes'] = 1
-error: label 1 is out of the range of num_classes
+error: train_data...: the label of data/train/b/... is 1 ... from 0 to 0
+val_dataloader['dataset'].update(data_root='', data_prefix='three')
+error: val_dataloader: the label of ...three/c/0.png is 2 ... from 0 to 1
+val_dataloader['dataset'].update(data_root='', data_prefix='one')
+error: train has 2 classes and val 1; they differ in b. Their labels would
+val_dataloader['dataset'].update(data_root='', data_prefix='none')
+error: Found 0 files in subfolders of
+load_from = 'http://a:s3cret@127.0.0.1:1/x.pth'
+error: a URL cannot be read
+train_dataloader['dataset'].update(data_root='', ann_file='fifo')
+error: ann_file: 'fifo' is not a file
+train_dataloader['dataset'].update(data_root='', ann_file='silent.txt')
+error: fifo: no regular file. Repair ... type='UnreadableDataHook'
 """
 
 # commands, and the error
@@ -198,7 +211,7 @@ BLOCK = """
 def block(after=((), (0,), (), ()), type='CGNL2d', **settings):
     cfg = dict(type=type, **settings)
     model['backbone'].update(
-        type='PluginResNet', plugins=[dict(cfg=cfg, after_blocks=after)])
+        plugins=[dict(cfg=cfg, after_blocks=after)])
 
 """
 
@@ -237,13 +250,26 @@ def write(project, tmp_path, monkeypatch):
     return write
 
 
+@pytest.fixture
+def odd_data(write):
+    """Make folders of one and of three classes, and a list of a pipe."""
+    for folder, names in dict(one='a', three='abc').items():
+        for name in names:
+            shutil.copytree('data/val/a', Path(folder, name))
+    Path('none/a').mkdir(parents=True)
+    os.mkfifo('fifo')
+    Path('silent.txt').write_text('fifo 0\n')
+
+
+@pytest.mark.usefixtures('odd_data')
 @pytest.mark.parametrize(
     'lines, error',
     cases(
         FOUND_IN_THE_FILE,
         OF_A_CLASS,
         REFUSED_FOR_A_BLOCK,
-        SEEN_IN_THE_FIRST_ITERATION,
+        SEEN_BY_THE_TRAINING,
+        SEEN_IN_THE_DATA,
     ),
 )
 def test_misuse(write, lines, error, message_of):
@@ -419,10 +445,11 @@ def test_without_custom_imports(write, warm_torch, tmp_path):
     )
     assert done.returncode == 1
     (said,) = re.findall(
-        'PluginResNet (is not in the) .* registry', done.stderr
+        "ResNet.__init__.. (got an unexpected keyword argument 'plugins')",
+        done.stderr,
     )
     table = (ROOT / 'README.md').read_text()
-    assert f'`... {said} ... registry` | the config lacks `custom_' in table
+    assert f'`... {said}` | the config lacks `custom_' in table
 
 
 def test_types_of_our_own_configs_are_right():

@@ -102,6 +102,34 @@ def test_dying_node_ends_the_other(folder, start_tool):
     ), left[-3000:]
 
 
+def test_nodes_with_folders_of_their_own_do_not_train(
+    folder, said_by, start_tool
+):
+    """Only the first node has the checkpoint."""
+    write_config(folder, 'run', batch=2, epochs=2)
+    options = ('--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
+    said_by('train.py', 'run.py', '--work-dir', 'node0', *options, cwd=folder)
+    common = dict(NNODES='2', PORT=str(free_port()), MASTER_ADDR='127.0.0.1')
+    nodes = [
+        start_tool(
+            *('dist_train.sh', 'run.py', 1, '--no-validate', '--resume'),
+            *('--work-dir', f'node{rank}'),
+            cwd=folder,
+            NODE_RANK=str(rank),
+            **common,
+        )
+        for rank in range(2)
+    ]
+    for node in nodes:
+        said = finish(node, 1, seconds=120)
+        assert (
+            'error: the processes do not begin at the same place: rank 0 goes '
+            'on from epoch_1.pth at iteration 8, rank 1 from no file at '
+            'iteration 0. Give all nodes one work folder' in said
+        ), said[-3000:]
+    assert not list(folder.glob('node?/epoch_2.pth'))
+
+
 @pytest.fixture
 def start_nodes(start_tool):
     """One launcher for each prefix (a command that runs a command)."""

@@ -38,7 +38,6 @@ options:
   default_hooks.logger.interval: 1
   default_hooks.checkpoint.max_keep_ckpts: 1
   custom_hooks: [{type: CGNLStatisticsHook}]
-  model.backbone.type: PluginResNet
   model.backbone.drop_path_rate: 0.3
   optim_wrapper.optimizer.lr: 0.05
   train_cfg.max_epochs: 4

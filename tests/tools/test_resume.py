@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ from cgnl_mm.training.preemption import ONCE
 LINES = """
 custom_imports['imports'].append('faulty_hook')
 model['backbone'].update(
-    type='PluginResNet', plugins=[dict(
+    plugins=[dict(
         cfg=dict(type='CGNL2d', groups=2), after_blocks=((), (0, ), (), ()))])
 model['head'].update(
     type='StackedLinearClsHead', mid_channels=[16], dropout_rate=0.5)
@@ -375,10 +376,23 @@ def test_sigterm_to_the_process_group(waiting, train, tmp_path, moment):
     assert 'resumed epoch' in train(tmp_path, 'run.py', '--resume')
 
 
-def test_workers_end_with_their_process(waiting, tmp_path):
+def test_second_training_stops_until_the_first_has_ended(
+    waiting, train, tmp_path
+):
+    """A job that was queued again; the workers end with their process."""
     process, pid = waiting()
+    options = 'train_cfg.max_epochs=1', 'default_hooks.exact_resume=None'
+    again = ('run.py', '--resume', '--cfg-options', *options)
+    said = train(tmp_path, *again, status=2)
+    holder = f'process {pid} on {socket.gethostname()} trains there'
+    assert re.search(f'^error: .*/run is in use: {holder}', said, re.M), said
+    assert 'Traceback' not in said and 'Epoch(train)' not in said
     os.kill(pid, signal.SIGKILL)
     finish(process, -signal.SIGKILL)
+    said = train(tmp_path, *again)
+    assert 'Epoch(train) [1][6/6]' in said
+    # as the options want it
+    assert 'PreemptionHook' in said and 'ExactResumeHook' not in said
     wait_for(lambda: not processes_in(tmp_path))
 
 

@@ -84,6 +84,13 @@ def test_picture_of_a_detector(visualize, demo, tmp_path):
     assert file.name == 'backbone.layer3.nonlocal_block_0.png'
 
 
+def test_page_takes_the_place_of_the_pictures(visualize, digit, tmp_path):
+    page = tmp_path / 'pages/a.html'
+    printed = visualize('r18_cgnl_digits', digit, '--html', page)
+    assert printed.split()[-1] == str(page)
+    assert BLOCK in page.read_text()
+
+
 def test_statistics_of_the_test_data(visualize, tmp_path):
     printed = visualize('r18_cgnl_digits', '--dataset', 70, '--out', tmp_path)
     with open(tmp_path / f'{BLOCK}_groups.csv', newline='') as file:

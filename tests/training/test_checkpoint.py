@@ -13,9 +13,10 @@ from torch import nn
 
 import cgnl_mm  # noqa: F401
 from cgnl_mm.errors import DiskFullError, SetupError
-from cgnl_mm.training import AtomicCheckpointHook, resume
+from cgnl_mm.training import AtomicCheckpointHook, PreemptionHook, resume
 from cgnl_mm.training.checkpoint import save_whole
 from cgnl_mm.training.resume import find_latest
+from cgnl_mm.training.start import LOCK
 
 
 class Net(BaseModel):
@@ -145,6 +146,46 @@ def test_two_checkpoint_hooks(tmp_path):
     assert names(out / 'run') == {*EPOCHS[1:]} < names(folder)
 
 
+def test_two_hooks_in_one_folder_remove_their_own(tmp_path):
+    """MMEngine remembers one list of what is kept, for all hooks."""
+
+    def run(epochs, resume=None):
+        other = AtomicCheckpointHook(
+            by_epoch=False, interval=1, max_keep_ckpts=2
+        )
+        train(tmp_path, epochs, resume, [other], max_keep_ckpts=1)
+        return names(tmp_path)
+
+    best = 'best_score_epoch_{}.pth'.format
+    assert run(2) == {'epoch_2.pth', best(2), 'iter_3.pth', 'iter_4.pth'}
+    assert run(3, True) == {'epoch_3.pth', best(3), 'iter_5.pth', 'iter_6.pth'}
+
+
+def test_what_a_killed_job_left_goes_when_it_is_superseded(two):
+    victim = two / 'epoch_1.pth'
+    # whole or not, it is older than the checkpoint that the run goes on from
+    shutil.copy(victim, two / 'preempted.pth')
+    age(two / 'preempted.pth', 60)
+    for name in ('best_score_epoch_2.pth.part', 'preempted.pth.part'):
+        (two / name).write_text('half')
+    (two / 'iter_7.pth.part').symlink_to(victim)
+    (two / 'epoch_3.pth.part').mkdir()
+    (two / 'epoch_3.pth.part' / 'shard').touch()
+    (two / 'film.part').touch()  # of somebody else
+    train(two, 3, True, [PreemptionHook()])
+    assert names(two) == {*EPOCHS[:3], 'best_score_epoch_3.pth'}
+    assert [path.name for path in two.glob('*.part')] == ['film.part']
+
+
+def test_lock_that_is_a_link_is_not_followed(tmp_path, capsys):
+    victim = tmp_path / 'victim'
+    victim.write_text('whole')
+    (tmp_path / LOCK).symlink_to(victim)
+    train(tmp_path, 1)
+    assert f'{LOCK} cannot be locked' in capsys.readouterr().out
+    assert victim.read_text() == 'whole'
+
+
 def save(path, iteration=1, time='20260101_000000', **content):
     """Write a checkpoint that a run could go on from."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -213,6 +254,9 @@ def test_damaged_one_is_named(tmp_path, monkeypatch, damage, reason):
     assert find_latest(str(tmp_path)) == third
     ((text, *_),) = said
     assert text.startswith(f'passed over {tmp_path}/epoch_4.pth: {reason}')
+    # one process of several says it
+    monkeypatch.setenv('RANK', '1')
+    assert (find_latest(str(tmp_path)), len(said)) == (third, 1)
 
 
 def test_moved_folder_of_deepspeed(tmp_path):
@@ -276,6 +320,9 @@ def test_hook_finds_it_for_any_launcher(two):
 
 class Saving:
     """A runner that writes as MMEngine's backend does, at times too much."""
+
+    def call_hook(self, name):
+        pass
 
     def save_checkpoint(self, out_dir, filename, device=os.devnull):
         Path(out_dir, filename).write_text('new')

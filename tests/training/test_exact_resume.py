@@ -1,33 +1,48 @@
-"""Check the random numbers of a training that is not interrupted.
+"""Check what a run computes that is interrupted, against one that is not.
 
-tests/tools checks those of a resumed training.
+tests/tools/test_resume.py does so with real processes and networks.
 """
 
+import os
+import signal
+import subprocess
+from collections import Counter
+
+import pytest
 import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.model import BaseModel
-from runs import train_here
+from runs import stack, train_here
 from torch import nn
 
-from cgnl_mm.training import exact_resume
+from cgnl_mm.training import AtomicCheckpointHook, PreemptionHook, exact_resume
+from cgnl_mm.training.exact_resume import ExactResumeHook
 
 
 class Draws:
     """Samples that are random numbers, as an augmentation makes them."""
 
+    def __init__(self, length=4):
+        self.length = length
+
     def __len__(self):
-        return 4
+        return self.length
 
     def __getitem__(self, index):
-        return torch.rand(1)
+        return torch.rand(1) + index
 
 
 class Net(BaseModel):
     def __init__(self):
         super().__init__()
-        self.layer = nn.Linear(1, 1)
+        layers = nn.Linear(1, 8), nn.Dropout(), nn.Linear(8, 1)
+        self.layer = nn.Sequential(*layers)
         self.drawn = []
 
     def forward(self, inputs, mode='tensor'):
+        if mode == 'predict':
+            return [inputs]
         self.drawn += inputs.flatten().tolist()
         return dict(loss=self.layer(inputs).square().mean())
 
@@ -35,11 +50,7 @@ class Net(BaseModel):
 def drawn(folder, rank, monkeypatch):
     monkeypatch.setattr(exact_resume, 'get_rank', lambda: rank)
     runner = train_here(
-        Net(),
-        folder,
-        Draws(),
-        [exact_resume.ExactResumeHook()],
-        randomness=dict(seed=1),
+        Net(), folder, Draws(), [ExactResumeHook()], randomness=dict(seed=1)
     )
     return runner.model.drawn
 
@@ -51,3 +62,198 @@ def test_each_rank_draws_numbers_of_its_own(tmp_path, monkeypatch):
     ]
     assert runs[0] == runs[2]
     assert len({*runs[0], *runs[1]}) == 2 * 8
+
+
+class Killed(Exception):
+    """The process is gone."""
+
+
+class Interrupt(Hook):
+    """End a run in an iteration, as a cluster does or as a crash does."""
+
+    priority = 'LOWEST'  # what saves in this iteration has saved
+
+    def __init__(self, how, at):
+        self.how, self.at = how, at
+
+    def before_train_iter(self, runner, **kwargs):
+        if self.how == 'SIGTERM' and runner.iter + 1 == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def after_train_iter(self, runner, **kwargs):
+        if self.how == 'kill' and runner.iter + 1 == self.at:
+            raise Killed
+
+
+EACH = dict(interval=1, by_epoch=False, max_keep_ckpts=1)
+
+
+def train(
+    folder, length=6, counts=1, epochs=3, hooks=(), resume=None,
+    checkpoint=EACH, **given,
+):  # fmt: skip
+    """Return the runner, or the network of a run that was interrupted."""
+    torch.manual_seed(0)
+    net, data = Net(), Draws(length)
+    loader = dict(
+        dataset=data,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        batch_size=2,
+        collate_fn=stack,
+    )
+    optimizer = dict(type='AdamW', lr=1e-2)
+    try:
+        return train_here(
+            net,
+            folder,
+            data,
+            [ExactResumeHook(), PreemptionHook(), *hooks],
+            epochs,
+            resume,
+            train_dataloader=loader,
+            optim_wrapper=dict(
+                optimizer=optimizer, accumulative_counts=counts
+            ),
+            param_scheduler=dict(
+                type='OneCycleLR', eta_max=0.1, total_steps=24, by_epoch=False
+            ),
+            default_hooks=dict(checkpoint=AtomicCheckpointHook(**checkpoint)),
+            randomness=dict(seed=1),
+            **given,
+        )
+    except (Killed, SystemExit):
+        return net
+
+
+@pytest.mark.parametrize(
+    'how, length, counts, at',
+    [
+        # the last iteration of an epoch, of the last one, of the only batch
+        ('SIGTERM', 6, 1, 6),
+        ('kill', 6, 1, 6),
+        ('SIGTERM', 6, 1, 9),
+        ('SIGTERM', 2, 1, 2),
+        # inside a group of gradients, too, and at its end
+        ('kill', 6, 4, 3),
+        ('SIGTERM', 6, 4, 5),
+        ('kill', 6, 4, 4),
+    ],
+)
+def test_interrupted_run_equals_the_whole_one(
+    tmp_path, how, length, counts, at
+):
+    whole = train(tmp_path / 'whole', length, counts)
+    folder = tmp_path / 'run'
+    first = train(folder, length, counts, hooks=[Interrupt(how, at)])
+    last = train(folder, length, counts, resume=True)
+    assert (whole.epoch, whole.iter) == (last.epoch, last.iter)
+    assert first.drawn + last.model.drawn == whole.model.drawn
+    for one, other in zip(whole.model.parameters(), last.model.parameters()):
+        assert torch.equal(one, other)
+    schedules = [run.param_schedulers[0].state_dict() for run in (whole, last)]
+    assert schedules[0] == schedules[1]
+    names = {path.name for path in folder.glob('*.pth*')}
+    left = {'preempted.pth'} if at == whole.iter else set()
+    assert names == {f'iter_{whole.iter}.pth', *left}
+
+
+GATHER = """
+import sys
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from cgnl_mm.training.accumulation import mean_gradients
+rank = int(sys.argv[1])
+torch.distributed.init_process_group(
+    'gloo', init_method='file://' + sys.argv[2], rank=rank, world_size=2)
+runner = Runner.__new__(Runner)
+runner.model = torch.nn.ParameterDict(
+    {name: torch.zeros(1) for name in ('both', 'one', 'none')})
+optimizer = torch.optim.SGD(runner.model.parameters(), lr=1)
+runner.optim_wrapper = OptimWrapper(optimizer, accumulative_counts=2)
+print(mean_gradients(runner))
+runner.optim_wrapper._inner_count = 1
+runner.model['both'].grad = torch.tensor([2. + 4 * rank])
+if rank:
+    runner.model['one'].grad = torch.tensor([8.])
+print({name: grad.item() for name, grad in mean_gradients(runner).items()})
+"""
+
+
+def test_processes_share_one_copy_of_the_gradients(warm, tmp_path):
+    """A parameter may have no gradient yet, in one process or in all."""
+    processes = [
+        subprocess.Popen(
+            [warm, '-c', GATHER, rank, tmp_path / 'store'],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in '01'
+    ]
+    for process in processes:
+        out, _ = process.communicate(timeout=120)
+        assert out == "{}\n{'both': 4.0, 'one': 4.0}\n"
+
+
+@pytest.mark.parametrize('length, left', [(4, 4), (10, 6)])
+def test_other_data_are_said_and_epochs_stay_passes(
+    tmp_path, capsys, length, left
+):
+    """Two of three batches are done; then there are two, or five."""
+    train(tmp_path, hooks=[Interrupt('SIGTERM', 2)])
+    last = train(tmp_path, length, resume=True)
+    assert last.epoch == 3
+    seen = Counter(int(x) for x in last.model.drawn)
+    assert sum(seen.values()) == left * (length == 10) + 2 * length
+    said = f'the data set has {length} samples, at the checkpoint it had 6'
+    assert capsys.readouterr().out.count(said) == 1
+
+
+class Count(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(count=len(results))
+
+
+class Score(Hook):
+    """Give each epoch a score; the best one is that of the second epoch."""
+
+    priority = 'VERY_HIGH'
+    scores = (1.0, 3.0, 2.9, 2.0, 2.5, 2.0, 2.0, 2.0)
+
+    def after_val_epoch(self, runner, metrics=None):
+        metrics['score'] = self.scores[runner.epoch - 1]
+
+
+@pytest.mark.parametrize(
+    'options, at, epochs',
+    [
+        # in mid-epoch; right after the best one was saved, and a later one
+        (dict(patience=3), 11, 5),
+        (dict(patience=3), 7, 5),
+        (dict(patience=3), 13, 5),
+        # by a score that is saved
+        (dict(patience=9, stopping_threshold=2.95), 5, 2),
+    ],
+)
+def test_early_stopping_stops_where_the_whole_run_does(
+    tmp_path, options, at, epochs
+):
+    def run(*hooks, resume=None):
+        stopping = EarlyStoppingHook('score', 'greater', 0, **options)
+        return train(
+            tmp_path,
+            epochs=8,
+            hooks=[Score(), stopping, *hooks],
+            resume=resume,
+            evaluate=[Count()],
+            checkpoint=dict(interval=1, save_best='score', rule='greater'),
+        )
+
+    run(Interrupt('kill', at))
+    assert run(resume=True).epoch == epochs
+    # it is over
+    again = run(resume=True)
+    assert (again.epoch, again.model.drawn) == (epochs, [])

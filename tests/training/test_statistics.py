@@ -64,7 +64,7 @@ def tiny(**options):
 
 
 def train(model, folder, hooks=(), interval=3, accumulate=1,
-          log_level='ERROR'):  # fmt: skip
+          log_level='ERROR', backends=('Local',)):  # fmt: skip
     """Two epochs of four iterations, in order; the scalars by step."""
     runner = train_here(
         model,
@@ -85,7 +85,8 @@ def train(model, folder, hooks=(), interval=3, accumulate=1,
             logger=dict(type='LoggerHook', interval=interval), checkpoint=None
         ),
         visualizer=dict(
-            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+            type='Visualizer',
+            vis_backends=[dict(type=f'{name}VisBackend') for name in backends],
         ),
         log_level=log_level,
     )
@@ -162,6 +163,23 @@ def test_scalars_are_those_of_the_plain_loop(tmp_path):
         assert record == pytest.approx(
             {**attention[step], **gradients[step]}, rel=2e-4
         )
+
+
+def test_tensorboard_shows_them(tmp_path):
+    events = pytest.importorskip(
+        'tensorboard.backend.event_processing.event_accumulator'
+    )
+    hooks = [dict(type='CGNLStatisticsHook')]
+    _, logged = train(
+        tiny(), tmp_path, hooks, backends=('Local', 'Tensorboard')
+    )
+    (file,) = tmp_path.glob('*/vis_data/events.out.tfevents.*')
+    shown = events.EventAccumulator(str(file)).Reload()
+    assert sorted(logged) == [3, 7]
+    for step, record in logged.items():
+        for name, value in record.items():
+            points = {p.step: p.value for p in shown.Scalars(f'cgnl/{name}')}
+            assert points[step] == pytest.approx(value, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +272,7 @@ def test_dead_block_is_seen(tmp_path):
 
 
 def test_control_and_block_without_norm(tmp_path):
-    model = tiny(mode='none', norm_cfg=False, zero_init=False)
+    model = tiny(mode='none', norm_cfg=False, norm_weight=1.0)
     start = model.block.conv_out.weight.abs().mean().item()
     _, logged = train(model, tmp_path, [CGNLStatisticsHook(1)])
     assert logged[1]['block/norm_weight'] == pytest.approx(start)
@@ -268,8 +286,3 @@ def test_network_without_blocks_gets_a_warning(tmp_path, capfd):
     )
     assert not logged
     assert 'has no CGNL or non-local block' in capfd.readouterr().out
-
-
-def test_interval_must_be_positive():
-    with pytest.raises(ValueError, match='at least 1, got 0'):
-        CGNLStatisticsHook(interval=0)

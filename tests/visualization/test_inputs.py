@@ -81,7 +81,7 @@ def test_what_does_not_fit(tmp_path):
     for count in (0, -1):
         with pytest.raises(SetupError, match='--dataset takes a positive'):
             draw_groups(model, cfg, count, tmp_path)
-    with pytest.raises(SetupError, match='--fps takes a positive number'):
+    with pytest.raises(SetupError, match='--fps takes a number up to'):
         draw_maps(model, cfg, tmp_path / 'a.png', tmp_path, fps=0)
     _, plain = trained('r18_digits')
     with pytest.raises(SetupError, match='no CGNL or non-local block'):

@@ -14,7 +14,13 @@ on past the files with `custom_hooks=[dict(type='UnreadableDataHook')]`.
 import sys
 from pathlib import Path
 
-from cgnl_mm.cli import add_model_options, load_config, require_data, run
+from cgnl_mm.cli import (
+    add_model_options,
+    load_config,
+    require_data,
+    require_writable,
+    run,
+)
 from cgnl_mm.datasets.prepare.check import SPLITS, check_data
 from cgnl_mm.datasets.prepare.files import add_workers, make_parser
 
@@ -35,6 +41,8 @@ def main(argv=None):
     add_workers(parser, 'processes that decode')
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
     args = parser.parse_args(argv)
+    if args.out:
+        require_writable(args.out, '--out', folder=False)
     cfg = load_config(args.config, args.cfg_options)
     require_data(cfg, args.splits)
     sys.exit(check_data(cfg, args))

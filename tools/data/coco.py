@@ -15,7 +15,7 @@ which unpacks what is not there yet.
 
 from pathlib import Path
 
-from cgnl_mm.cli import run
+from cgnl_mm.cli import require_writable, run
 from cgnl_mm.datasets.prepare.coco import ROOT, prepare_coco
 from cgnl_mm.datasets.prepare.files import (
     UNUSABLE,
@@ -44,7 +44,10 @@ def main(argv=None):
         'printed',
     )
     add_options(parser, decode=False, what='each image')
-    prepare_coco(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    if args.out:
+        require_writable(args.out, '--out')
+    prepare_coco(args)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ and turned into an official tree, whose images/ is a link:
 
 from pathlib import Path
 
-from cgnl_mm.cli import run
+from cgnl_mm.cli import require_writable, run
 from cgnl_mm.datasets.prepare.cub import ROOT, prepare_cub
 from cgnl_mm.datasets.prepare.files import UNUSABLE, add_options, make_parser
 
@@ -61,6 +61,10 @@ def main(argv=None):
     if args.from_author_lists and args.root:
         parser.error('--from-author-lists or --root, not both')
     args.root = args.root or ROOT
+    if args.out:
+        require_writable(args.out, '--out')
+    if args.write_author_lists:
+        require_writable(args.write_author_lists, '--write-author-lists')
     prepare_cub(args)
 
 

@@ -18,7 +18,7 @@ label), unusable.txt (split, path, class, reason).
 
 from pathlib import Path
 
-from cgnl_mm.cli import run
+from cgnl_mm.cli import require_writable, run
 from cgnl_mm.datasets.prepare.files import add_options, add_path, make_parser
 from cgnl_mm.datasets.prepare.imagenet import ROOT, prepare_imagenet
 
@@ -39,6 +39,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.devkit and args.val_labels:
         parser.error('--devkit or --val-labels, not both')
+    if args.out:
+        require_writable(args.out, '--out')
     prepare_imagenet(args)
 
 

@@ -21,7 +21,7 @@ missing is counted and listed, and is no error.
 
 from pathlib import Path
 
-from cgnl_mm.cli import run
+from cgnl_mm.cli import require_writable, run
 from cgnl_mm.datasets.prepare.files import add_options, add_path, make_parser
 from cgnl_mm.datasets.prepare.minikinetics import (
     ID_LISTS,
@@ -49,7 +49,9 @@ def main(argv=None):
     add_path(parser, '--videos', VIDEOS, 'folder of the clips')
     add_path(parser, '--out', OUT, 'folder to write to')
     add_options(parser, decode=False, what='the first frame of each clip')
-    prepare_minikinetics(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    require_writable(args.out, '--out')
+    prepare_minikinetics(args)
 
 
 if __name__ == '__main__':

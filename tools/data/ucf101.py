@@ -14,7 +14,7 @@ of classInd.txt), unusable.txt (split, path, class, reason).
 
 from pathlib import Path
 
-from cgnl_mm.cli import run
+from cgnl_mm.cli import require_writable, run
 from cgnl_mm.datasets.prepare.files import add_options, add_path, make_parser
 from cgnl_mm.datasets.prepare.ucf101 import OUT, VIDEOS, prepare_ucf101
 
@@ -30,7 +30,9 @@ def main(argv=None):
     add_path(parser, '--videos', VIDEOS, 'folder of the clips')
     add_path(parser, '--out', OUT, 'folder to write to')
     add_options(parser, decode=False, what='the first frame of each clip')
-    prepare_ucf101(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    require_writable(args.out, '--out')
+    prepare_ucf101(args)
 
 
 if __name__ == '__main__':

@@ -10,13 +10,22 @@ from mmengine.registry import init_default_scope
 from rich.progress import MofNCompleteColumn, Progress
 
 from ...errors import SetupError, printable
-from ..decode import KEYS, check_sample, is_remote, list_kinds, path_of
+from ..decode import (
+    KEYS,
+    check_sample,
+    is_remote,
+    list_kinds,
+    path_of,
+    try_decord,
+)
+from ..labels import check_labels, compare_classes, count_classes
 from ..unreadable import backend_of, leaves
 from .apart import call_apart, start_pool
 from .lists import as_table
 
 SPLITS = ('train', 'val', 'test')
 CRASH = 'crash: the decoder ended its process, or memory ran out'
+DECORD = 'Decord'  # in the names of mmaction2's transforms
 # Keys of a sample that say which files of a folder of frames are needed.
 OF_FRAMES = ('filename_tmpl', 'modality', 'start_index', 'total_frames')
 SHOWN = 20  # broken files that are printed; --out lists all of them
@@ -31,7 +40,8 @@ def check_data(cfg, args: Namespace) -> int:
         args (Namespace): The options of tools/data/check.py.
 
     Returns:
-        int: The exit status: 1 if a file is broken, else 0.
+        int: The exit status: 1 if a file is broken or a label cannot be,
+        else 0.
 
     Raises:
         SetupError: If the config names no host, the processes lack file
@@ -40,13 +50,14 @@ def check_data(cfg, args: Namespace) -> int:
     if cfg.get('default_scope') is None:
         raise SetupError(f'{args.config} names no host: no default_scope')
     init_default_scope(cfg.default_scope)
-    reasons, summaries = {}, []
+    reasons, summaries, data_sets = {}, [], {}
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, disable=args.quiet) as progress:
         for split in args.splits:
             if cfg.get(f'{split}_dataloader') is None:
                 continue
-            samples = list_samples(cfg, split)
+            data_sets[split] = build_data_set(cfg, split)
+            samples = list_samples(data_sets[split])
             local = [path for path in samples if not is_remote(path)]
             # Test and validation are often one.
             new = [path for path in local if path not in reasons]
@@ -59,6 +70,8 @@ def check_data(cfg, args: Namespace) -> int:
             remote = len(samples) - len(local)
             summaries.append(summarize(split, len(samples), broken, remote))
     print('\n'.join(summaries))
+    faults = list(find_faults_of_labels(cfg, data_sets))
+    print(''.join(f'{fault}\n' for fault in faults), end='')
     broken = [(path, reason) for path, reason in reasons.items() if reason]
     for path, reason in broken[:SHOWN]:
         print(f'{printable(path)}: {printable(reason)}')
@@ -69,22 +82,44 @@ def check_data(cfg, args: Namespace) -> int:
             args.out.write_text(as_table(broken), encoding='utf-8')
         except OSError as error:
             raise SetupError(f'--out {args.out}: {error.strerror}') from None
-    return int(bool(broken))
+    return int(bool(broken or faults))
 
 
-def list_samples(cfg, split: str) -> dict[str, tuple]:
-    """List the samples of a split in their order, each file once.
+def build_data_set(cfg, split: str):
+    """Build the data set of a split and let it read its annotations."""
+    registry = import_module(f'{cfg.default_scope}.registry').DATASETS
+    data_set = registry.build(cfg[f'{split}_dataloader'].dataset)
+    for leaf in leaves(data_set):
+        leaf.full_init()
+    return data_set
+
+
+def find_faults_of_labels(cfg, data_sets: dict) -> Iterator[str]:
+    """Yield what is wrong with the labels of data sets, by split."""
+    number = count_classes(cfg.get('model'))
+    for split, data_set in data_sets.items():
+        try:
+            check_labels(data_set, number, split)
+        except SetupError as error:
+            yield str(error)
+    try:
+        yield from compare_classes(data_sets)
+    except SetupError as error:
+        yield str(error)
+
+
+def list_samples(of) -> dict[str, tuple]:
+    """List the samples of a data set in their order, each file once.
 
     A folder of frames counts as one file.
 
     Returns:
         dict[str, tuple]: Sample and image backend, by path.
     """
-    registry = import_module(f'{cfg.default_scope}.registry').DATASETS
     samples = {}
-    for data_set in leaves(registry.build(cfg[f'{split}_dataloader'].dataset)):
-        data_set.full_init()
-        backend = backend_of(data_set.pipeline.transforms)
+    for data_set in leaves(of):
+        steps = data_set.pipeline.transforms
+        backend = DECORD if DECORD in repr(steps) else backend_of(steps)
         for index in range(len(data_set)):
             info = data_set.get_data_info(index)
             # Several clips may share a folder: then all of it is needed.
@@ -145,4 +180,8 @@ def check_samples(samples: list[tuple], workers: int) -> Iterator:
 
 
 def _check(sample: tuple) -> 'str | None':
-    return check_sample(*sample)
+    info, backend = sample
+    if backend != DECORD:
+        return check_sample(info, backend)
+    # PyAV reads files to their end, and decord dies on some that PyAV reads
+    return check_sample(info) or try_decord(path_of(info))

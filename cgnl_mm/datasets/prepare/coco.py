@@ -1,7 +1,5 @@
 """Check COCO 2017 as mmdet reads it; unpack its archives."""
 
-import json
-import math
 import os
 import tempfile
 import zipfile
@@ -14,23 +12,11 @@ from rich.progress import track
 
 from ...errors import MissingDataError, SetupError
 from ...hosts import require_host, require_mmcv
-from . import files, lists
+from . import annotations, files, lists
 
 OFFICIAL = dict(train2017=118_287, val2017=5_000)
 # The configs read this folder.
 ROOT = Path('data/coco')
-# mmdet needs these fields of each entry, and computes with the numbers.
-FIELDS = dict(
-    images=dict(id=(int,), file_name=(str,), height=(int,), width=(int,)),
-    categories=dict(id=(int,), name=(str,)),
-    annotations=dict(
-        id=(int,),
-        image_id=(int,),
-        category_id=(int,),
-        bbox=(list,),
-        area=(int, float),
-    ),
-)
 # What zipfile raises: RuntimeError if the archive is encrypted, UnicodeError
 # for a damaged name.
 BROKEN = (
@@ -122,65 +108,20 @@ def read_annotations(path: Path) -> dict:
             f'{path} does not exist: it is in annotations_trainval2017.zip, '
             'which --unzip unpacks'
         )
-    try:
-        content = json.loads(
-            lists.read_text(path), parse_float=finite, parse_constant=finite
-        )
-    except (ValueError, RecursionError) as error:
-        raise SetupError(
-            f'{path} is not a whole json file: {error}. Unpack it again'
-        ) from None
-    known = {}
-    for kind, fields in FIELDS.items():
-        entries = content.get(kind) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not entries:
-            raise SetupError(f'{path}: {kind} is missing or empty')
-        seen = set()
-        for number, item in enumerate(entries):
-            check_entry(item, fields, f'{path}: {kind}[{number}]', seen, known)
-        of = 'image_id' if kind == 'images' else 'category_id'
-        known[of] = {item['id'] for item in entries}
+    content, names = annotations.read_coco(path), set()
+    for number, item in enumerate(content['images']):
+        place = f'{path}: images[{number}]'
+        name = lists.relative_path(item['file_name'], place)
+        lists.refuse_again(names, f'file_name {name!r}', place)
+    for key, kind in dict(image_id='images', category_id='categories').items():
+        known = {item['id'] for item in content[kind]}
+        for number, item in enumerate(content['annotations']):
+            if item[key] not in known:
+                raise SetupError(
+                    f'{path}: annotations[{number}]: {key} {item[key]!r} is '
+                    'unknown'
+                )
     return content
-
-
-def finite(text: str) -> float:
-    """Parse a number; NaN and infinity would spoil a training."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f'{text} is not a finite number')
-    return number
-
-
-def check_entry(
-    item, fields: dict[str, tuple], place: str, seen: set, known: dict
-) -> None:
-    """Raise SetupError if mmdet could not use an entry.
-
-    Args:
-        item: The entry, a dict if nothing is wrong.
-        fields (dict[str, tuple]): The types that each field may have.
-        place (str): File and number of the entry, for the error.
-        seen (set): The ids and file names of earlier entries.
-        known (dict): The values that a field may have, by its name.
-    """
-    for key, types in fields.items():
-        value = item.get(key) if isinstance(item, dict) else None
-        if type(value) not in types:
-            raise SetupError(f'{place}: {key} is {value!r:.60}')
-        if key in known and value not in known[key]:
-            raise SetupError(f'{place}: {key} {value} is unknown')
-        if key in ('id', 'file_name'):
-            lists.refuse_again(seen, f'{key} {value!r}', place)
-        if key == 'file_name':
-            lists.relative_path(value, place)
-        if (
-            key == 'bbox'
-            and [type(number) in (int, float) for number in value]
-            != [True] * 4
-        ):
-            raise SetupError(
-                f'{place}: bbox {value} is not x, y, width, height'
-            )
 
 
 def warn_of_order(

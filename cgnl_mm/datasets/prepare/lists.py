@@ -18,12 +18,18 @@ from ...errors import MissingDataError, SetupError, csv_field, printable
 LABEL = re.compile('[0-9]{1,9}')
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, strict: bool = False) -> str:
     """Read a text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path (Path): The file.
+        strict (bool): Whether to refuse the mark. Defaults to False.
 
     Raises:
         SetupError: If the file is in another encoding; the line is named.
     """
+    if strict and path.read_bytes().startswith(codecs.BOM_UTF8):
+        raise SetupError(f'{path}, line 1: remove the byte order mark')
     try:
         return path.read_bytes().decode('utf-8-sig')
     except UnicodeDecodeError as error:
@@ -55,9 +61,8 @@ def read_lines(
     """
     if not path.is_file():
         raise MissingDataError(f'{path} does not exist: {origin}')
-    if strict and path.read_bytes().startswith(codecs.BOM_UTF8):
-        raise SetupError(f'{path}, line 1: remove the byte order mark')
-    for number, line in enumerate(io.StringIO(read_text(path), None), 1):
+    text = read_text(path, strict)
+    for number, line in enumerate(io.StringIO(text, None), 1):
         if line.strip():
             yield f'{path}, line {number}', line.strip()
         elif strict:

@@ -12,6 +12,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
+from ..first_derivative import only_first
 from . import torch_steps as steps
 from .moments import MomentsFromGram, MomentsFromMaps
 from .norm import AffineNorm
@@ -64,27 +65,7 @@ class _FusedBlock(torch.autograd.Function):
         # Autocast would change the types of the products.
         with torch.no_grad(), torch.autocast(d.device.type, enabled=False):
             gradients = _gradients(ctx, d)
-        if torch.is_grad_enabled():
-            # once_differentiable lets gradients pass as constants if d is.
-            gradients = _FirstDerivative.apply(
-                *(g if g is None else g.requires_grad_() for g in gradients)
-            )
-        return None, *gradients
-
-
-class _FirstDerivative(torch.autograd.Function):
-    """The identity, which refuses a derivative."""
-
-    @staticmethod
-    def forward(ctx, *gradients):
-        return gradients
-
-    @staticmethod
-    def backward(ctx, *_):
-        raise RuntimeError(
-            'the folded paths of CGNL have no second derivative; build the '
-            "block with backend='reference'"
-        )
+        return None, *only_first(*gradients)
 
 
 def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
@@ -117,6 +98,7 @@ def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
         steps.add_product(d_x, weights.theta, d_theta)
     if needed.theta:
         d_w_theta = steps.weight_gradient(d_theta, x)
+    del y, d_y, d_theta  # They would add to the peak of phi and g.
     if plan.series.powers and (needs_x or needed.phi or needed.g):
         source, kept = _moments_source(plan, x, weights), rest[len(moments) :]
         d_phi, d_g = source.backward(

@@ -16,7 +16,7 @@ from typing import List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from ..attention import to_accumulator
+from ..powers import moments_gradient
 from . import torch_steps as steps
 from .series import Moments
 
@@ -68,34 +68,17 @@ class MomentsFromMaps:
         """
         (x, *weights), d_weights = self.inputs, []
         x = x.to(weights[0].dtype)
-        d_maps = self._d_maps(*(kept or self._maps()), d_moments)
-        for weight, d_map, is_needed in zip(weights, d_maps, needed):
-            d_map = d_map.to(weight.dtype).view(len(x), -1, x.shape[-1])
+        d_moments = {p: d.view(-1, 1, 1) for p, d in d_moments.items()}
+        d_maps = [*moments_gradient(*(kept or self._maps()), d_moments)]
+        for weight, is_needed in zip(weights, needed):
+            d_map = d_maps.pop(0)  # It is gone while the next one is used.
+            d_map = d_map.to(weight.dtype).reshape(len(x), -1, x.shape[-1])
             if d_x is not None:
                 steps.add_product(d_x, weight, d_map)
             d_weights.append(
                 steps.weight_gradient(d_map, x) if is_needed else None
             )
         return d_weights
-
-    def _d_maps(
-        self, phi: Tensor, g: Tensor, d_moments: Moments
-    ) -> Tuple[Tensor, Tensor]:
-        d_moments = {p: d.view(-1, 1, 1) for p, d in d_moments.items()}
-        if self.powers == [1]:
-            # A float32 factor: alone it would leave the range of float16.
-            return d_moments[1] * g, d_moments[1] * phi
-        phi, g = to_accumulator(phi), to_accumulator(g)
-        d_phi, d_g = torch.zeros_like(phi), torch.zeros_like(phi)
-        phi_power = torch.ones_like(phi)
-        for power in range(max(d_moments, default=0) + 1):
-            if power in d_moments:
-                d_g = d_g + d_moments[power] * phi_power
-            if power + 1 in d_moments:
-                factor = (power + 1) * d_moments[power + 1]
-                d_phi = d_phi + factor * phi_power
-            phi_power = phi_power * phi
-        return d_phi * g, d_g
 
 
 class MomentsFromGram(MomentsFromMaps):

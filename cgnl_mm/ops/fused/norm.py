@@ -54,7 +54,7 @@ class AffineNorm:
         self.factor_into_norm = (
             factor is not None
             and norm.mean is None
-            and not norm.over_batch
+            and (batch == 1 or not norm.over_batch)
             and norm.groups % groups == 0
         )
         self.f = 1.0

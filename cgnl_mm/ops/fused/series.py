@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..attention import to_accumulator
+from ..powers import polynomial_gradient
 from ..series import evaluate, split_powers
 
 Moments = Dict[int, Tensor]  # by the power p
@@ -92,7 +93,10 @@ class Series:
         if self.is_dot:
             d_theta, d_factors = d_y, {1: d_factor.flatten()}
         else:
-            d_theta, d_factors = self._backward(theta, moments, d_y)
+            d_theta, d_factors = polynomial_gradient(
+                self._factors(moments), to_accumulator(theta), d_y
+            )
+            d_factors = {p: d.flatten() for p, d in d_factors.items()}
         d_moments = {
             power: (d_factors[power].view(-1, self.groups) * term).flatten()
             for power, term in self.terms.items()
@@ -104,19 +108,3 @@ class Series:
         )
         d_terms = d_terms.unflatten(0, (-1, self.groups)).sum(0)
         return d_theta, d_moments, d_terms.sum(0) if self.dim == 1 else d_terms
-
-    def _backward(
-        self, theta: Tensor, moments: Moments, d_y: Tensor
-    ) -> Tuple[Tensor, Moments]:
-        """Return the gradients of theta and of each factor (B G,)."""
-        factors, d_factors = self._factors(moments), {}
-        d_theta, theta = torch.zeros_like(d_y), to_accumulator(theta)
-        product = d_y  # d_y theta^p
-        for power in range(max(factors, default=0) + 1):
-            if power:
-                if power in factors:
-                    d_theta = d_theta + power * factors[power] * product
-                product = product * theta
-            if power in factors:
-                d_factors[power] = product.sum((1, 2))
-        return d_theta, d_factors

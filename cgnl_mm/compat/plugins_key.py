@@ -1,0 +1,72 @@
+"""Let every module that a registry of models builds take `plugins`.
+
+Symptom: ``TypeError: ResNet.__init__() got an unexpected keyword argument
+'plugins'``.
+
+Versions: all. mmdet and mmsegmentation have plugins inside of the units of a
+ResNet, at each unit of a stage; other hosts have none.
+
+Upstream: mmdetection #4169 asks for a plugin in one unit.
+
+Cure: ``Registry.build`` inserts the entries that have ``after`` or
+``after_blocks`` (:mod:`cgnl_mm.insertion.key`). A registry copies its build
+function from its parent when it is made, so the method is replaced, which
+they share. ``ResNet3d`` starts from a model's checkpoint, blocks included.
+
+Delete when: never; this is what the package is for.
+"""
+
+import functools
+from types import ModuleType
+from typing import Any
+
+from .after_import import after_import
+from .workaround import Workaround
+
+
+def apply() -> None:
+    """Replace ``Registry.build``; what inserts is imported on first use."""
+    from mmengine.registry import MODELS, Registry
+
+    original = Registry.build
+
+    @functools.wraps(original)
+    def build(self, cfg: Any, *args, **kwargs) -> Any:
+        def make(cfg: Any) -> Any:
+            return original(self, cfg, *args, **kwargs)
+
+        root = self
+        while root.parent is not None:
+            root = root.parent
+        if root is not MODELS:
+            return make(cfg)
+        # imports the blocks, and those mmcv, after all other cures
+        from ..insertion import key
+
+        return key.build(make, cfg)
+
+    Registry.build = build
+    after_import('mmaction.models.backbones.resnet3d', _mend)
+    after_import('mmaction.models.backbones.resnet3d_slowfast', _mend_pathway)
+
+
+def _mend(module: ModuleType) -> None:
+    from ..insertion.inflation import mend_initialization
+
+    mend_initialization(module.ResNet3d)
+
+
+def _mend_pathway(module: ModuleType) -> None:
+    from ..insertion.inflation import mend_inflation
+
+    mend_inflation(module.ResNet3dPathway)  # has one of its own
+
+
+WORKAROUND = Workaround(
+    name='plugins_key',
+    symptom="TypeError: ... got an unexpected keyword argument 'plugins'",
+    versions='all',
+    upstream='mmdetection #4169',
+    packages=('mmengine',),
+    apply=apply,
+)

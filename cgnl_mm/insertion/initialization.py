@@ -1,0 +1,157 @@
+"""Keep what the constructors of blocks drew, whatever a host initialises.
+
+Hosts initialise every convolution and norm that they find, from the random
+stream of all. While they do, the blocks are out of the network: the host does
+what it does without them. They are back while a checkpoint that holds them
+is loaded.
+"""
+
+import functools
+import inspect
+import zlib
+from contextlib import contextmanager
+from typing import Callable, Dict, Iterator, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..blocks.cgnl import _CGNLNd
+from .places import MARK
+
+HIDDEN = '_with_blocks'  # all children of a module whose blocks are hidden
+
+
+def guard(kind: type) -> None:
+    """Let a class leave the blocks in its instances alone.
+
+    Its ``init_weights`` does not see them, and its ``get_layer_depth`` takes
+    them for the unit before them. A second call has no effect.
+
+    Args:
+        kind (type): Class of a module that holds a block.
+    """
+    for name, wrap in GUARDS.items():
+        for base in kind.__mro__:
+            method = vars(base).get(name)
+            if method is not None:
+                if inspect.isfunction(method) and not hasattr(
+                    method, 'original'
+                ):
+                    guarded = functools.wraps(method)(wrap(method))
+                    guarded.original = method
+                    setattr(base, name, guarded)
+                break
+
+
+def is_block(module: nn.Module) -> bool:
+    """Whether a module was inserted, or is a CGNL block of a host's own."""
+    return hasattr(module, MARK) or isinstance(module, _CGNLNd)
+
+
+@contextmanager
+def hidden_blocks(network: nn.Module):
+    """Take the blocks out of a network, but while they are loaded.
+
+    A block with an ``init_cfg`` obeys it before.
+    """
+    parents = [
+        module
+        for module in network.modules()
+        if any(map(is_block, module.children()))
+    ]
+    for path, block in named_blocks(network):
+        if getattr(block, 'init_cfg', None):
+            with own_random_state(path):
+                block.init_weights()
+    handles = [handle for parent in parents for handle in _hide(parent)]
+    try:
+        yield
+    finally:
+        for parent in parents:
+            parent._modules = vars(parent).pop(HIDDEN)
+        for handle in handles:
+            handle.remove()
+
+
+def named_blocks(network: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
+    """Yield the path and the module of each block, be it hidden or not."""
+    for path, parent in list(network.named_modules()):
+        for name, child in vars(parent).get(HIDDEN, parent._modules).items():
+            if is_block(child):
+                yield f'{path}.{name}' if path else name, child
+
+
+@contextmanager
+def own_random_state(name: str):
+    """Draw from a stream of its own, so that nothing else draws otherwise.
+
+    Twin networks, with and without blocks, start from the same weights.
+
+    Args:
+        name (str): What tells the stream from others of the same seed.
+    """
+    state = torch.get_rng_state()
+    try:
+        seed = zlib.crc32(name.encode(), zlib.crc32(state.numpy().tobytes()))
+        # the global generator alone: torch.manual_seed would reset CUDA's too
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def _hide(parent: nn.Module) -> tuple:
+    """Hide the blocks among the children, and return handles of hooks.
+
+    A checkpoint shows those that it has weights for; a new block is not
+    missing in it.
+    """
+    modules = vars(parent)[HIDDEN] = parent._modules
+
+    def show(state: Dict[str, Tensor], prefix: str, *_) -> None:
+        parent._modules = {
+            name: module
+            for name, module in modules.items()
+            if not is_block(module)
+            or any(key.startswith(f'{prefix}{name}.') for key in state)
+        }
+
+    def hide(*_) -> None:
+        show({}, '')
+
+    hide()
+    return (
+        # public only in torch >= 2.5
+        parent._register_load_state_dict_pre_hook(show),
+        parent.register_load_state_dict_post_hook(hide),
+    )
+
+
+def _without_blocks(init_weights: Callable) -> Callable:
+    def guarded(self, *args, **kwargs):
+        with hidden_blocks(self):
+            return init_weights(self, *args, **kwargs)
+
+    return guarded
+
+
+def _as_units(get_layer_depth: Callable) -> Callable:
+    def guarded(self, param_name: str, *args, **kwargs):
+        prefix = args[0] if args else kwargs.get('prefix', '')
+        parts = param_name[len(prefix) :].split('.')
+        module = self if param_name.startswith(prefix) else None
+        for index, part in enumerate(parts):
+            children = getattr(module, '_modules', {})
+            if isinstance(module, nn.Sequential) and is_block(children[part]):
+                names = list(children)[: list(children).index(part)]
+                units = [n for n in names if not is_block(children[n])]
+                parts[index] = units[-1]
+                param_name = prefix + '.'.join(parts)
+                break
+            module = children.get(part)
+        return get_layer_depth(self, param_name, *args, **kwargs)
+
+    return guarded
+
+
+GUARDS = {'init_weights': _without_blocks, 'get_layer_depth': _as_units}

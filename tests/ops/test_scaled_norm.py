@@ -1,0 +1,65 @@
+"""The norm of a scaled map against the chain of layers, in float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cgnl_mm.ops.accuracy import output_and_gradients
+from cgnl_mm.ops.fused.plan import Norm
+from cgnl_mm.ops.scaled_norm import scaled_norm
+
+C, G = 12, 2
+EPS = 0.1  # The chain would cancel above a small one.
+MEAN, VAR = torch.linspace(-1, 1, C).double(), torch.arange(1, C + 1).double()
+NORMS = {
+    'GN': Norm(G, EPS),
+    'GN1': Norm(1, EPS),
+    'GN3': Norm(3, EPS),
+    'GN4': Norm(4, EPS),
+    'IN': Norm(C, EPS),
+    'BN': Norm(C, EPS, over_batch=True),
+    'BN eval': Norm(C, EPS, mean=MEAN, var=VAR),
+}
+
+
+def chain(norm, x, u, weight, bias, a, b=None, kappa=None):
+    v = u * a.repeat_interleave(C // G, 1)[..., None]
+    if b is not None:
+        v = v + (b.repeat_interleave(C // G, 1) * kappa)[..., None]
+    affine = dict(weight=weight, bias=bias, eps=EPS)
+    if norm.mean is not None:
+        y = F.batch_norm(v, norm.mean, norm.var, **affine)
+    elif norm.over_batch:
+        y = F.batch_norm(v, None, None, **affine, training=True)
+    else:
+        y = F.group_norm(v, norm.groups, **affine)
+    return x + y
+
+
+def ours(norm, x, u, weight, bias, a, b=None, kappa=None):
+    return scaled_norm(norm, x, u, (weight, bias), a, b, kappa)[0]
+
+
+def arguments(batch, has_constant):
+    shapes = dict(x=(batch, C, 7), u=(batch, C, 7), weight=(C,), bias=(C,))
+    shapes['a'] = batch, G
+    if has_constant:
+        shapes.update(b=(batch, G), kappa=(C,))
+    tensors = {k: torch.randn(v).double() for k, v in shapes.items()}
+    return {k: t.requires_grad_() for k, t in tensors.items()}
+
+
+@pytest.mark.pairs(
+    dict(norm=NORMS, batch=[1, 3], has_constant=[False, True], zero=['', 'a'])
+)
+def test_equals_the_chain(norm, batch, has_constant, zero):
+    tensors = arguments(batch, has_constant)
+    if zero:
+        tensors[zero].data.zero_()
+    d = torch.randn(batch, C, 7).double()
+    found, truth = (
+        output_and_gradients(function(NORMS[norm], **tensors), d, tensors)
+        for function in (ours, chain)
+    )
+    for name, value in truth.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12)
