@@ -6,6 +6,6 @@ model = dict(
             dict(
                 cfg=dict(
                     type='CGNL3d', groups=8, init_std=0.1,
-                    zero_init=False, norm_cfg=dict(type='BN3d')),
+                    norm_weight=0.3, norm_cfg=dict(type='BN3d')),
                 after_blocks=((), (), (-2, )))
         ]))

@@ -87,7 +87,7 @@ def expected_plugin(name):
         groups = match['groups'] or ('1' if 'ucf101' in name else '8')
         cfg = dict(type=f'CGNL{rank}d', groups=int(groups))
         if small:
-            cfg.update(init_std=0.1, zero_init=False)
+            cfg.update(init_std=0.1, norm_weight=0.3)
             if match['norm'] or match['kind'] == 'control':
                 cfg['norm_cfg'] = dict(type='BN3d')
         cfg.update(MODES[match['kind']])
