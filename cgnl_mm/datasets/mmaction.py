@@ -3,6 +3,7 @@
 import os.path as osp
 from importlib import import_module
 
+import numpy as np
 from mmaction.datasets import VideoDataset
 from mmaction.registry import DATASETS, TRANSFORMS
 from mmcv.transforms import BaseTransform
@@ -11,8 +12,16 @@ from ..errors import SetupError
 from .generate import check_split
 from .mini_kinetics import MiniKinetics
 from .moving_digits import CLASSES, prepare_moving_digits
+from .relations import class_names, prepare_relations
 
-__all__ = ['MiniKinetics', 'MovingDigits', 'VideoDecode', 'VideoInit']
+__all__ = [
+    'MiniKinetics',
+    'MovingDigits',
+    'Relations',
+    'VideoCache',
+    'VideoDecode',
+    'VideoInit',
+]
 
 _DECODERS = {'decord': 'Decord', 'av': 'PyAV'}
 
@@ -89,6 +98,42 @@ class VideoDecode(VideoStep):
         super().__init__('Decode')
 
 
+@TRANSFORMS.register_module()
+class VideoCache(BaseTransform):
+    """Decode a whole video once in a process, and keep its frames in memory.
+
+    It is for data sets of short clips. ``SampleFrames`` and ``ArrayDecode``
+    of mmaction2 follow it in a pipeline.
+
+    Required keys: ``filename``. Added keys: ``array`` (frames (T, H, W, 3),
+    RGB, uint8), ``total_frames``.
+
+    Raises:
+        SetupError: If no decoder is installed.
+    """
+
+    def __init__(self) -> None:
+        self.steps = VideoInit(), VideoDecode()
+        self.frames = {}
+
+    def transform(self, results: dict) -> dict:
+        path = results['filename']
+        if path not in self.frames:
+            init, decode = self.steps
+            video = init({'filename': path})
+            video['frame_inds'] = np.arange(video['total_frames'])
+            self.frames[path] = np.stack(decode(video)['imgs'])
+        array = self.frames[path]
+        return {**results, 'array': array, 'total_frames': len(array)}
+
+
+def _files(data_root: str, split: str) -> dict:
+    return dict(
+        ann_file=osp.join(data_root, f'{split}.txt'),
+        data_prefix=dict(video=data_root),
+    )
+
+
 @DATASETS.register_module()
 class MovingDigits(VideoDataset):
     """Two moving digits, 9 classes; generated where it does not exist.
@@ -134,8 +179,58 @@ class MovingDigits(VideoDataset):
             data_root, num_train, num_test, size, num_frames, stand, seed
         )
         super().__init__(
-            ann_file=osp.join(data_root, f'{split}.txt'),
+            pipeline=pipeline, **_files(data_root, split), **kwargs
+        )
+
+
+@DATASETS.register_module()
+class Relations(VideoDataset):
+    """Digits at the two ends of a clip; generated where it does not exist.
+
+    See :mod:`cgnl_mm.datasets.relations` for the tasks and their classes.
+
+    Args:
+        pipeline (list): Transforms.
+        split (str): 'train' or 'test'. Defaults to 'train'.
+        data_root (str): Folder of the data set, made on first use.
+            Defaults to 'data/relations'.
+        task (str): 'same', 'cue' or 'digit'. Defaults to 'same'.
+        num_train (int): Number of training clips. Defaults to 6000.
+        num_test (int): Number of test clips. Defaults to 600.
+        num_digits (int): Digits in use, 2 to 10. Defaults to 10.
+        num_cues (int): Cues of the task 'cue'. Defaults to 2.
+        size (int): Height and width in pixels, 32 or 64. Defaults to 32.
+        num_frames (int): Frames of a clip. Defaults to 3.
+        gap (int): Frames between the two parts. Defaults to 1.
+        seed (int): Of the generation. Defaults to 0.
+        **kwargs: Other arguments of VideoDataset (``test_mode``, ...).
+
+    Raises:
+        SetupError: If ``data_root`` holds something else, or PyAV is missing.
+    """
+
+    def __init__(
+        self,
+        pipeline: list,
+        split: str = 'train',
+        data_root: str = 'data/relations',
+        task: str = 'same',
+        num_train: int = 6000,
+        num_test: int = 600,
+        num_digits: int = 10,
+        num_cues: int = 2,
+        size: int = 32,
+        num_frames: int = 3,
+        gap: int = 1,
+        seed: int = 0,
+        **kwargs,
+    ) -> None:
+        check_split(split)
+        numbers = num_digits, num_cues, size, num_frames, gap, seed
+        prepare_relations(data_root, num_train, num_test, task, *numbers)
+        super().__init__(
             pipeline=pipeline,
-            data_prefix=dict(video=data_root),
+            metainfo=dict(classes=class_names(task, num_digits)),
+            **_files(data_root, split),
             **kwargs,
         )

@@ -26,6 +26,7 @@ apart.
 ``python -m cgnl_mm.datasets.moving_digits ROOT`` writes the clips by hand.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -155,19 +156,51 @@ def render(
     return np.clip(np.round(frames), 0, 255).astype(np.uint8)
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int = 8) -> None:
+def write_clips(
+    folder: Path,
+    split: str,
+    names: Iterable[str],
+    labels: Iterable[int],
+    clips: Iterable[np.ndarray],
+    **encoding: str,
+) -> None:
+    """Write the clips of a split, their list and the names of the classes.
+
+    Args:
+        folder (Path): Folder of the data set.
+        split (str): 'train' or 'test'.
+        names (Iterable): The classes in order.
+        labels (Iterable): Index of the class of each clip.
+        clips (Iterable): Grey frames (T, H, W), uint8, of each clip.
+        **encoding: Further options of the encoder.
+
+    Raises:
+        SetupError: If PyAV or its H.264 encoder is missing.
+    """
+    (folder / 'videos').mkdir(exist_ok=True)
+    (folder / 'classes.txt').write_text('\n'.join(names) + '\n')
+    lines = []
+    for index, (label, frames) in enumerate(zip(labels, clips)):
+        name = f'videos/{split}_{index:05d}.mp4'
+        write_video(folder / name, frames, **encoding)
+        lines.append(f'{name} {label}\n')
+    (folder / f'{split}.txt').write_text(''.join(lines))
+
+
+def write_video(
+    path: Path, frames: np.ndarray, fps: int = 8, **encoding: str
+) -> None:
     """Encode grey frames (T, H, W), uint8, as an H.264 mp4 file.
 
     Raises:
         SetupError: If PyAV or its H.264 encoder is missing.
     """
-    av = import_av('movingdigits writes its videos with')
+    av = import_av('the generated videos are written with')
     with av.open(str(path), 'w') as container:
         # One thread, no rate control: the same bytes every time. With crf,
         # one clip in some hundreds differed.
-        stream = container.add_stream(
-            'libx264', rate=fps, options={'qp': '12', 'threads': '1'}
-        )
+        options = {'qp': '12', 'threads': '1', **encoding}
+        stream = container.add_stream('libx264', rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:]
         stream.pix_fmt = 'yuv420p'
         for planes in _to_yuv420p(frames):
@@ -212,21 +245,19 @@ def _write_split(
     folder: Path, split: str, number: int, rng: np.random.Generator, **options
 ) -> None:
     """Write the clips, the list and the true positions of one split."""
-    (folder / 'videos').mkdir(exist_ok=True)
-    (folder / 'classes.txt').write_text('\n'.join(CLASSES) + '\n')
     images, digits = load_split(split)
     images = images.repeat(DIGIT // 8, 1).repeat(DIGIT // 8, 2)
     labels = rng.permutation(np.arange(number) % len(CLASSES))
-    lines, all_paths = [], []
-    for index, label in enumerate(labels):
+    all_paths = []
+
+    def draw_clip(label: int) -> np.ndarray:
         first, second = _two_digits(digits, rng)
-        paths = sample_paths(rng, int(label), **options)
-        frames = render(paths, images[[first, second]], options['size'], rng)
-        name = f'videos/{split}_{index:05d}.mp4'
-        write_video(folder / name, frames)
-        lines.append(f'{name} {label}\n')
+        paths = sample_paths(rng, label, **options)
         all_paths.append(paths)
-    (folder / f'{split}.txt').write_text(''.join(lines))
+        return render(paths, images[[first, second]], options['size'], rng)
+
+    clips = map(draw_clip, labels.tolist())
+    write_clips(folder, split, CLASSES, labels, clips)
     np.savez_compressed(
         folder / f'{split}.npz', paths=np.stack(all_paths), labels=labels
     )

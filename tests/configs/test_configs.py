@@ -34,7 +34,7 @@ DEMOS = {
 }
 BLOCK = re.compile(
     r'_(?:(?P<kind>nl|cgnlx|cgnl|control)(?P<count>5?)'
-    r'(?:_(?P<kernel>eg)|_g(?P<groups>\d+))?)(?=_)'
+    r'(?:_(?P<kernel>eg)|_g(?P<groups>\d+)|_(?P<norm>bn))?)(?=_)'
 )
 # DESIGN: a name is {model}_{depth}[_{block}[count]]_{dataset}; those of other
 # hosts and launchers are apart
@@ -72,17 +72,24 @@ def load(name):
 def expected_plugin(name):
     """The plugin that the name of a config promises."""
     match = BLOCK.search(name)
-    rank = 3 if name.startswith('i3d') else 2
+    rank = 3 if name.startswith(('c2d', 'i3d')) else 2
+    small = name.endswith('_relations')  # three stages, a start that learns
     after = FIVE[re.search(r'_?r(\d+)_', name)[1]] if match['count'] else ONE
-    if '_c4_' in name:  # the last stage is in the RoI head
+    if '_c4_' in name or small:  # the last stage is in the RoI head
         after = after[:3]
     if match['kind'] == 'nl':
         is_kinetics = name.endswith('kinetics400')
         cfg = dict(NON_LOCAL_KINETICS if is_kinetics else NON_LOCAL[rank])
+        if small:
+            cfg['std'] = 0.1
     else:
         # the paper did not group on UCF101
         groups = match['groups'] or ('1' if 'ucf101' in name else '8')
         cfg = dict(type=f'CGNL{rank}d', groups=int(groups))
+        if small:
+            cfg.update(init_std=0.1, norm_weight=0.3)
+            if match['norm'] or match['kind'] == 'control':
+                cfg['norm_cfg'] = dict(type='BN3d')
         cfg.update(MODES[match['kind']])
         if 'r18' not in name:  # the author's start
             cfg['init_std'] = 0.01
@@ -132,6 +139,9 @@ def test_every_published_row_has_its_config():
           for name, *_ in DEMOS.values()
           for block in ('', '_nl', '_cgnl')),
         *(f'r18{block}_mnist5k' for block in ('', '_nl', '_cgnl')),
+        *(f'c2d_r18{block}_relations'
+          for block in ('', '_control', '_nl', '_cgnl', '_cgnl_bn')),
+        'c2d_r18_digitclips', 'i3d_r18_digitclips', 'i3d_r18_relations',
     }  # fmt: skip
     assert set(EXPERIMENTS) == wanted
 

@@ -1,3 +1,4 @@
+import hashlib
 from importlib import import_module
 
 import pytest
@@ -14,3 +15,19 @@ def build():
         return registry.build(dict(settings, type=name, data_root=str(root)))
 
     return build
+
+
+@pytest.fixture
+def digest():
+    """Hash every file of a folder."""
+
+    def digest(folder):
+        files = sorted(p for p in folder.rglob('*') if p.is_file())
+        return {
+            str(p.relative_to(folder)): hashlib.sha256(
+                p.read_bytes()
+            ).hexdigest()
+            for p in files
+        }
+
+    return digest

@@ -14,6 +14,7 @@ from cgnl_mm.datasets.digit_scenes import prepare_digit_scenes
 from cgnl_mm.datasets.digits import prepare_digits
 from cgnl_mm.datasets.generate import VERSION, load_split, write_once
 from cgnl_mm.datasets.moving_digits import prepare_moving_digits
+from cgnl_mm.datasets.relations import prepare_relations
 from cgnl_mm.errors import SetupError
 
 WRITER = """
@@ -114,6 +115,7 @@ PREPARE = dict(
     MNIST5k=mnist5k.prepare_mnist5k,
     DigitScenes=prepare_digit_scenes,
     MovingDigits=prepare_moving_digits,
+    Relations=prepare_relations,
 )
 
 
@@ -130,6 +132,15 @@ PREPARE = dict(
     ('MovingDigits', 'num_train', 0),
     ('MovingDigits', 'stand', 0.5),
     ('MovingDigits', 'stand', -0.1),
+    ('Relations', 'task', 'other'),
+    ('Relations', 'num_digits', 1),
+    ('Relations', 'num_digits', 11),
+    ('Relations', 'num_cues', 6),
+    ('Relations', 'size', 48),
+    ('Relations', 'gap', -1),
+    ('Relations', 'gap', 2),
+    ('Relations', 'gap', 3),
+    ('Relations', 'num_test', 0),
 ])  # fmt: skip
 def test_options_are_checked(tmp_path, name, option, value):
     with pytest.raises(ValueError, match=f'got {value}'):
@@ -137,7 +148,9 @@ def test_options_are_checked(tmp_path, name, option, value):
     assert not (tmp_path / 'd').exists()
 
 
-HOSTS = dict(DigitScenes='mmdet', MovingDigits='mmaction')
+HOSTS = dict(
+    DigitScenes='mmdet', MovingDigits='mmaction', Relations='mmaction'
+)
 
 
 @pytest.mark.parametrize('name', PREPARE)
