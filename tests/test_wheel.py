@@ -92,7 +92,8 @@ def expected(checkout):
         f'cgnl_mm/{file.relative_to(checkout / "cgnl_mm")}': file
         for file in checkout.glob('cgnl_mm/**/*.py')
     }
-    package['cgnl_mm/py.typed'] = checkout / 'cgnl_mm/py.typed'
+    for name in ('cgnl_mm/py.typed', 'cgnl_mm/visualization/page.html'):
+        package[name] = checkout / name
     mim = [checkout / 'model-index.yml']
     mim += [*checkout.glob('configs/**/*'), *checkout.glob('tools/**/*')]
     carried = {

@@ -16,7 +16,7 @@ def test_command(run_tool, tmp_path):
     lines = done.stdout.splitlines()
     assert 'one input of 3 x 64 x 32' in lines[0]
     (line,) = [line for line in lines if 'cgnl_0' in line]
-    assert 'layer3, after unit 0' in line and '64x4x2' in line
+    assert 'after layer3.0' in line and '64x4x2' in line
 
 
 def test_network_of_another_host(run_tool, tmp_path):
