@@ -21,7 +21,7 @@ from ..datasets.prepare.annotations import (
     check_list,
     read_json,
 )
-from ..datasets.unreadable import GuardedPipeline, guard, leaves
+from ..datasets.unreadable import guard_loader
 from ..errors import (
     MissingDataError,
     SetupError,
@@ -172,14 +172,14 @@ class DataHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         self._check(runner, dict(test=runner.test_loop))
-        guard_all(runner.test_dataloader)
+        guard_loader(runner.test_dataloader)
 
     def before_train_epoch(self, runner: Runner) -> None:
         # behind UnreadableDataHook, which skips such a file
-        guard_all(runner.train_dataloader, refuse_unreadable)
+        guard_loader(runner.train_dataloader, refuse_unreadable)
 
     def before_val(self, runner: Runner) -> None:
-        guard_all(runner.val_dataloader)
+        guard_loader(runner.val_dataloader)
 
     def _check(self, runner: Runner, loops: dict) -> None:
         found = {
@@ -193,13 +193,6 @@ class DataHook(Hook):
         known = {'the checkpoint': self.meta} if self.meta else {}
         for warning in compare_classes({**known, **found}):
             runner.logger.warning(warning)
-
-
-def guard_all(loader, on_fault=None) -> None:
-    """Guard the data sets of a loader that no hook has guarded."""
-    for data_set in leaves(loader.dataset):
-        if not isinstance(data_set.pipeline, GuardedPipeline):
-            guard(data_set, on_fault)
 
 
 def refuse_unreadable(path: str, reason: str) -> None:

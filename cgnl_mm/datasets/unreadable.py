@@ -161,6 +161,20 @@ def guard(
         data_set.prepare_data = GuardedPreparation(data_set)
 
 
+def guard_loader(
+    loader, on_fault: Optional[Callable[[str, str], None]] = None
+) -> None:
+    """Guard the data sets of a loader that are not guarded yet.
+
+    Args:
+        loader (DataLoader): The loader.
+        on_fault (Callable, optional): As of :class:`GuardedPipeline`.
+    """
+    for data_set in leaves(loader.dataset):
+        if not isinstance(data_set.pipeline, GuardedPipeline):
+            guard(data_set, on_fault)
+
+
 def backend_of(transforms: Iterable[Callable]) -> Optional[str]:
     """Find the backend of mmcv by which a pipeline decodes images.
 

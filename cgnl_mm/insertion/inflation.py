@@ -81,8 +81,11 @@ def _load_2d(path: str) -> Tuple[Dict[str, Tensor], str]:
 
 
 def _inflate_blocks(network: nn.Module) -> None:
+    blocks = list(named_blocks(network))
+    if not blocks:
+        return
     state, prefix = _load_2d(network.pretrained)
-    for path, block in named_blocks(network):
+    for path, block in blocks:
         start = f'{prefix}{path.replace(*NON_LOCAL)}.'
         state_2d = {
             key[len(start) :]: value

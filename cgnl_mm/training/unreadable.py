@@ -1,16 +1,15 @@
 """Train on past files that cannot be read."""
 
 import os.path as osp
-from typing import Dict, Optional
+from typing import Dict
 
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from ..datasets.decode import list_kinds
-from ..datasets.unreadable import GuardedPipeline, guard, leaves
+from ..datasets.unreadable import guard_loader, leaves
 from ..errors import (
     ConfigError,
     TooManyUnreadableError,
@@ -70,16 +69,16 @@ class UnreadableDataHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         # mmdet's PipelineSwitchHook may have put another pipeline in
-        _guard(runner.train_dataloader, self._log)
+        guard_loader(runner.train_dataloader, self._log)
 
     def before_val(self, runner: Runner) -> None:
-        _guard(runner.val_dataloader)
+        guard_loader(runner.val_dataloader)
         # its epoch ends with the run
         if self._log is not None and is_iter_based(runner):
             self._summarize(runner)
 
     def before_test(self, runner: Runner) -> None:
-        _guard(runner.test_dataloader)
+        guard_loader(runner.test_dataloader)
 
     def after_train_iter(self, runner: Runner, **kwargs) -> None:
         if self.every_n_train_iters(runner, self.interval):
@@ -160,9 +159,3 @@ class FaultLog:
                     path, _, reason = line.rstrip('\n').partition('\t')
                     found.setdefault(path, reason)
         return found
-
-
-def _guard(loader: DataLoader, log: Optional[FaultLog] = None) -> None:
-    for data_set in leaves(loader.dataset):
-        if not isinstance(data_set.pipeline, GuardedPipeline):
-            guard(data_set, log)

@@ -15,6 +15,14 @@ def is_cgnl(block: nn.Module) -> bool:
     return isinstance(block, _CGNLNd)
 
 
+def has_constant(block: nn.Module) -> bool:
+    """Tell whether the series of a CGNL block has a constant term.
+
+    Every position gets this term, and far more of it than of the rest.
+    """
+    return 0 in split_powers(block.coefficients, block.groups)
+
+
 @torch.no_grad()
 def attention_map(
     block: nn.Module,

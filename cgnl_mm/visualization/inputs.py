@@ -30,6 +30,16 @@ class Seen:
     size: tuple[int, int]
     blocks: dict[str, torch.Tensor]
 
+    def input_of(self, name: str) -> torch.Tensor:
+        """Return the input of a block.
+
+        Raises:
+            SetupError: The block did not run.
+        """
+        if name not in self.blocks:
+            raise SetupError(f'{name} does not run when this model predicts')
+        return self.blocks[name]
+
 
 def look(model: nn.Module, cfg, blocks: dict, file: Path) -> Seen:
     """Run one file through the config's test pipeline and the network.

@@ -5,8 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from ..errors import SetupError
-from ..ops.series import split_powers
-from .attention import attention_map, is_cgnl
+from .attention import attention_map, has_constant, is_cgnl
 from .blocks import choose_blocks
 from .draw import (
     AttentionPlot,
@@ -52,8 +51,6 @@ def draw_maps(
     seen = look(model, cfg, blocks, file)
     place = place_of(cfg, file, point, seen)
     for name, block in blocks.items():
-        if name not in seen.blocks:
-            raise SetupError(f'{name} does not run when this model predicts')
         plot = plot_of(name, block, seen, place, groups, weighted)
         out.mkdir(parents=True, exist_ok=True)
         is_clip = len(plot.frames) > 1
@@ -111,6 +108,23 @@ def place_of(
     return frame, x, y
 
 
+def choose_groups(
+    name: str, count: int, groups: list[int] | None
+) -> list[int]:
+    """Return the channel groups to show; None asks for all.
+
+    Raises:
+        SetupError: The block has no such group.
+    """
+    chosen = list(range(count) if groups is None else groups)
+    if not all(0 <= group < count for group in chosen):
+        raise SetupError(
+            f'--groups {" ".join(map(str, chosen))}: {name} has the groups '
+            f'0 to {count - 1}'
+        )
+    return chosen
+
+
 def plot_of(
     name: str,
     block: nn.Module,
@@ -133,7 +147,7 @@ def plot_of(
         SetupError: The block has not that frame, no such group or no
             attention.
     """
-    x, frames, (frame, across, down) = seen.blocks[name], seen.frames, place
+    x, frames, (frame, across, down) = seen.input_of(name), seen.frames, place
     at = frame
     if x.dim() == 4:  # each frame is a sample of its own
         if frame >= len(x):
@@ -152,18 +166,12 @@ def plot_of(
     except ValueError as error:
         raise SetupError(f'{name}: {error}') from error
     maps = maps.reshape(len(maps), -1, *maps.shape[-2:]).cpu()
-    groups = range(len(maps)) if groups is None else groups
-    if not all(0 <= group < len(maps) for group in groups):
-        raise SetupError(
-            f'--groups {" ".join(map(str, groups))}: {name} has the groups '
-            f'0 to {len(maps) - 1}'
-        )
+    groups = choose_groups(name, len(maps), groups)
     what = 'contribution to the output' if weighted else 'attention'
     names = [f'group {group}' for group in groups]
     if not is_cgnl(block):
         names = ['all channels']
-    elif not weighted and 0 in split_powers(block.coefficients, block.groups):
-        # every position gets it, and far more than the rest
+    elif not weighted and has_constant(block):
         maps = maps - maps.mean((1, 2, 3), keepdim=True)
         what += ' above its mean'
     share = 'the largest of the group' if is_cgnl(block) else 'the largest'
@@ -172,7 +180,7 @@ def plot_of(
         where += f', frame {frame}'
     return AttentionPlot(
         frames=frames,
-        maps=maps[list(groups)].double().numpy(),
+        maps=maps[groups].double().numpy(),
         names=names,
         point=(at, across, down),
         size=seen.size,

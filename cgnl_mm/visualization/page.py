@@ -16,11 +16,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import SetupError
-from ..ops.series import split_powers
-from .attention import attention_factors, attention_map, is_cgnl
+from .attention import (
+    attention_factors,
+    attention_map,
+    has_constant,
+    is_cgnl,
+)
 from .blocks import choose_blocks
 from .inputs import Seen, look
-from .maps import place_of
+from .maps import choose_groups, place_of
 
 MAX_WEIGHTS = 2**23  # of a non-local block: 8 MB in the page
 
@@ -82,15 +86,14 @@ def _describe(
     groups: list[int] | None,
     weighted: bool,
 ) -> dict:
-    if name not in seen.blocks:
-        raise SetupError(f'{name} does not run when this model predicts')
-    x = seen.blocks[name]
+    x = seen.input_of(name)
     # A block on clips has one sample; one on images has a sample a frame.
     x = x[:1] if x.dim() == 5 else x[: len(seen.frames)]
     entry = dict(name=name, type=f'{type(block).__name__}, {block.mode}')
     try:
         if is_cgnl(block):
-            described = _describe_groups(block, x, groups, weighted)
+            chosen = choose_groups(name, block.groups, groups)
+            described = _describe_groups(block, x, chosen, weighted)
         else:
             described = _describe_weights(name, block, x, weighted)
     except ValueError as error:
@@ -99,25 +102,17 @@ def _describe(
 
 
 def _describe_groups(
-    block: nn.Module, x: Tensor, groups: list[int] | None, weighted: bool
+    block: nn.Module, x: Tensor, chosen: list[int], weighted: bool
 ) -> dict:
-    chosen = range(block.groups) if groups is None else groups
-    if not set(chosen) <= set(range(block.groups)):
-        raise ValueError(
-            f'--groups {" ".join(map(str, chosen))}: the block has the groups '
-            f'0 to {block.groups - 1}'
-        )
     factors = attention_factors(block, x, weighted)
-    looking, looked = (part[:, :, list(chosen)] for part in factors)
-    # Every position gets the constant term, and far more than the rest.
-    has_constant = 0 in split_powers(block.coefficients, block.groups)
+    looking, looked = (part[:, :, chosen] for part in factors)
     return dict(
         groups=[f'group {group}' for group in chosen],
         powers=len(looking),
         samples=len(x),
         looking=_numbers(looking),
         looked=_numbers(looked),
-        centred=has_constant and not weighted,
+        centred=has_constant(block) and not weighted,
         signed=True,
     )
 
