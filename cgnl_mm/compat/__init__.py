@@ -21,6 +21,7 @@ from . import (
     numpy_names,
     plugins_key,
     safe_load,
+    test_metrics,
 )
 from .workaround import Record, Workaround, switched_off
 
@@ -34,6 +35,7 @@ WORKAROUNDS = (
     numpy_hue.WORKAROUND,
     numpy_names.WORKAROUND,
     no_pkg_resources.WORKAROUND,
+    test_metrics.WORKAROUND,
     plugins_key.WORKAROUND,
 )
 

@@ -38,6 +38,30 @@ hub.update_scalar('loss', 1.0)
 torch.save(hub.state_dict(), 'hub.pth')
 torch.load('hub.pth')
 """,
+    test_metrics="""
+import os, tempfile
+from types import SimpleNamespace
+
+import torch.distributed as dist
+from mmengine.hooks import LoggerHook
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+runner = SimpleNamespace(
+    log_processor=SimpleNamespace(
+        get_log_after_epoch=lambda *_, **__: ({'top1': 1}, '')
+    ),
+    logger=SimpleNamespace(info=print),
+    log_dir=tempfile.mkdtemp(dir='.'),
+    test_dataloader=(),
+)
+hook = LoggerHook()
+hook.json_log_path = 'alone.json'
+hook.after_test_epoch(runner)
+dist.init_process_group('fake', FakeStore(), rank=1, world_size=2)
+hook.json_log_path = 'second.json'
+hook.after_test_epoch(runner)
+assert os.listdir(runner.log_dir) == ['alone.json'], 'both processes write'
+""",
     mmaction_bfloat16="""
 import torch
 from mmaction.models import I3DHead
@@ -63,6 +87,7 @@ ERRORS = dict(
     plugins_key="unexpected keyword argument 'plugins'",
     safe_load='Weights only load failed',
     mmaction_bfloat16='unsupported ScalarType BFloat16',
+    test_metrics='both processes write',
 )
 # None makes an import fail as if nothing were installed.
 START = """

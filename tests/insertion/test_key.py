@@ -1,7 +1,8 @@
 """The key `plugins`: which registries, which places, which mistakes."""
 
 import copy
-import textwrap
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from cgnl_mm.insertion.places import find_places, find_units
 
+ROOT = Path(__file__).parents[2]
 R18 = ZOO['mmpretrain-ResNet-layer3.-2']
 I3D = ZOO['mmaction-ResNet3d-layer3.-2']
 R50 = dict(R18.cfg, depth=50)
@@ -254,29 +256,28 @@ def test_a_dict_that_no_registry_builds():
     assert hasattr(net.backbone.layer1, 'cgnl_0')
 
 
-PURE = """
-from cgnl_mm import CGNL2d
-from mmpretrain.models import ResNet
+READ = """
+from mmengine.config import Config
+from mmengine.registry import MODELS
 
-model = dict(
-    type=ResNet,
-    depth=18,
-    plugins=[dict(cfg=dict(type=CGNL2d), after='layer3.-2')])
+cfg = Config.fromfile('pure.py')
+print(MODELS.build(cfg.model).backbone.layer3.cgnl_0)
+"""
+INFER = """
+from mmpretrain import get_model
+
+print(get_model('pure.py').backbone.layer3.cgnl_0)
 """
 
 
-def test_pure_python_config(python, tmp_path):
-    """Its imports take effect when the model is read, before it is built."""
-    (tmp_path / 'pure.py').write_text(PURE)
-    code = """
-        from mmengine.config import Config
-        from mmengine.registry import MODELS
-
-        cfg = Config.fromfile('pure.py')
-        print(MODELS.build(cfg.model).layer3.cgnl_0, len(cfg.model.plugins))
-    """
-    code = f'import os; os.chdir({str(tmp_path)!r})\n{textwrap.dedent(code)}'
-    assert '1' in python('-c', code, off='')
+@pytest.mark.parametrize('code', [READ, INFER])
+def test_pure_python_config(code, python, tmp_path):
+    """The page's line imports cgnl_mm before a host builds the model."""
+    page = (ROOT / 'docs/plugins.md').read_text()
+    (pure,) = re.findall(r'```python\n(from mmpretrain.*?)```', page, re.S)
+    (tmp_path / 'pure.py').write_text(pure)
+    assert "\n__import__('cgnl_mm')\n" in pure and pure.count('import') == 3
+    assert 'CGNL2d' in python('-c', code, off='', cwd=tmp_path)
 
 
 def test_plugins_must_be_a_list():
