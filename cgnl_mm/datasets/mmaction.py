@@ -10,12 +10,10 @@ from mmcv.transforms import BaseTransform
 
 from ..errors import SetupError
 from .generate import check_split
-from .mini_kinetics import MiniKinetics
 from .moving_digits import CLASSES, prepare_moving_digits
 from .relations import class_names, prepare_relations
 
 __all__ = [
-    'MiniKinetics',
     'MovingDigits',
     'Relations',
     'VideoCache',
