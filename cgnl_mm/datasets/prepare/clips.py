@@ -50,8 +50,7 @@ def write_annotations(
         separator (str): What stands before a label.
 
     Raises:
-        SetupError: If a split has no usable clip, or a file cannot be
-            written.
+        SetupError: If a split has no usable clip.
     """
     labels = {name: label for label, name in enumerate(classes)}
     contents, unusable = {}, []
@@ -84,17 +83,11 @@ def write_files(out: Path, contents: dict[str, str]) -> None:
     Args:
         out (Path): Folder of the files, made where it does not exist.
         contents (dict[str, str]): Text of each file, by its name.
-
-    Raises:
-        SetupError: If the folder cannot be written.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix='.') as partial:
-            for name, text in contents.items():
-                Path(partial, name).write_bytes(text.encode())
-            for name in contents:
-                os.replace(Path(partial, name), out / name)
-    except OSError as error:
-        raise SetupError(f'cannot write {out}: {error.strerror}') from None
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix='.') as partial:
+        for name, text in contents.items():
+            Path(partial, name).write_bytes(text.encode())
+        for name in contents:
+            os.replace(Path(partial, name), out / name)
     print(f'wrote {", ".join(contents)} to {out}')

@@ -17,7 +17,6 @@ ID_LISTS = dict(train='train_ytid_list.txt', val='val_ytid_list.txt')
 OFFICIAL = 80_000, 5_000  # clips for training and validation
 COLUMNS = ('label', 'youtube_id', 'time_start', 'time_end')
 ID = re.compile(r'[\w-]{11}', re.ASCII)
-CLIP = re.compile(r'(?P<id>[\w-]{11})(?:_(\d{6})_(\d{6}))?', re.ASCII)
 SUFFIXES = ('.mp4', '.mkv', '.webm', '.avi')
 # The configs read these folders.
 VIDEOS, OUT = Path('data/kinetics400'), Path('data/minikinetics')
@@ -26,7 +25,7 @@ FAULTS = (KeyError, AttributeError, ValueError, OverflowError, csv.Error)
 
 # Class, start and end in seconds, by id.
 Labels = dict[str, tuple[str, int, int]]
-# Paths relative to the folder of the clips, by id.
+# Paths relative to the folder of the clips, by their names without suffix.
 Clips = dict[str, list[Path]]
 
 
@@ -38,8 +37,7 @@ def prepare_minikinetics(args: Namespace) -> None:
 
     Raises:
         MissingDataError: If a file or folder does not exist.
-        SetupError: If the labels have a fault, no clip is usable, or the
-            lists cannot be written.
+        SetupError: If the labels have a fault, or no clip is usable.
     """
     ids = {
         split: read_ids(args.ids / name) for split, name in ID_LISTS.items()
@@ -149,8 +147,7 @@ def find_clips(root: Path) -> Clips:
     """Find the clips at any depth below a folder; links are followed.
 
     Returns:
-        Clips: The files of each id; those with seconds in their name before
-        those without, then sorted.
+        Clips: The files of each name, sorted.
 
     Raises:
         MissingDataError: If the folder does not exist.
@@ -160,12 +157,9 @@ def find_clips(root: Path) -> Clips:
     clips = defaultdict(list)
     for folder, _, names in os.walk(root, followlinks=True):
         for path in (Path(folder, name) for name in names):
-            match = CLIP.fullmatch(path.stem)
-            if match and path.suffix.lower() in SUFFIXES:
-                clips[match['id']].append(path.relative_to(root))
-    for paths in clips.values():
-        paths.sort(key=lambda path: (bool(ID.fullmatch(path.stem)), path))
-    return clips
+            if path.suffix.lower() in SUFFIXES:
+                clips[path.stem].append(path.relative_to(root))
+    return {name: sorted(paths) for name, paths in clips.items()}
 
 
 def look_at(clip: str, clips: Clips, labels: Labels, root: Path) -> Clip:
@@ -181,10 +175,9 @@ def look_at(clip: str, clips: Clips, labels: Labels, root: Path) -> Clip:
         return Clip(clip, None, 'not in the csv files', '')
     label, start, end = labels[clip]
     # A file without seconds in its name may be the whole video.
-    names = clip, f'{clip}_{start:06d}_{end:06d}'
-    found = clips.get(clip, [])
-    reason = 'other seconds of the video' if found else 'missing'
-    for path in (path for path in found if path.stem in names):
+    names = f'{clip}_{start:06d}_{end:06d}', clip
+    reason = 'missing'
+    for path in (path for name in names for path in clips.get(name, ())):
         name = path.as_posix()
         # A list holds one path a line, a tab, and the label.
         holds = name.isprintable() and name == name.strip()

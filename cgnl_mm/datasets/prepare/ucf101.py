@@ -23,8 +23,7 @@ def prepare_ucf101(args: Namespace) -> None:
 
     Raises:
         MissingDataError: If a file or folder does not exist.
-        SetupError: If a split file has a fault, no clip is usable, or the
-            lists cannot be written.
+        SetupError: If a split file has a fault, or no clip is usable.
     """
     if not args.videos.is_dir():
         raise MissingDataError(f'--videos: no folder {args.videos}')

@@ -1,42 +1,10 @@
 """Lists of clips are written whole, or not at all."""
 
-import os
 import resource
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from cgnl_mm.datasets.prepare.clips import Clip, write_annotations, write_files
-from cgnl_mm.errors import SetupError
-
-
-@contextmanager
-def without_privileges():
-    """Root may write anywhere: be nobody for a while."""
-    user = os.geteuid()
-    try:
-        os.seteuid(user or 65534)
-    except OSError:
-        pytest.skip('root cannot become nobody here')
-    try:
-        yield
-    finally:
-        os.seteuid(user)
-
-
-def test_a_read_only_folder_is_told():
-    # nobody may not enter the folder of root's tests
-    with tempfile.TemporaryDirectory(dir='/tmp') as name:
-        folder = Path(name)
-        (folder / 'a.txt').write_text('old')
-        folder.chmod(0o555)
-        denied = 'cannot write .*Permission denied'
-        with without_privileges(), pytest.raises(SetupError, match=denied):
-            write_files(folder, {'a.txt': 'new'})
-        folder.chmod(0o755)
-        assert [p.read_text() for p in folder.iterdir()] == ['old']
 
 
 def test_a_full_disk_leaves_the_old_lists(tmp_path):
@@ -45,7 +13,7 @@ def test_a_full_disk_leaves_the_old_lists(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
     try:
-        with pytest.raises(SetupError, match='File too large'):
+        with pytest.raises(OSError, match='File too large'):
             write_files(tmp_path, {'a.txt': '', 'b.txt': 'new'})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
