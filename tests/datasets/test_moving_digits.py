@@ -35,7 +35,7 @@ def on_circle(positions):
 def accuracy(features, labels):
     features = features.reshape(len(features), -1)
     half = len(features) // 2
-    forest = RandomForestClassifier(60, random_state=0)
+    forest = RandomForestClassifier(20, random_state=0)
     forest.fit(features[:half], labels[:half])
     return forest.score(features[half:], labels[half:])
 
