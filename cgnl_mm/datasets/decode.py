@@ -67,15 +67,13 @@ def time_limit() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def count_kinds(reasons: Iterable[str]) -> Counter:
-    """Count the kinds of faults: what stands before the first colon."""
-    return Counter(reason.partition(':')[0] for reason in reasons)
-
-
 def list_kinds(reasons: Iterable[str]) -> str:
-    """Return the counts of :func:`count_kinds` in words, the largest first."""
-    counts = count_kinds(reasons).most_common()
-    return ', '.join(f'{number} {kind}' for kind, number in counts)
+    """Count the kinds of faults in words, the largest first.
+
+    A kind is what stands before the first colon of a reason.
+    """
+    kinds = Counter(reason.partition(':')[0] for reason in reasons)
+    return ', '.join(f'{n} {kind}' for kind, n in kinds.most_common())
 
 
 def check_sample(sample: dict, backend: Optional[str] = None) -> Optional[str]:

@@ -1,17 +1,16 @@
-"""digitscenes: several digits on a canvas, with boxes and masks (COCO).
-
-``python -m cgnl_mm.datasets.digit_scenes ROOT`` writes them by hand.
-"""
+"""digitscenes: several digits on a canvas, with boxes and masks (COCO)."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
-from ..errors import SetupError
 from .digits import CLASSES, enlarge, write_png
-from .generate import check_least, load_split, run_from_shell, write_splits
+from .generate import load_split, write_splits
 
+SIZE = 128  # pixels
+MAX_DIGITS = 6
 MIN_VISIBLE = 0.5  # share of each digit that the later ones leave
 STROKE = 64  # grey value from which a pixel belongs to the digit
 
@@ -20,14 +19,11 @@ def prepare_digit_scenes(
     root: str,
     num_train: int = 300,
     num_test: int = 60,
-    size: int = 128,
-    max_digits: int = 6,
-    seed: int = 0,
 ) -> None:
     """Write ``{train,test}/*.png`` and ``{train,test}.json`` to ``root``.
 
-    For each scene 2 to ``max_digits`` digits of 24 to 40 pixels are drawn, in
-    colour, on a coloured, noisy ground. Later digits hide earlier ones: masks
+    For each scene, 2 to 6 digits of 24 to 40 pixels are drawn, in colour, on
+    a coloured, noisy ground of 128x128. Later digits hide earlier ones: masks
     and boxes cover what is visible, and a digit that would leave less than
     half of another visible is left out.
 
@@ -35,34 +31,25 @@ def prepare_digit_scenes(
         root (str): Folder to write.
         num_train (int): Number of training scenes. Defaults to 300.
         num_test (int): Number of test scenes. Defaults to 60.
-        size (int): Height and width in pixels, at least 64.
-            Defaults to 128.
-        max_digits (int): Most digits in a scene, at least 2. Defaults to 6.
-        seed (int): Of all that is random. Defaults to 0.
 
     Raises:
         ValueError: If an option is out of range.
         SetupError: If ``root`` holds something else.
     """
-    check_least(64, size=size)
-    check_least(2, max_digits=max_digits)
     write_splits(
         root,
         'digitscenes',
         _write_split,
         num_train,
         num_test,
-        seed,
-        size=size,
-        max_digits=max_digits,
+        size=SIZE,
+        max_digits=MAX_DIGITS,
     )
 
 
 def compose(
     images: np.ndarray,
     labels: np.ndarray,
-    size: int,
-    max_digits: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     """Compose one scene.
@@ -70,24 +57,22 @@ def compose(
     Args:
         images (ndarray): Digits to choose from, (N, 8, 8), uint8.
         labels (ndarray): Their labels, (N,).
-        size (int): Height and width of the scene in pixels.
-        max_digits (int): Most digits in it.
         rng (Generator): Source of randomness.
 
     Returns:
-        tuple[ndarray, list]: The image (size, size, 3), BGR, uint8, and for
-        each digit its label and its visible mask (size, size), bool.
+        tuple[ndarray, list]: The image (SIZE, SIZE, 3), BGR, uint8, and for
+        each digit its label and its visible mask (SIZE, SIZE), bool.
     """
     ground = rng.uniform(0, 90, 3)
-    scene = ground + rng.normal(0, 12, (size, size, 3))
+    scene = ground + rng.normal(0, 12, (SIZE, SIZE, 3))
     placed: list[tuple[int, np.ndarray]] = []
     areas: list[int] = []
-    for _ in range(int(rng.integers(2, max_digits + 1))):
+    for _ in range(int(rng.integers(2, MAX_DIGITS + 1))):
         index = int(rng.integers(len(images)))
         side = int(rng.integers(24, 41))
         stamp = enlarge(images[index], side).astype(float)
-        y, x = rng.integers(0, size - side + 1, 2)
-        mask = np.zeros((size, size), bool)
+        y, x = rng.integers(0, SIZE - side + 1, 2)
+        mask = np.zeros((SIZE, SIZE), bool)
         mask[y : y + side, x : x + side] = stamp >= STROKE
         visible = [other & ~mask for _, other in placed]
         if any(
@@ -110,24 +95,15 @@ def _write_split(
     folder: Path, split: str, number: int, rng: np.random.Generator, **options
 ) -> None:
     """Write the scenes and the COCO json of one split."""
-    try:
-        from pycocotools import mask as coco_mask
-    except ImportError as error:
-        raise SetupError(
-            'digitscenes are written with pycocotools: run '
-            '`pip install pycocotools`'
-        ) from error
-
     (folder / split).mkdir()
     images, labels = load_split(split)
-    size = options['size']
     scenes, annotations = [], []
     for index in range(number):
-        image, placed = compose(images, labels, rng=rng, **options)
+        image, placed = compose(images, labels, rng)
         name = f'{index:05d}.png'
         write_png(folder / split / name, image)
         scenes.append(
-            dict(id=index + 1, file_name=name, height=size, width=size)
+            dict(id=index + 1, file_name=name, height=SIZE, width=SIZE)
         )
         for label, mask in placed:
             rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
@@ -154,7 +130,3 @@ def _write_split(
         categories=categories,
     )
     (folder / f'{split}.json').write_text(json.dumps(content))
-
-
-if __name__ == '__main__':
-    run_from_shell(prepare_digit_scenes)

@@ -1,12 +1,10 @@
 """Write a generated data set once, whole or not at all."""
 
-import argparse
-import inspect
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import Callable, Dict
+from typing import Callable
 
 import numpy as np
 from filelock import FileLock
@@ -16,13 +14,14 @@ from ..errors import SetupError
 OPTIONS_FILE = 'options.json'
 # Raise it when the same options give other data than before.
 VERSION = 1
+SEED = 0  # of all that is random
 # scikit-learn's digits from TEST on are the last quarter. TEST lies in one
 # writer's run, which begins at RUN (scikit-learn's MOOC, "Sample grouping").
 RUN, TEST = 1287, 1347
 
 
 def write_once(
-    root: str, options: Dict, build: Callable[[Path], None]
+    root: str, options: dict, build: Callable[[Path], None]
 ) -> None:
     """Run ``build`` into ``root`` unless it holds these data already.
 
@@ -55,7 +54,7 @@ def write_once(
         ) from error
 
 
-def _write(root: Path, wanted: Dict, build: Callable[[Path], None]) -> None:
+def _write(root: Path, wanted: dict, build: Callable[[Path], None]) -> None:
     """Build beside ``root``, then rename."""
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise SetupError(
@@ -74,7 +73,7 @@ def _write(root: Path, wanted: Dict, build: Callable[[Path], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _holds(root: Path, wanted: Dict) -> bool:
+def _holds(root: Path, wanted: dict) -> bool:
     """Whether ``root`` has these data; SetupError for other options."""
     record = root / OPTIONS_FILE
     if not record.is_file():
@@ -145,7 +144,6 @@ def write_splits(
     write_split: Callable[..., None],
     num_train: int,
     num_test: int,
-    seed: int,
     **options,
 ) -> None:
     """Write a data set of a training and a test split, once.
@@ -158,7 +156,6 @@ def write_splits(
             generator and the options.
         num_train (int): Number of training samples.
         num_test (int): Number of test samples.
-        seed (int): Seed of all that is random.
         **options: What the data depend on besides.
 
     Raises:
@@ -171,34 +168,8 @@ def write_splits(
     def build(folder: Path) -> None:
         splits = (('train', num_train), ('test', num_test))
         for index, (split, number) in enumerate(splits):
-            rng = np.random.default_rng([seed, index])
+            rng = np.random.default_rng([SEED, index])
             write_split(folder, split, number, rng, **options)
 
-    wanted = dict(options, dataset=dataset, seed=seed, **numbers)
+    wanted = dict(options, dataset=dataset, seed=SEED, **numbers)
     write_once(root, wanted, build)
-
-
-def run_from_shell(prepare: Callable) -> None:
-    """Call ``prepare`` with the folder and options of the command line.
-
-    Args:
-        prepare (Callable): Takes ``root`` and options with default values.
-    """
-    parser = argparse.ArgumentParser(
-        description=inspect.getdoc(prepare).splitlines()[0]
-    )
-    root, *options = inspect.signature(prepare).parameters.values()
-    parser.add_argument(root.name, help='folder to write')
-    for option in options:
-        parser.add_argument(
-            '--' + option.name.replace('_', '-'),
-            type=type(option.default),
-            default=option.default,
-            help='default: %(default)s',
-        )
-    arguments = parser.parse_args()
-    try:
-        prepare(**vars(arguments))
-    except (SetupError, ValueError) as error:
-        parser.exit(1, f'{error}\n')
-    print(f'{arguments.root} is ready')

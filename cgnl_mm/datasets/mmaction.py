@@ -10,18 +10,8 @@ from mmcv.transforms import BaseTransform
 
 from ..errors import SetupError
 from .generate import check_split
-from .mini_kinetics import MiniKinetics
 from .moving_digits import CLASSES, prepare_moving_digits
 from .relations import class_names, prepare_relations
-
-__all__ = [
-    'MiniKinetics',
-    'MovingDigits',
-    'Relations',
-    'VideoCache',
-    'VideoDecode',
-    'VideoInit',
-]
 
 _DECODERS = {'decord': 'Decord', 'av': 'PyAV'}
 
@@ -43,19 +33,17 @@ def _decoder() -> str:
 class VideoStep(BaseTransform):
     """A transform of mmaction2 for the decoder that is installed.
 
-    Args:
+    Attributes:
         name (str): Name of the transform without the decoder's.
-        **settings: Arguments of the transform.
 
     Raises:
         SetupError: If no decoder is installed.
     """
 
-    def __init__(self, name: str, **settings) -> None:
-        prefix = _decoder()
-        if prefix != 'Decord':
-            settings.pop('num_threads', None)
-        cfg = dict(settings, type=f'mmaction.{prefix}{name}')
+    name: str
+
+    def __init__(self) -> None:
+        cfg = dict(type=f'mmaction.{_decoder()}{self.name}')
         self.step = TRANSFORMS.build(cfg)
 
     def transform(self, results: dict) -> dict:
@@ -72,18 +60,11 @@ class VideoInit(VideoStep):
     Required keys: ``filename``. Added keys: ``video_reader``,
     ``total_frames``.
 
-    Args:
-        io_backend (str): Storage backend of the files. Defaults to 'disk'.
-        num_threads (int): Decoding threads (decord only). Defaults to 1.
-
     Raises:
         SetupError: If neither decoder is installed.
     """
 
-    def __init__(self, io_backend: str = 'disk', num_threads: int = 1) -> None:
-        super().__init__(
-            'Init', io_backend=io_backend, num_threads=num_threads
-        )
+    name = 'Init'
 
 
 @TRANSFORMS.register_module()
@@ -94,8 +75,7 @@ class VideoDecode(VideoStep):
     (list of (H, W, 3) RGB, uint8), ``img_shape``, ``original_shape``.
     """
 
-    def __init__(self) -> None:
-        super().__init__('Decode')
+    name = 'Decode'
 
 
 @TRANSFORMS.register_module()
@@ -152,7 +132,6 @@ class MovingDigits(VideoDataset):
         num_frames (int): Frames of a clip. Defaults to 16.
         stand (float): Share of the clip that the digits stand at each end;
             the smaller, the harder. Defaults to 0.125.
-        seed (int): Of the generation. Defaults to 0.
         **kwargs: Other arguments of VideoDataset (``test_mode``, ...).
 
     Raises:
@@ -171,12 +150,11 @@ class MovingDigits(VideoDataset):
         size: int = 64,
         num_frames: int = 16,
         stand: float = 0.125,
-        seed: int = 0,
         **kwargs,
     ) -> None:
         check_split(split)
         prepare_moving_digits(
-            data_root, num_train, num_test, size, num_frames, stand, seed
+            data_root, num_train, num_test, size, num_frames, stand
         )
         super().__init__(
             pipeline=pipeline, **_files(data_root, split), **kwargs
@@ -202,7 +180,6 @@ class Relations(VideoDataset):
         size (int): Height and width in pixels, 32 or 64. Defaults to 32.
         num_frames (int): Frames of a clip. Defaults to 3.
         gap (int): Frames between the two parts. Defaults to 1.
-        seed (int): Of the generation. Defaults to 0.
         **kwargs: Other arguments of VideoDataset (``test_mode``, ...).
 
     Raises:
@@ -222,11 +199,10 @@ class Relations(VideoDataset):
         size: int = 32,
         num_frames: int = 3,
         gap: int = 1,
-        seed: int = 0,
         **kwargs,
     ) -> None:
         check_split(split)
-        numbers = num_digits, num_cues, size, num_frames, gap, seed
+        numbers = num_digits, num_cues, size, num_frames, gap
         prepare_relations(data_root, num_train, num_test, task, *numbers)
         super().__init__(
             pipeline=pipeline,

@@ -21,9 +21,6 @@ class DigitScenes(CocoDataset):
             Defaults to 'data/digitscenes'.
         num_train (int): Number of training scenes. Defaults to 300.
         num_test (int): Number of test scenes. Defaults to 60.
-        size (int): Height and width in pixels. Defaults to 128.
-        max_digits (int): Most digits in a scene. Defaults to 6.
-        seed (int): Of the generation. Defaults to 0.
         **kwargs: Other arguments of CocoDataset (``test_mode``,
             ``filter_cfg``, ...).
 
@@ -40,15 +37,10 @@ class DigitScenes(CocoDataset):
         data_root: str = 'data/digitscenes',
         num_train: int = 300,
         num_test: int = 60,
-        size: int = 128,
-        max_digits: int = 6,
-        seed: int = 0,
         **kwargs,
     ) -> None:
         check_split(split)
-        prepare_digit_scenes(
-            data_root, num_train, num_test, size, max_digits, seed
-        )
+        prepare_digit_scenes(data_root, num_train, num_test)
         super().__init__(
             data_root=data_root,
             ann_file=f'{split}.json',

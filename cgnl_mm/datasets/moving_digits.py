@@ -22,8 +22,6 @@ On the pixels (ResNet3d-18, 450 iterations, one run): first and last frame
 
 So a network has to relate two places half a canvas apart, at two times a clip
 apart.
-
-``python -m cgnl_mm.datasets.moving_digits ROOT`` writes the clips by hand.
 """
 
 from collections.abc import Iterable
@@ -32,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import SetupError
-from .generate import check_least, load_split, run_from_shell, write_splits
+from .generate import check_least, load_split, write_splits
 
 RELATIONS = ('beside', 'above', 'diagonal')
 CLASSES = tuple(f'{a}-{b}' for a in RELATIONS for b in RELATIONS)
@@ -46,7 +44,6 @@ def prepare_moving_digits(
     size: int = 64,
     num_frames: int = 16,
     stand: float = 0.125,
-    seed: int = 0,
 ) -> None:
     """Write the data set to ``root``, once.
 
@@ -63,7 +60,6 @@ def prepare_moving_digits(
         stand (float): Share of the clip, below 0.5, that the digits stand at
             each end before and after they walk; the smaller, the harder.
             Defaults to 0.125.
-        seed (int): Of all that is random. Defaults to 0.
 
     Raises:
         ValueError: If an option is out of range.
@@ -83,7 +79,6 @@ def prepare_moving_digits(
         _write_split,
         num_train,
         num_test,
-        seed,
         size=size,
         num_frames=num_frames,
         stand=stand,
@@ -187,9 +182,7 @@ def write_clips(
     (folder / f'{split}.txt').write_text(''.join(lines))
 
 
-def write_video(
-    path: Path, frames: np.ndarray, fps: int = 8, **encoding: str
-) -> None:
+def write_video(path: Path, frames: np.ndarray, **encoding: str) -> None:
     """Encode grey frames (T, H, W), uint8, as an H.264 mp4 file.
 
     Raises:
@@ -200,7 +193,7 @@ def write_video(
         # One thread, no rate control: the same bytes every time. With crf,
         # one clip in some hundreds differed.
         options = {'qp': '12', 'threads': '1', **encoding}
-        stream = container.add_stream('libx264', rate=fps, options=options)
+        stream = container.add_stream('libx264', rate=8, options=options)
         stream.height, stream.width = frames.shape[1:]
         stream.pix_fmt = 'yuv420p'
         for planes in _to_yuv420p(frames):
@@ -251,7 +244,10 @@ def _write_split(
     all_paths = []
 
     def draw_clip(label: int) -> np.ndarray:
-        first, second = _two_digits(digits, rng)
+        # two different digits
+        first = int(rng.integers(len(digits)))
+        others = np.flatnonzero(digits != digits[first])
+        second = int(rng.choice(others))
         paths = sample_paths(rng, label, **options)
         all_paths.append(paths)
         return render(paths, images[[first, second]], options['size'], rng)
@@ -261,16 +257,3 @@ def _write_split(
     np.savez_compressed(
         folder / f'{split}.npz', paths=np.stack(all_paths), labels=labels
     )
-
-
-def _two_digits(
-    digits: np.ndarray, rng: np.random.Generator
-) -> tuple[int, int]:
-    """Indices of two images that show different digits."""
-    first = int(rng.integers(len(digits)))
-    others = np.flatnonzero(digits != digits[first])
-    return first, int(rng.choice(others))
-
-
-if __name__ == '__main__':
-    run_from_shell(prepare_moving_digits)

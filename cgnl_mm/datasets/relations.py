@@ -15,8 +15,6 @@ frame. :func:`additive_bound` says what the best of these networks reaches,
 whatever it sees in a frame: docs/relations.md has the proof. For it to hold,
 the pictures, the places, the brightness and the grounds of the parts are
 drawn independently, and the encoder codes every frame by itself.
-
-``python -m cgnl_mm.datasets.relations ROOT`` writes the clips by hand.
 """
 
 import math
@@ -25,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from .digits import CLASSES, enlarge
-from .generate import check_least, load_split, run_from_shell, write_splits
+from .generate import check_least, load_split, write_splits
 from .moving_digits import DIGIT, render, write_clips
 
 TASKS = ('same', 'cue', 'digit')
@@ -44,7 +42,6 @@ def prepare_relations(
     size: int = 32,
     num_frames: int = 3,
     gap: int = 1,
-    seed: int = 0,
 ) -> None:
     """Write the data set to ``root``, once.
 
@@ -67,7 +64,6 @@ def prepare_relations(
         num_frames (int): Frames of a clip. Defaults to 3.
         gap (int): Frames between the two parts, which share the others
             equally. Defaults to 1.
-        seed (int): Of all that is random. Defaults to 0.
 
     Raises:
         ValueError: If an option is out of range.
@@ -89,7 +85,6 @@ def prepare_relations(
         _write_split,
         num_train,
         num_test,
-        seed,
         task=task,
         num_digits=num_digits,
         num_cues=num_cues,
@@ -210,7 +205,3 @@ def _write_split(
     clips = map(draw_clip, labels.tolist())
     write_clips(folder, split, names, labels, clips, g='1')
     np.savez_compressed(folder / f'{split}.npz', labels=labels, **truth)
-
-
-if __name__ == '__main__':
-    run_from_shell(prepare_relations)

@@ -48,20 +48,28 @@ test_pipeline = [
     dict(type='FormatShape', input_format='NCTHW'),
     dict(type='PackActionInputs'),
 ]
+video_root = 'data/kinetics400'
 train_dataloader = dict(
     batch_size=8,
     num_workers=8,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='MiniKinetics', split='train', pipeline=train_pipeline))
+    dataset=dict(
+        type='VideoDataset',
+        ann_file='data/minikinetics/train.txt',
+        data_prefix=dict(video=video_root),
+        delimiter='\t',
+        pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=8,
     num_workers=8,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='MiniKinetics',
-        split='val',
+        type='VideoDataset',
+        ann_file='data/minikinetics/val.txt',
+        data_prefix=dict(video=video_root),
+        delimiter='\t',
         pipeline=val_pipeline,
         test_mode=True))
 test_dataloader = dict(
@@ -70,8 +78,10 @@ test_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='MiniKinetics',
-        split='val',
+        type='VideoDataset',
+        ann_file='data/minikinetics/val.txt',
+        data_prefix=dict(video=video_root),
+        delimiter='\t',
         pipeline=test_pipeline,
         test_mode=True))
 val_evaluator = dict(type='AccMetric')

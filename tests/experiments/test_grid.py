@@ -142,9 +142,7 @@ def test_every_published_row_is_in_its_grid():
 
 
 @pytest.mark.parametrize('name', [
-    'digits', 'movingdigits', 'norms',
-    # the blocks of 'digits' on other images; the norms in a 3D network
-    pytest.param('mnist5k', marks=pytest.mark.nightly),
+    'digits', 'movingdigits',
     pytest.param('norms_movingdigits', marks=pytest.mark.nightly),
 ])  # fmt: skip
 def test_cells_differ_by_what_they_say_and_share_their_start(name):
@@ -185,5 +183,5 @@ def test_shipped_grid_fits_its_configs_and_says_how_to_run_it(path):
             assert cfg.default_hooks.checkpoint.save_best == 'auto'
         # What the grid changes of the data is meant for the test, too.
         train, test = cfg.train_dataloader, cfg.test_dataloader
-        for key in ('size', 'per_class', 'stand', 'num_train', 'data_root'):
+        for key in ('size', 'stand', 'num_train', 'data_root'):
             assert train.dataset.get(key) == test.dataset.get(key)

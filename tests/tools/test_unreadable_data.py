@@ -125,7 +125,7 @@ def test_pipeline_that_a_hook_puts_in_is_guarded(train):
 
 
 def test_check_finds_what_training_would_skip(check, broken):
-    done = check('tiny.py', '--out', 'broken.txt', '--quiet', status=1)
+    done = check('tiny.py', '--out', 'broken.txt', status=1)
     assert 'train: 24 files, 3 broken (' in done.stdout
     assert 'val: 24 files, 0 broken\n' in done.stdout
     listed = dict(
@@ -165,7 +165,7 @@ def faulty(tmp_path):
 
 
 def test_check_survives_a_decoder_that_crashes(check, broken, faulty):
-    done = check('tiny.py', '--workers', '3', status=1, extra=faulty(CRASH))
+    done = check('tiny.py', status=1, extra=faulty(CRASH))
     crashed = re.findall(r'(\S+)/(\S+).png: crash: the decoder', done.stdout)
     assert sorted({name for _, name in crashed}) == ['5']
     assert len(crashed) == 4  # two classes, two splits
@@ -197,7 +197,7 @@ def test_check_calls_no_file_broken_for_want_of_descriptors(
 ):
     extra = faulty(NO_DESCRIPTORS)
     done = check('tiny.py', cwd=project, status=2, extra=extra)
-    assert 'error: Too many open files. Fewer --workers' in done.stderr
+    assert 'error: Too many open files. A higher' in done.stderr
     assert 'Traceback' not in done.stderr
 
 

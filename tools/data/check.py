@@ -11,6 +11,7 @@ formula. Remote files (s3://, http://) are counted, not checked. Training goes
 on past the files with `custom_hooks=[dict(type='UnreadableDataHook')]`.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -22,11 +23,13 @@ from cgnl_mm.cli import (
     run,
 )
 from cgnl_mm.datasets.prepare.check import SPLITS, check_data
-from cgnl_mm.datasets.prepare.files import add_workers, make_parser
 
 
 def main(argv=None):
-    parser = make_parser(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add_model_options(parser)
     parser.add_argument(
         '--splits',
@@ -38,8 +41,6 @@ def main(argv=None):
     parser.add_argument(
         '--out', type=Path, metavar='FILE', help='list of the broken files'
     )
-    add_workers(parser, 'processes that decode')
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
     args = parser.parse_args(argv)
     if args.out:
         require_writable(args.out, '--out', folder=False)

@@ -1,35 +1,37 @@
 r"""Write the annotation files of UCF101 from its official splits.
 
 From the split files (classInd.txt, trainlist01.txt, ..., testlist03.txt) and
-the clips, in class folders or all in one folder; the clips stay where they
-are:
+the clips in their class folders, which stay where they are:
 
     python tools/data/ucf101.py --splits ucfTrainTestlist \
         --videos data/ucf101/videos --out data/ucf101
 
 Written, as mmaction2 names them: ucf101_{train,val}_split_{1,2,3}_videos.txt
 (path, blank, label from 0), and classes.txt (name of each label, in the order
-of classInd.txt), unusable.txt (split, path, class, reason).
+of classInd.txt), unusable.txt (list, path, class, reason).
 """
 
+import argparse
 from pathlib import Path
 
 from cgnl_mm.cli import require_writable, run
-from cgnl_mm.datasets.prepare.files import add_options, add_path, make_parser
 from cgnl_mm.datasets.prepare.ucf101 import OUT, VIDEOS, prepare_ucf101
 
 
 def main(argv=None):
-    parser = make_parser(__doc__)
-    parser.add_argument(
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    option = parser.add_argument
+    option(
         '--splits',
         type=Path,
         required=True,
         help='folder of classInd.txt, trainlist0N.txt and testlist0N.txt',
     )
-    add_path(parser, '--videos', VIDEOS, 'folder of the clips')
-    add_path(parser, '--out', OUT, 'folder to write to')
-    add_options(parser, decode=False, what='the first frame of each clip')
+    option('--videos', type=Path, default=VIDEOS, help='folder of the clips')
+    option('--out', type=Path, default=OUT, help='folder to write to')
     args = parser.parse_args(argv)
     require_writable(args.out, '--out')
     prepare_ucf101(args)

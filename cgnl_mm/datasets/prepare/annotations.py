@@ -117,7 +117,9 @@ def read_coco(path: Path, labelled: bool = True) -> dict:
         for number, item in enumerate(entries):
             place = f'{path}: {kind}[{number}]'
             _check_fields(item, fields, place)
-            lists.refuse_again(seen, f'id {item["id"]!r}', place)
+            if item['id'] in seen:
+                raise SetupError(f'{place}: id {item["id"]!r} again')
+            seen.add(item['id'])
             if kind == 'images':
                 sizes[item['id']] = item['height'], item['width']
             elif kind == 'annotations':

@@ -2,33 +2,21 @@
 
 import faulthandler
 import multiprocessing
-import resource
 import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 
-def call_apart(
-    function: Callable,
-    argument,
-    crashed,
-    method: str = 'forkserver',
-    seconds: int = 0,
-):
+def call_apart(function: Callable, argument, crashed):
     """Call a function in a process of its own.
 
     Args:
         function (Callable): A function of a module.
         argument: Its argument.
         crashed: What to return if the process ends.
-        method (str): How the process starts. 'fork' is faster, and is for a
-            program without threads. Defaults to 'forkserver'.
-        seconds (int): Processor time after which the process is ended.
-            Defaults to
-            0, no limit.
     """
-    with start_pool(1, function.__module__, method, seconds) as pool:
+    with start_pool(function.__module__, 1) as pool:
         try:
             return pool.submit(function, argument).result()
         except BrokenProcessPool:
@@ -36,28 +24,21 @@ def call_apart(
 
 
 def start_pool(
-    workers: int,
-    module: str,
-    method: str = 'forkserver',
-    seconds: int = 0,
+    module: str, workers: 'int | None' = None
 ) -> ProcessPoolExecutor:
     """Start processes that have imported a module.
 
     Args:
-        workers (int): Number of processes.
         module (str): Name of the module.
-        method (str): How they start. Defaults to 'forkserver'.
-        seconds (int): Processor time that each has. Defaults to 0, no
-            limit.
+        workers (int, optional): Number of processes. Defaults to None, one
+            for each core.
     """
-    context = multiprocessing.get_context(method)
+    context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([module])
-    return ProcessPoolExecutor(workers, context, _begin, (seconds,))
+    return ProcessPoolExecutor(workers, context, _begin)
 
 
-def _begin(seconds: int) -> None:
+def _begin() -> None:
     # Ctrl-C is the parent's matter, and so is a report of a crash.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.disable()
-    if seconds:
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))

@@ -44,15 +44,15 @@ def check_data(cfg, args: Namespace) -> int:
         else 0.
 
     Raises:
-        SetupError: If the config names no host, the processes lack file
-            descriptors or memory, or the list cannot be written.
+        SetupError: If the config names no host, or the processes lack file
+            descriptors or memory.
     """
     if cfg.get('default_scope') is None:
         raise SetupError(f'{args.config} names no host: no default_scope')
     init_default_scope(cfg.default_scope)
     reasons, summaries, data_sets = {}, [], {}
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, disable=args.quiet) as progress:
+    with Progress(*columns) as progress:
         for split in args.splits:
             if cfg.get(f'{split}_dataloader') is None:
                 continue
@@ -61,9 +61,7 @@ def check_data(cfg, args: Namespace) -> int:
             local = [path for path in samples if not is_remote(path)]
             # Test and validation are often one.
             new = [path for path in local if path not in reasons]
-            found = check_samples(
-                [samples[path] for path in new], args.workers
-            )
+            found = check_samples([samples[path] for path in new])
             bar = progress.track(found, len(new), description=split)
             reasons.update(zip(new, list(bar)))
             broken = [(path, reasons[path]) for path in local if reasons[path]]
@@ -78,10 +76,7 @@ def check_data(cfg, args: Namespace) -> int:
     if len(broken) > SHOWN:
         print(f'... and {len(broken) - SHOWN} more')
     if args.out:
-        try:
-            args.out.write_text(as_table(broken), encoding='utf-8')
-        except OSError as error:
-            raise SetupError(f'--out {args.out}: {error.strerror}') from None
+        args.out.write_text(as_table(broken), encoding='utf-8')
     return int(bool(broken or faults))
 
 
@@ -142,7 +137,7 @@ def summarize(
     )
 
 
-def check_samples(samples: list[tuple], workers: int) -> Iterator:
+def check_samples(samples: list[tuple]) -> Iterator:
     """Decode samples in processes.
 
     A crash takes the other files under way with it. The rest of a part is
@@ -150,7 +145,6 @@ def check_samples(samples: list[tuple], workers: int) -> Iterator:
 
     Args:
         samples (list[tuple]): Samples and image backends.
-        workers (int): Number of processes.
 
     Yields:
         str | None: The reason why a sample cannot be read.
@@ -158,7 +152,7 @@ def check_samples(samples: list[tuple], workers: int) -> Iterator:
     Raises:
         SetupError: If the processes lack file descriptors or memory.
     """
-    pool = start_pool(workers, __name__)
+    pool = start_pool(__name__)
     try:
         for start in range(0, len(samples), PART):
             part, done = samples[start : start + PART], 0
@@ -167,13 +161,12 @@ def check_samples(samples: list[tuple], workers: int) -> Iterator:
                     yield reason
                     done += 1
             except BrokenProcessPool:
-                pool = start_pool(workers, __name__)
+                pool = start_pool(__name__)
                 alone = partial(call_apart, _check, crashed=CRASH)
                 yield from map(alone, part[done:])
     except OSError as error:
         raise SetupError(
-            f'{error.strerror or error}. Fewer --workers, or a higher limit '
-            '(`ulimit -n`), may help'
+            f'{error.strerror or error}. A higher limit (`ulimit -n`) may help'
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

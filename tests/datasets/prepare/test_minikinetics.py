@@ -1,4 +1,4 @@
-"""Mini-Kinetics-200: sources of labels, names of files, a training."""
+"""Mini-Kinetics-200: what is read, written, counted, refused; a training."""
 
 import os
 from functools import partial
@@ -6,83 +6,40 @@ from pathlib import Path
 
 import pytest
 import torch
-from miniatures import (
-    CLIPS,
-    CSV,
-    FLOWS,
-    SPORTS,
-    clip_path,
-    make_minikinetics,
-    make_mmaction,
-    write_clip,
-)
+from miniatures import CLIPS, SPORTS, clip_path, make_minikinetics, write_clip
 
 from cgnl_mm.errors import SetupError
 
 ROOT = Path(__file__).parents[3]
 VIDEOS = Path('kinetics400/videos_train')
+OPTIONS = '--ids ids --csv train.csv validate.csv --videos kinetics400'
+OPTIONS = [*OPTIONS.split(), '--out', 'out']
 
 
-@pytest.fixture(scope='module')
-def clip(tmp_path_factory):
-    """A real mp4 file."""
-    path = tmp_path_factory.mktemp('clip') / 'clip.mp4'
-    write_clip(path)
-    return path.read_bytes()
+@pytest.fixture
+def run(prepare):
+    make_minikinetics()
+    return partial(prepare, 'minikinetics', *OPTIONS)
+
+
+@pytest.fixture
+def read(samples):
+    def read(split):
+        return samples(f'out/{split}.txt', 'kinetics400', delimiter='\t')
+
+    return read
 
 
 def lines(name):
     return Path('out', name).read_text().splitlines()
 
 
-def test_folders_of_mmaction_serve_with_csv_files_too(start):
-    run = start('mmaction')
-    assert 'labels: from kinetics400_train_list_videos.txt and' in run()
-    assert lines('classes.txt') == SPORTS
-    assert lines('unusable.txt') == ['train\tiiiiiiiiiii\tabseiling\tmissing']
-    assert 'wrote' not in run(options=CSV)
-
-
-@pytest.mark.parametrize('flat, classes, labels', [
-    (('train', 'val'), ['001', '002', '003', '004'], [2, 0, 1]),
-    (('val',), SPORTS, [1, 3, 2]),
-])  # fmt: skip
-def test_flat_folders_of_mmaction(start, samples, flat, classes, labels):
-    """Class folders of one split name the classes; without any, numbers."""
-    start('mmaction', partial(make_mmaction, flat))()
-    assert lines('classes.txt') == classes
-    assert [label for _, label in samples('mmaction')[1]] == labels
-
-
-def test_names_of_class_folders_end_no_line_of_the_classes(start):
-    run = start('no_csv')
-    (VIDEOS / 'zumba').rename(VIDEOS / 'zum\nba')
-    out = run()
-    assert 'labels: from the class folders' in out
-    assert lines('classes.txt') == [*SPORTS[1:3], 'zum\\nba', 'zumba']
-    assert '2 path that no list can hold' in out
-
-
-def test_folders_of_one_name_are_no_classes(start):
-    run = start('no_csv')
-    for item in CLIPS:
-        place = clip_path('all', *item[1:])
-        place.parent.mkdir(exist_ok=True)
-        clip_path(*item).rename(place)
-    with pytest.raises(SetupError, match="one name, .'all'.* --csv"):
-        run()
-    assert not Path('out').exists()
-
-
-def test_class_folders_must_be_clear(start):
-    run, other = start('no_csv'), VIDEOS / 'bowling/ddddddddddd.mp4'
-    other.write_bytes(b'clip')
-    with pytest.raises(SetupError, match='no label for .*zumba.*in several'):
-        run()
-    other.rename(VIDEOS / 'aaaaaaaaaaa.mp4')
-    clip_path(*CLIPS[0]).unlink()
-    with pytest.raises(SetupError, match='in no class folder'):
-        run()
+def expected(split, without=()):
+    return [
+        (str(clip_path(*item)), SPORTS.index(item[0]))
+        for item in CLIPS
+        if item[4] == split and item not in without
+    ]
 
 
 def append(name, content):
@@ -90,44 +47,52 @@ def append(name, content):
         file.write(content)
 
 
-def test_faults_of_clips_are_counted_and_listed(start, truncate, clip):
-    run = start('csv', partial(make_minikinetics, clip))
+def test_host_reads_what_the_script_writes(run, read):
+    out = run()
+    told = 'train.txt: 5 of 6 clips are usable, of 80,000 in the complete '
+    assert f'{told}data set; the others: 1 missing\n' in out
+    assert 'val.txt: 3 of 3 clips are usable, of 5,000' in out
+    for split in ('train', 'val'):
+        assert read(split) == expected(split)
+    assert lines('classes.txt') == SPORTS
+    assert lines('unusable.txt') == [
+        'train.txt\tiiiiiiiiiii\tabseiling\tmissing'
+    ]
+
+
+def test_faults_of_clips_are_counted_and_listed(run, read):
+    clip_path(*CLIPS[0]).write_bytes(b'')
     moved = clip_path(*CLIPS[1])
     moved.rename(moved.with_name('-bbbbbbbbb-_000050_000060.mp4'))
     clip_path(*CLIPS[3]).rename('kinetics400/ddddddddddd.MP4')
-    truncate(clip_path(*CLIPS[6]))
+    clip_path(*CLIPS[4]).unlink()
+    clip_path(*CLIPS[4]).symlink_to('nowhere')
     more = b'ddddddddddd\n\nkkkkkkkkkkk\nfffffffffff\n'
     append('ids/train_ytid_list.txt', more)
-    out = run('--decode', '--workers', '2')
-    unusable = lines('unusable.txt')
-    broken = unusable.pop(1)
-    assert broken.startswith('train\tggggggggggg\tbowling\tunreadable: Inv')
-    assert unusable == [
-        "train\t'-bbbbbbbbb-\tair drumming\tother seconds of the video",
-        'train\tiiiiiiiiiii\tabseiling\tmissing',
-        'train\tkkkkkkkkkkk\tNone\tnot in the csv files',
-        'train\tfffffffffff\tzumba\talso in the val list',
+    assert 'train.txt: 2 of 8 clips are usable' in run()
+    assert [line.split('\t') for line in lines('unusable.txt')] == [
+        ['train.txt', clip, label, reason]
+        for clip, label, reason in (
+            ('aaaaaaaaaaa', 'air drumming', 'zero bytes'),
+            ("'-bbbbbbbbb-", 'air drumming', 'missing'),
+            ('eeeeeeeeeee', 'zumba', 'dead link'),
+            ('iiiiiiiiiii', 'abseiling', 'missing'),
+            ('kkkkkkkkkkk', 'None', 'not in the csv files'),
+            ('fffffffffff', 'zumba', 'also in the val list'),
+        )
     ]
-    assert 'ddddddddddd.MP4\t3' in lines('train.txt')
-    assert '1 repeated ids' in out
+    assert read('train')[0] == ('kinetics400/ddddddddddd.MP4', 3)
 
 
 @pytest.mark.parametrize('name', [b'zumba\t', b'zum\nba', b'caf\xe9'])
-def test_paths_that_no_list_can_hold(start, samples, name):
+def test_paths_that_no_list_can_hold(run, read, name):
     """What is written is read."""
-    run = start('csv')
     os.rename(VIDEOS / 'zumba', os.path.join(os.fsencode(VIDEOS), name))
-    assert '; 2 path that no list can hold' in run()
-    assert lines('unusable.txt')[0] == (
-        'train\tddddddddddd\tzumba\tpath that no list can hold'
-    )
-    whole = FLOWS['csv'].reads[0][1]
-    rest = [item for item in whole if 'zumba' not in item[0]]
-    assert samples('csv')[0] == rest
+    assert '2 path that no list can hold' in run()
+    assert read('train') == expected('train', (CLIPS[3], CLIPS[4]))
 
 
-def test_harmless_oddities_change_nothing(start, samples):
-    run = start('csv')
+def test_harmless_oddities_change_nothing(run, read):
     for name in ('train.csv', 'ids/train_ytid_list.txt'):
         Path(name).write_bytes(b'\xef\xbb\xbf' + Path(name).read_bytes())
     ids = Path('ids/val_ytid_list.txt')
@@ -138,17 +103,53 @@ def test_harmless_oddities_change_nothing(start, samples):
     # the same clip under its bare id may be the whole video
     (VIDEOS / 'zumba/ddddddddddd.mp4').write_bytes(b'all of it')
     run()
-    assert samples('csv') == [rows for _, rows in FLOWS['csv'].reads]
+    assert read('train') == expected('train')
+    assert read('val') == expected('val')
     assert lines('classes.txt') == SPORTS
 
 
-def test_trains_and_tests_with_data(start, clip, python, tmp_path):
+ROW = 'zumba,ccccccccccc,1,11,train,0'
+
+
+@pytest.mark.parametrize('name, old, new, said', [
+    ('val_ytid_list.txt', '', 'too short\n', "line 4: 'too shor"),
+    ('train_ytid_list.txt', '', None, 'does not exist: --ids takes'),
+    ('train.csv', '', 'zumba,ddd,1,2,train,0\n', 'line 9: malformed'),
+    ('train.csv', '', 'zumba\n', 'line 9: '),
+    ('train.csv', '', f'{ROW}\nzu\0mba,jjjjjjjjjjj,1,11,train,0', 'line 10: '),
+    ('train.csv', '', f'"{ROW}\n{ROW}', 'line 9: unexpected end of data; is'),
+    ('train.csv', '', f'"{ROW * 5000}', 'line 9: field larger than field li'),
+    ('train.csv', '', ROW.replace('1,11', 'x,9'), 'line 9: '),
+    ('train.csv', '', ROW.replace('1,11', 'inf,11'), 'line 9: '),
+    ('train.csv', '', ROW.replace('1,11', '30,7'), 'line 9: malformed'),
+    ('train.csv', 'label,', 'name,', "line 2: 'label'; is a quote left op"),
+    ('train.csv', '', None, '--csv: train.csv does not exist'),
+    ('validate.csv', '', 'yoga,ddddddddddd,12,22,val,0',
+     "line 6: ('yoga', 12, 22) for 'ddddddddddd', further up"),
+    ('kinetics400', '', None, '--videos: no folder'),
+])  # fmt: skip
+def test_faults_of_lists_end_it(run, refuses, name, old, new, said):
+    refuses(run, name, old, new, said)
+
+
+def test_lists_of_nothing_are_not_written(run):
+    for path in Path('kinetics400/videos_val').rglob('*.mp4'):
+        path.unlink()
+    with pytest.raises(SetupError, match='val.txt: none of the clips is'):
+        run()
+    for path in Path().glob('*.csv'):
+        path.write_text('label,youtube_id,time_start,time_end\n')
+    with pytest.raises(SetupError, match='none of the ids is in the csv fi'):
+        run()
+    assert not list(Path('out').glob('*'))
+
+
+def test_trains_and_tests_with_data(prepare, python, tmp_path):
     """The real recipe, only smaller: 8 frames of 32 px, 8 channels."""
-    start('csv', partial(make_minikinetics, clip))
+    write_clip(tmp_path / 'clip.mp4')
+    make_minikinetics((tmp_path / 'clip.mp4').read_bytes())
+    prepare('minikinetics', *OPTIONS)
     tools, config = ROOT / 'tools', 'configs/i3d_r50_cgnl_minikinetics.py'
-    script = tools / 'data/minikinetics.py'
-    said = python(script, *CSV.split(), cwd=tmp_path)
-    assert 'train' in said and '100%' in said  # the bar
     of = '{}_dataloader.{}'.format
     options = [
         'model.backbone.pretrained=None',
@@ -163,12 +164,12 @@ def test_trains_and_tests_with_data(start, clip, python, tmp_path):
         of('test', 'dataset.pipeline.4.crop_size=40'),
         *(of(n, 'dataset.pipeline.3.scale=(-1,40)') for n in ('val', 'test')),
     ]
-    for name in ('train', 'val', 'test'):
+    for name, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
         options += [
             of(name, 'num_workers=0'),
             of(name, 'persistent_workers=False'),
-            of(name, 'dataset.data_root=out'),
-            of(name, 'dataset.video_root=kinetics400'),
+            of(name, f'dataset.ann_file=out/{split}.txt'),
+            of(name, 'dataset.data_prefix.video=kinetics400'),
             of(name, 'dataset.pipeline.1.clip_len=8'),
         ]
     common = '--work-dir', 'run', '--cfg-options', *options

@@ -1,60 +1,80 @@
-"""UCF101: where its clips are, and what is none."""
+"""UCF101: what is read, written, counted, refused."""
 
-import wave
+from functools import partial
 from pathlib import Path
 
-from miniatures import ACTIONS, action, write_clip
-
-from cgnl_mm.datasets.prepare.ucf101 import locate
+import pytest
+from miniatures import ACTIONS, action, actions, make_ucf101
 
 VIDEOS = Path('data/ucf101/videos')
+YOYO = [action('YoYo', group) for group in range(7)]
 
 
-def test_flat_folder_elsewhere(start, samples):
-    run, videos = start('ucf101'), Path('my clips')
-    videos.mkdir()
-    for path in VIDEOS.rglob('*.avi'):
-        path.rename(videos / path.name)
-    (videos / 'v_Other_g01_c01.AVI').write_bytes(b'clip')
-    out = run('--videos', videos)
-    assert f"ln -sfT '{videos.resolve()}' data/ucf101/videos" in out
-    assert '1 .avi files in no list' in out
-    VIDEOS.rename('empty')
-    VIDEOS.symlink_to(videos.resolve())
-    for path, label in samples('ucf101')[1]:
-        assert Path(path).is_file()
-        assert ACTIONS[label][:5].lower() in Path(path).name.lower()
+@pytest.fixture
+def run(prepare):
+    make_ucf101()
+    return partial(prepare, 'ucf101', '--splits', 'ucfTrainTestlist')
 
 
-def test_lines_that_come_again_are_used_once(start, samples):
-    """And what is tested is not trained with."""
-    run = start('ucf101')
-    with open('ucfTrainTestlist/trainlist01.txt', 'a') as file:
-        file.write(f'{action("YoYo", 6)} 3\n{action("YoYo", 1)} 3\n')
-    assert '3 classes, 1 repeated lines' in run()
-    assert len(samples('ucf101')[0]) == 12
+@pytest.fixture
+def read(samples):
+    def read(part, split):
+        name = f'ucf101_{part}_split_{split}_videos.txt'
+        return samples(VIDEOS.parent / name, str(VIDEOS))
+
+    return read
+
+
+def test_host_reads_what_the_script_writes(run, read):
+    out = run()
     assert (
-        f'train 1\t{action("YoYo", 1)}\tYoYo\talso in the test list\n'
-    ) in Path('data/ucf101/unusable.txt').read_text()
+        'ucf101_val_split_2_videos.txt: 6 of 6 clips are usable, of 3,734 in '
+        'the complete data set\n'
+    ) in out
+    for split in (1, 2, 3):
+        for part in ('train', 'val'):
+            assert read(part, split) == [
+                (f'{VIDEOS}/{name}', label)
+                for name, label in actions(split, part == 'val')
+            ]
+    classes = Path('data/ucf101/classes.txt').read_text()
+    assert classes.splitlines() == ACTIONS
 
 
-def test_decode_finds_what_is_no_video(start, samples, truncate):
-    run, clips = start('ucf101'), sorted(VIDEOS.rglob('*.avi'))
-    write_clip(Path('real.mp4'))
-    for path in clips:
-        path.write_bytes(Path('real.mp4').read_bytes())
-    truncate(clips[0])
-    clips[6].write_bytes(b'<html>not found</html>')
-    with wave.open(str(clips[12]), 'wb') as sound:
-        sound.setparams((1, 2, 8000, 0, 'NONE', ''))
-        sound.writeframes(bytes(16000))
-    out = run('--decode')
-    assert 'val 1: 3 of 6 clips found, 1 to 1 a class; 3 unreadable' in out
-    names = [path for path, _ in samples('ucf101')[1]]
-    assert names == [str(clips[i]) for i in (1, 7, 13)]
+def test_faults_of_clips_are_counted_and_listed(run, read):
+    """And what is tested is not trained with."""
+    (VIDEOS / YOYO[1]).unlink()
+    (VIDEOS / YOYO[2]).write_bytes(b'')
+    (VIDEOS / YOYO[3]).unlink()
+    (VIDEOS / YOYO[3]).symlink_to('nowhere')
+    with open('ucfTrainTestlist/trainlist01.txt', 'a') as file:
+        file.write(f'{YOYO[6]} 3\n{action(ACTIONS[0], 1)} 1\n')
+    assert 'train_split_1_videos.txt: 11 of 13 clips are usable' in run()
+    train, val = 'train_split_1', 'val_split_1'
+    listed = Path('data/ucf101/unusable.txt').read_text().splitlines()
+    assert [row for row in listed if 'split_1' in row] == [
+        f'ucf101_{of}_videos.txt\t{name}\t{name.split("/")[0]}\t{reason}'
+        for of, name, reason in (
+            (train, YOYO[3], 'dead link'),
+            (train, action(ACTIONS[0], 1), 'also in the test list'),
+            (val, YOYO[1], 'missing'),
+            (val, YOYO[2], 'zero bytes'),
+        )
+    ]
+    assert len(read('train', 1)) == 11 and len(read('val', 1)) == 4
 
 
-def test_a_clip_is_first_looked_for_where_the_list_says():
-    names, found = ['B/v.avi', 'C/v.avi', 'C/w.avi'], ['A/v.avi', 'B/v.avi']
-    places = ['B/v.avi', 'A/v.avi', 'C/w.avi']
-    assert locate(names, found) == dict(zip(names, places))
+@pytest.mark.parametrize('name, old, new, said', [
+    ('classInd.txt', '2 Hand', '4 Hand', "line 2: '4 HandstandPushups' is n"),
+    ('classInd.txt', '3 YoYo', '3 ApplyEyeMakeup', 'is not a new class'),
+    ('classInd.txt', '3 YoYo', '3 ../YoYo', "line 3: '../YoYo' is not a new"),
+    ('trainlist02.txt', 'avi 1', 'avi 3',
+     "line 1: label '3', but ApplyEyeMakeup is number 1"),
+    ('testlist03.txt', 'YoYo/', '../YoYo/',
+     "line 5: '../YoYo/v_YoYo_g05_c01.avi' is not a path"),
+    ('testlist03.txt', 'YoYo/', 'Golf/', "c01.avi' is not CLASS/NAME.avi"),
+    ('testlist03.txt', '', None, 'testlist03.txt does not exist: --splits'),
+    ('videos', '', None, '--videos: no folder data/ucf101/videos'),
+])  # fmt: skip
+def test_faults_of_lists_end_it(run, refuses, name, old, new, said):
+    refuses(run, name, old, new, said)

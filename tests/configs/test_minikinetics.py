@@ -1,6 +1,6 @@
-"""Mini-Kinetics: the data set, and what its recipe makes of a clip.
+"""Mini-Kinetics: what the recipe makes of a clip, and how it starts.
 
-How its lists are written is tested in prepare/test_minikinetics.py.
+How its lists are written is tested in tests/datasets/prepare.
 """
 
 from pathlib import Path
@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from mmaction.registry import DATASETS, MODELS
+from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 
 import cgnl_mm.datasets.mmaction  # noqa: F401
 from cgnl_mm.datasets.moving_digits import write_video
-from cgnl_mm.errors import MissingDataError
 
 ROOT = Path(__file__).parents[2]
 TWINS = [f'i3d_r50{block}_minikinetics' for block in ('', '_nl', '_cgnl')]
@@ -26,49 +25,6 @@ def load(name='i3d_r50_cgnl_minikinetics'):
     config = Config.fromfile(ROOT / f'configs/{name}.py')
     init_default_scope(config.default_scope)
     return config
-
-
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    """Lists and a folder of clips, as the script writes them."""
-    monkeypatch.chdir(tmp_path)
-    for folder in ('lists', 'videos'):
-        Path(folder).mkdir()
-    name = 'videos_train/air drumming/a b.mp4'
-    Path('lists/train.txt').write_text(f'{name}\t1\n')
-    Path('lists/val.txt').write_text('z.mp4\t0\n')
-    Path('lists/classes.txt').write_text('zumba\nair drumming\n')
-    return tmp_path
-
-
-def data_set(split='train'):
-    config = dict(type='MiniKinetics', split=split, data_root='lists')
-    return DATASETS.build(dict(config, video_root='videos', pipeline=[]))
-
-
-def test_data_set_reads_paths_with_blanks_and_its_classes(data):
-    train = data_set()
-    assert len(train) == 1
-    info = train.get_data_info(0)
-    assert info['filename'] == 'videos/videos_train/air drumming/a b.mp4'
-    assert info['label'] == 1
-    assert data_set('val').metainfo['classes'] == ['zumba', 'air drumming']
-    with pytest.raises(ValueError, match="'train' or 'val', got 'test'"):
-        data_set('test')
-
-
-@pytest.mark.parametrize(
-    'path', ['lists/train.txt', 'lists/classes.txt', 'videos']
-)
-def test_data_set_names_what_is_missing(data, path):
-    Path(path).rename('elsewhere')
-    with pytest.raises(MissingDataError) as error:
-        data_set()
-    first, command = str(error.value).split('\n')
-    assert first.startswith(f'{path} does not exist (seen from {data})')
-    assert 'github.com/s9xie/Mini-Kinetics-200' in first
-    assert command.split()[:2] == ['python', 'tools/data/minikinetics.py']
-    assert '--videos videos --out lists' in command
 
 
 @pytest.fixture(scope='module')
@@ -170,18 +126,17 @@ def test_twins_start_as_one_inflated_network(imagenet):
 
 
 def test_missing_list_is_told_before_weights_are_fetched(
-    data, python, monkeypatch
+    tmp_path, python, monkeypatch
 ):
     """Only the one for validation is missing here."""
-    Path('data').mkdir()
-    Path('lists').rename('data/minikinetics')
-    Path('videos').rename('data/kinetics400')
-    Path('data/minikinetics/val.txt').unlink()
-    monkeypatch.setenv('TORCH_HOME', str(data / 'torch_home'))
+    for folder in ('data/minikinetics', 'data/kinetics400'):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / 'data/minikinetics/train.txt').write_text('a b.mp4\t1\n')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch_home'))
     config = ROOT / f'configs/{TWINS[-1]}.py'
-    said = python(ROOT / 'tools/train.py', config, cwd=data, status=2)
-    first, command = said.strip().splitlines()[-2:]
-    assert first.startswith('error: data/minikinetics/val.txt does not exist')
-    assert command.startswith('  python tools/data/minikinetics.py --ids')
+    said = python(ROOT / 'tools/train.py', config, cwd=tmp_path, status=2)
+    (line,) = [x for x in said.splitlines() if x.startswith('error: ')]
+    assert line.startswith('error: data/minikinetics/val.txt does not exist')
+    assert '`python tools/data/minikinetics.py --help` tells' in line
     assert 'Traceback' not in said
-    assert not (data / 'torch_home').exists()
+    assert not (tmp_path / 'torch_home').exists()
