@@ -54,7 +54,8 @@ CORE = [
         f'--ignore=tests/tools/test_{name}.py'
         for name in (
             'benchmark', 'demo_detection', 'deploy', 'launchers',
-            'misuse', 'processes', 'recipes', 'reproduce', 'resume', 'visualize_attention',
+            'misuse', 'processes', 'recipes', 'reproduce', 'resume',
+            'visualize_attention',
         )
     ),
 ]  # fmt: skip
