@@ -22,43 +22,35 @@ from pathlib import Path
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 
-from cgnl_mm.benchmark import (
-    CASES,
-    FORMS,
-    Settings,
-    run_benchmark,
-)
+from cgnl_mm.benchmark import CASES, FORMS, Settings, run_benchmark
 from cgnl_mm.cli import require_writable, run
 
 
-def parse_args() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
+    # fmt: off
     add('--what', choices=[*CASES, 'all'], help='default: block')
     add('--device', choices=['cpu', 'cuda'], help='default: cpu')
     add('--dtype', choices=['float32', 'bfloat16', 'float16'],
         help='of inputs and weights; of mixed precision for networks and '
-        'traffic. Default: float32')  # fmt: skip
+        'traffic. Default: float32')
     names = [case.name for cases in CASES.values() for case in cases]
     add('--cases', nargs='+', choices=names, help='default: all')
     add('--forms', nargs='+', choices=FORMS,
-        help='default: all; the per-group loop, which ratios need, '
-        'stays')  # fmt: skip
+        help='default: all; the loop, which ratios need, stays')
     add('--compile', action='store_true',
-        help='also time the block under torch.compile, and count the kernels '
-        'that Inductor makes for a CPU')  # fmt: skip
+        help='time the block under torch.compile, too, and count the kernels '
+        'that Inductor makes for a CPU, where g++ is there')
     add('--quick', action='store_true',
-        help='tiny inputs: shows that it works, measures nothing')  # fmt: skip
+        help='tiny inputs: shows that it works, measures nothing')
     add('--out', type=Path, help='folder; default: work_dirs/benchmark')
-    return parser.parse_args()
-
-
-def main() -> None:
-    settings = Settings(**vars(parse_args()))
+    # fmt: on
+    settings = Settings(**vars(parser.parse_args()))
     require_writable(settings.out, '--out')
     sys.exit(run_benchmark(settings, shlex.join(sys.argv[1:])))
 

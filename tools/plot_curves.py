@@ -1,4 +1,4 @@
-"""Plot loss and validation curves of one or several runs, and sum them up.
+"""Plot loss and validation curves of one or several runs.
 
     python tools/plot_curves.py work_dirs/i3d_r18_cgnl_movingdigits
     python tools/plot_curves.py work_dirs/r18_digits work_dirs/r18_cgnl_digits
@@ -18,7 +18,7 @@ from cgnl_mm.cli import run
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description='Plot loss and validation curves, and sum the runs up'
+        description='Plot loss and validation curves of runs'
     )
     add = parser.add_argument
     # fmt: off
@@ -30,7 +30,7 @@ def main() -> None:
         help='runs that differ by their seed alone are one curve')
     # fmt: on
     args = parser.parse_args()
-    print(plot_curves(args.runs, args.out, args.seeds))
+    print(f'wrote {plot_curves(args.runs, args.out, args.seeds)}')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Draw the curves of one or several runs."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ STYLES = '-', '--', ':', '-.'
 
 def plot_curves(
     folders: Sequence[Path], out: Path | None = None, seeds: bool = False
-) -> str:
+) -> Path:
     """Draw the losses and the main metrics of runs to a file.
 
     Args:
@@ -27,22 +28,20 @@ def plot_curves(
             curve, the mean with its range. Defaults to False.
 
     Returns:
-        str: How each run ended, and where the picture is.
+        Path: The picture.
 
     Raises:
         SetupError: A folder holds no log, or the picture cannot be written.
     """
-    groups = group_runs(folders, seeds)
     if out is None:
         out = (folders[0] if len(folders) == 1 else Path()) / 'curves.png'
+    figure = draw_runs(group_runs(folders, seeds))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        draw_runs(groups).savefig(out, dpi=120)
+        figure.savefig(out, dpi=120)
     except (OSError, ValueError) as error:
         raise SetupError(f'--out {out} cannot be written: {error}') from error
-    runs = [run for group in groups.values() for run in group]
-    said = [line for run in runs for line in summarize(run)]
-    return '\n'.join([*said, f'curves: {out}'])
+    return out
 
 
 def group_runs(
@@ -56,26 +55,15 @@ def group_runs(
     return groups
 
 
-def summarize(run: Curves) -> list[str]:
-    """Return a line for each main metric: its last and its best value."""
-    return [
-        '{0}: {1} {last:.4g} after {2} {last_step} (best: {best:.4g}, {2} '
-        '{best_step})'.format(run.folder, metric, run.unit, **run.ends(metric))
-        for metric in run.metrics()
-    ] or [f'{run.folder}: no validation was logged']
-
-
 def draw_runs(groups: dict[str, list[Curves]]) -> Figure:
     """Draw the loss of each group of runs, and the metrics beside."""
     figure = Figure((11, 4.2), layout='constrained')
     left, right = figure.subplots(1, 2)
-    styles = {}  # by metric, in the order of their appearance
     for index, (name, runs) in enumerate(groups.items()):
         colour, name = f'C{index % 10}', Path(name).name or name
         name = f'{name} ({len(runs)} seeds)' if len(runs) > 1 else name
         _draw(left, [run.logged('loss') for run in runs], name, colour)
-        for metric in runs[0].metrics():
-            style = styles.setdefault(metric, STYLES[len(styles) % 4])
+        for metric, style in zip(runs[0].metrics(), itertools.cycle(STYLES)):
             lines = [run.points(metric) for run in runs]
             _draw(right, lines, f'{name}: {metric}', colour, 'o' + style)
     left.set(title='training', xlabel='iteration', ylabel='loss')

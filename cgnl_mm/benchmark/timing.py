@@ -43,9 +43,8 @@ def measure(
         list[dict]: A record for each form.
     """
     status, budget, records = dict(failed), BUDGET[settings.device], []
-    samples = time_interleaved(
-        calls, status, 0.0 if settings.quick else budget
-    )
+    budget = 0.0 if settings.quick else budget
+    samples = time_interleaved(calls, status, budget)
     for name in dict.fromkeys([*calls, *failed]):
         record = {'form': name, 'pass': kind}
         if name in samples:
@@ -53,8 +52,7 @@ def measure(
             record.update(zip(('q1_ms', 'median_ms', 'q3_ms'), quartiles))
             record['samples'] = len(samples[name])
             with noting_failure(status, name):
-                peak = peak_bytes(calls[name], settings.device)
-                record['peak_mb'] = peak / 1e6
+                record['peak_mb'] = peak_bytes(calls[name]) / 1e6
         records.append({**record, 'status': status.get(name, 'ok')})
     return records
 
@@ -71,7 +69,7 @@ def time_interleaved(
     Args:
         calls (dict[str, Callable]): Calls by name.
         failed (dict[str, str]): Gets the status of each call that raises an
-            exception, by name.
+            exception when it warms up, by name.
         budget (float): Seconds for all rounds.
         shortest (float): Seconds that a sample should last at least; a short
             call is repeated within a sample. Defaults to 0.002.
@@ -93,37 +91,26 @@ def time_interleaved(
     for _ in range(max(3, min(ROUNDS, int(budget / (seconds or 1))))):
         shuffle(order)
         for name in order:
-            if name not in failed:
-                with noting_failure(failed, name):
-                    sample = timers[name].timeit(repeats[name])
-                    samples[name].append(sample / repeats[name])
-    return {k: v for k, v in samples.items() if k not in failed}
+            sample = timers[name].timeit(repeats[name])
+            samples[name].append(sample / repeats[name])
+    return samples
 
 
-def peak_bytes(call: Callable[[], object], device: str) -> int:
+def peak_bytes(call: Callable[[], object]) -> int:
     """Measure the most memory that a call holds beyond what was there.
 
-    On CUDA the caching allocator knows it. On a CPU it is the sum of what
-    PyTorch allocates and frees in the profiler's log. Neither includes the
-    libraries' own buffers, such as oneDNN's reordered weights.
+    It is the sum of what PyTorch allocates and frees in the profiler's log,
+    without the libraries' own buffers, such as oneDNN's reordered weights.
 
     Args:
         call (Callable): Call, which runs once; it should have run before.
-        device (str): 'cpu' or 'cuda'.
     """
-    if device == 'cuda':
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        return torch.cuda.max_memory_allocated() - before
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(
-        activities=activities, profile_memory=True
-    ) as log:
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=cpu, profile_memory=True) as log:
         call()
     events = sorted(
         (event.start_ns(), event.nbytes())
         for event in log.profiler.kineto_results.events()
-        if event.name() == '[memory]'
+        if event.name() == '[memory]'  # of any device
     )
     return int(max(np.cumsum([size for _, size in events]), default=0))
