@@ -21,19 +21,13 @@ class Curves:
     Attributes:
         folder (Path): The work folder.
         train (list[dict]): Scalars of the training; a step is an iteration.
-        val (list[dict]): Metrics of the validation; a step is a
-            :attr:`unit`.
+        val (list[dict]): Metrics of the validation; a step is an epoch or,
+            in a training without epochs, an iteration.
     """
 
     folder: Path
     train: list[dict] = field(default_factory=list)
     val: list[dict] = field(default_factory=list)
-
-    @property
-    def unit(self) -> str:
-        """Return what a step of the validation is, 'epoch' or 'iteration'."""
-        by_epoch = any('epoch' in record for record in self.train)
-        return 'epoch' if by_epoch else 'iteration'
 
     def reported(self) -> list[str]:
         """Return the names of all metrics, in the order of the log."""

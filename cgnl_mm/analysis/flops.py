@@ -72,7 +72,7 @@ def count_flops(model: nn.Module, shape: tuple[int, ...]) -> dict:
             dict(
                 row(name, block),
                 after=getattr(block, MARK, ''),
-                shape=shapes[name],
+                shape=shapes[block],
             )
             for name, block in blocks.items()
         ],
@@ -84,17 +84,15 @@ def _run(model, shape, blocks) -> tuple[dict, dict]:
 
     Returns:
         tuple[dict, dict]: FLOPs by the dotted names of modules, '' for the
-        network and a dot before all others; input shapes of the blocks.
+        network and a dot before all others; input shapes by block.
     """
-    names, shapes = {block: name for name, block in blocks.items()}, {}
+    root, shapes = type(model).__name__, {}
+    cgnl = {n: b for n, b in blocks.items() if isinstance(b, _CGNLNd)}
+    ours = {f'{root}.{name}' for name in cgnl}
 
     def keep_shape(module, args) -> None:
-        if module in names:
-            shapes[names[module]] = list(args[0].shape[1:])
-
-    root = type(model).__name__
-    cgnl = {b: n for n, b in blocks.items() if isinstance(b, _CGNLNd)}
-    ours = {f'{root}.{name}' for name in cgnl.values()}
+        if module in blocks.values():
+            shapes[module] = list(args[0].shape[1:])
 
     def size(in_shape, *args, out_shape, **kwargs) -> int:
         """Count one operation an element, inside of a CGNL block alone."""
@@ -109,7 +107,7 @@ def _run(model, shape, blocks) -> tuple[dict, dict]:
         raise SetupError(
             f'counting FLOPs needs torch >= 2.4, this is {torch.__version__}'
         )
-    backends = {block: block.backend for block in cgnl}
+    backends = {block: block.backend for block in cgnl.values()}
     try:
         for block in backends:
             # The other paths compute the same by other operators.

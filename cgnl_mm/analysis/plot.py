@@ -67,8 +67,8 @@ def draw_runs(groups: dict[str, list[Curves]]) -> Figure:
             lines = [run.points(metric) for run in runs]
             _draw(right, lines, f'{name}: {metric}', colour, 'o' + style)
     left.set(title='training', xlabel='iteration', ylabel='loss')
-    units = {run.unit for runs in groups.values() for run in runs}
-    right.set(title='validation', xlabel=' or '.join(sorted(units)))
+    # MMEngine's log counts the one or the other, as the training does.
+    right.set(title='validation', xlabel='epoch or iteration')
     for axes in (left, right):
         axes.grid(alpha=0.3)
         if axes.get_lines():

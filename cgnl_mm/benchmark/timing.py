@@ -42,8 +42,8 @@ def measure(
     Returns:
         list[dict]: A record for each form.
     """
-    status, budget, records = dict(failed), BUDGET[settings.device], []
-    budget = 0.0 if settings.quick else budget
+    status, records = dict(failed), []
+    budget = 0.0 if settings.quick else BUDGET[settings.device]
     samples = time_interleaved(calls, status, budget)
     for name in dict.fromkeys([*calls, *failed]):
         record = {'form': name, 'pass': kind}

@@ -97,25 +97,6 @@ def unique_bytes(tensor: Tensor) -> int:
     return torch.Size(sizes).numel() * tensor.element_size()
 
 
-def count_passes(
-    module: nn.Module, x: Tensor, settings: Settings
-) -> dict[str, dict]:
-    """Count megabytes and operators without and with gradients, by pass."""
-    precision, counters = settings.autocast('cpu'), []
-    for training in (False, True):
-        x.requires_grad_(training)
-        with torch.set_grad_enabled(training), TrafficCounter() as counter:
-            with precision, CudaLists():
-                y = module.train(training)(x)
-            if training:
-                y.backward(torch.empty_like(y))
-        counters.append(counter)
-    return {
-        kind: dict(traffic_mb=c.bytes / 1e6, operators=len(c.operators))
-        for kind, c in zip(PASSES, counters)
-    }
-
-
 def count_kernels(module: nn.Module, x: Tensor, settings: Settings) -> int:
     """Count the kernels that Inductor makes of a training step on a CPU.
 
@@ -146,25 +127,38 @@ def count_traffic(case: Case, settings: Settings) -> list[dict]:
     Returns:
         list[dict]: A record for each form and pass.
     """
-    records, compiles = [], settings.compile and shutil.which('g++')
+    records, failed = [], {}
     for form in forms.choose_forms(case, replace(settings, compile=False)):
-        failed, passes, kernels = {}, {}, {}
         with noting_failure(failed, form):
-            # A GPU's paths take other steps than a CPU's.
-            on_gpu = mock.patch.object(Tensor, 'is_cuda', True)
-            with FakeTensorMode(allow_non_fake_inputs=True), on_gpu:
-                module = forms.FORMS[form](case)
-                if forms.AUTO in form:
-                    module.backend = 'reference'  # what it takes on a GPU
-                x = torch.empty(case.shape, dtype=settings.torch_dtype)
-                passes = count_passes(module, x, settings)
-            # A compiler takes the reference, whatever the path.
-            if compiles and form in (forms.AUTO, forms.LOOP, forms.NON_LOCAL):
-                x = torch.randn(case.shape).to(settings.torch_dtype)
-                module = forms.FORMS[form](case)
-                kernels['kernels'] = count_kernels(module, x, settings)
-        for kind in PASSES:
-            record = {'form': form, 'pass': kind, **passes.get(kind, {})}
-            record.update(kernels if kind == PASSES[-1] else {})
-            records.append({**record, 'status': failed.get(form, 'ok')})
+            records += count_form(form, case, settings)
+    return records + [
+        {'form': form, 'pass': PASSES[True], 'status': status}
+        for form, status in failed.items()
+    ]
+
+
+def count_form(form: str, case: Case, settings: Settings) -> list[dict]:
+    """Count what one form moves, without and with gradients."""
+    build, dtype, records = forms.FORMS[form], settings.torch_dtype, []
+    # A GPU's paths take other steps than a CPU's.
+    on_gpu = mock.patch.object(Tensor, 'is_cuda', True)
+    with FakeTensorMode(allow_non_fake_inputs=True), on_gpu:
+        module, x = build(case), torch.empty(case.shape, dtype=dtype)
+        if forms.AUTO in form:
+            module.backend = 'reference'  # what it takes on a GPU
+        for training in (False, True):
+            x.requires_grad_(training)
+            with torch.set_grad_enabled(training), TrafficCounter() as counter:
+                with settings.autocast('cpu'), CudaLists():
+                    y = module.train(training)(x)
+                if training:
+                    y.backward(torch.empty_like(y))
+            record = {'form': form, 'pass': PASSES[training], 'status': 'ok'}
+            record['traffic_mb'] = counter.bytes / 1e6
+            records.append({**record, 'operators': len(counter.operators)})
+    # A compiler takes the reference, whatever the path.
+    compiles = form in (forms.AUTO, forms.LOOP, forms.NON_LOCAL)
+    if settings.compile and compiles and shutil.which('g++'):
+        x = torch.randn(case.shape).to(dtype)
+        records[-1]['kernels'] = count_kernels(build(case), x, settings)
     return records

@@ -88,25 +88,18 @@ def test_half_precision_is_compared_in_its_type(dtype):
 def test_failure_leaves_the_other_forms(monkeypatch):
     """One form cannot be built, and one cannot run."""
 
-    class Breaks(nn.Identity):
-        def forward(self, x):
-            raise RuntimeError('no\nsuch kernel')
-
     def refuse(case):
-        raise ValueError('not for 32 channels')
+        raise ValueError('not for\n32 channels')
 
-    others = {'unbuilt': refuse, NON_LOCAL: lambda case: Breaks()}
-    forms = {**others, LOOP: FORMS[LOOP]}
+    forms = {'unbuilt': refuse, NON_LOCAL: lambda case: nn.Linear(2, 2)}
+    forms[LOOP] = FORMS[LOOP]
     monkeypatch.setattr('cgnl_mm.benchmark.forms.FORMS', forms)
     records = block.measure_block(TINY, QUICK)
     for kind in block.PASSES:
-        part = [r for r in records if r['pass'] == kind]
-        status = {r['form']: r['status'] for r in part}
-        assert status == {
-            'unbuilt': 'failed: ValueError: not for 32 channels',
-            NON_LOCAL: 'failed: RuntimeError: no such kernel',
-            LOOP: 'ok',
-        }
+        status = {r['form']: r['status'] for r in records if r['pass'] == kind}
+        assert status['unbuilt'] == 'failed: ValueError: not for 32 channels'
+        assert status[NON_LOCAL].startswith('failed: RuntimeError: mat1')
+        assert status[LOOP] == 'ok'
 
 
 def test_peak_counts_what_lives_at_once():
