@@ -34,13 +34,13 @@ def main() -> None:
     )
     add = parser.add_argument
     # fmt: off
-    add('--what', choices=[*CASES, 'all'], help='default: block')
+    names = [case.name for cases in CASES.values() for case in cases]
+    add('--what', nargs='+', choices=['all', *CASES, *names],
+        help='experiments, or some of their cases; default: block')
     add('--device', choices=['cpu', 'cuda'], help='default: cpu')
     add('--dtype', choices=['float32', 'bfloat16', 'float16'],
         help='of inputs and weights; of mixed precision for networks and '
         'traffic. Default: float32')
-    names = [case.name for cases in CASES.values() for case in cases]
-    add('--cases', nargs='+', choices=names, help='default: all')
     add('--forms', nargs='+', choices=FORMS,
         help='default: all; the loop, which ratios need, stays')
     add('--compile', action='store_true',

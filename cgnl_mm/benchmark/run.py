@@ -26,17 +26,13 @@ def run_benchmark(settings: Settings, command: str = '') -> int:
 
     Returns:
         int: Exit status; 1 if a form failed, or deviates from the truth.
-
-    Raises:
-        SetupError: If the experiment has no such case.
     """
-    plan = choose_cases(settings)
     settings.out.mkdir(parents=True, exist_ok=True)
     # By default cuDNN's convolutions would use it, matrix products would not.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     records = []
-    for what, case in plan:
+    for what, case in choose_cases(settings):
         print(f'{what}: {case.name}', file=sys.stderr, flush=True)
         shape = 'x'.join(map(str, case.shape))
         about = dict(experiment=what, case=case.name, input=shape)

@@ -23,7 +23,7 @@ def run(run_tool, folder, *options):
 
 def test_all_experiments(run_tool, tmp_path):
     cases = 'i3d_res4_32f', 'i3d_r50', 'dot_product'
-    table = run(run_tool, tmp_path, '--what', 'all', '--cases', *cases)
+    table = run(run_tool, tmp_path, '--what', *cases)
     assert list(table[KEYS].drop_duplicates().itertuples(index=False)) == [
         ('block', cases[0], 'forward'),
         ('block', cases[0], 'forward + backward'),
