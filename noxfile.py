@@ -54,8 +54,8 @@ CORE = [
         f'--ignore=tests/tools/test_{name}.py'
         for name in (
             'benchmark', 'demo_detection', 'deploy', 'launchers',
-            'misuse', 'processes', 'profile_training',
-            'recipes', 'reproduce', 'resume', 'visualize_attention',
+            'misuse', 'processes', 'recipes', 'reproduce', 'resume',
+            'visualize_attention',
         )
     ),
 ]  # fmt: skip

@@ -10,11 +10,8 @@ OpenMMLab call multiply-adds FLOPs, half of that number; both are printed.
 """
 
 import argparse
-import json
-import sys
-from contextlib import redirect_stdout
 
-from cgnl_mm.analysis.flops import as_text, count_flops
+from cgnl_mm.analysis.flops import as_text, count_flops, describe
 from cgnl_mm.cli import add_model_options, add_shape_option, load_config, run
 from cgnl_mm.deploy.model import build_model, input_shape
 
@@ -25,16 +22,11 @@ def main() -> None:
     )
     add_model_options(parser)
     add_shape_option(parser)
-    parser.add_argument(
-        '--json', action='store_true', help='print JSON, all numbers in full'
-    )
     args = parser.parse_args()
-    # What hosts print must not end up in the JSON.
-    with redirect_stdout(sys.stderr):
-        cfg = load_config(args.config, args.cfg_options)
-        model = build_model(cfg, None)
-        result = count_flops(model, input_shape(cfg, args.shape))
-    print(json.dumps(result, indent=2) if args.json else as_text(result))
+    cfg = load_config(args.config, args.cfg_options)
+    model, shape = build_model(cfg, None), input_shape(cfg, args.shape)
+    print(f'{args.config}, one input of {describe(shape)}\n')
+    print(as_text(count_flops(model, shape)))
 
 
 if __name__ == '__main__':

@@ -4,7 +4,6 @@ import os
 import platform
 import re
 import subprocess
-from collections import Counter
 from importlib import metadata
 from pathlib import Path
 
@@ -26,8 +25,7 @@ def environment() -> dict[str, str]:
     found['CPU'] = f'{_cpu()} ({len(os.sched_getaffinity(0))} cores)'
     # PyTorch would take memory of a GPU to tell the GPU's name.
     gpus = _output('nvidia-smi', '--query-gpu=name', '--format=csv,noheader')
-    kinds = Counter(gpus.splitlines()).items()
-    found['GPU'] = ', '.join(f'{n} x {kind}' for kind, n in kinds) or 'none'
+    found['GPU'] = ', '.join(gpus.splitlines()) or 'none'
     found['threads'] = os.environ.get('OMP_NUM_THREADS', 'default')
     return {name: value for name, value in found.items() if value}
 

@@ -11,22 +11,25 @@ has matrix products. Norms, activations, pooling and RoIAlign do not count.
 import math
 
 import torch
-from mmcv.cnn import ContextBlock, NonLocal1d, NonLocal2d, NonLocal3d
+from mmcv.cnn.bricks.non_local import _NonLocalNd
 from tabulate import tabulate
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from .. import CGNL1d, CGNL2d, CGNL3d
+from ..blocks.cgnl import _CGNLNd
 from ..deploy.model import as_views, random_pixels, takes_frames
 from ..errors import SetupError
-from ..insertion.initialization import named_blocks
+from ..insertion.initialization import is_block
 from ..insertion.places import MARK
 
-OURS = (CGNL1d, CGNL2d, CGNL3d)
-BLOCKS = (*OURS, NonLocal1d, NonLocal2d, NonLocal3d, ContextBlock)
-# The heads of a detector that run once for each region.
-HEADS = ('roi_head.bbox_head', 'roi_head.mask_head')
+HEAD = [
+    *('part or block', 'type', 'after', 'input', 'parameters'),
+    *('multiply-adds', 'FLOPs', 'of parameters', 'of FLOPs'),
+]
+NOTE = """\
+One multiply-add is two FLOPs; OpenMMLab calls multiply-adds FLOPs. A head of a
+detector counts for each region, and the image decides how many there are."""
 
 
 def count_flops(model: nn.Module, shape: tuple[int, ...]) -> dict:
@@ -38,16 +41,19 @@ def count_flops(model: nn.Module, shape: tuple[int, ...]) -> dict:
         shape (tuple[int, ...]): Size of the input, (H, W) or (T, H, W).
 
     Returns:
-        dict: 'shape'; 'network', a row with name, kind, params and flops;
-        'parts' and 'blocks', lists of such rows. A block has a place, the
-        shape of its input, and its share of the network's params and flops.
-        'regions' tells how often each head of a two-stage detector ran.
+        dict: 'network', a row with name, kind, params and flops; 'parts' and
+        'blocks', lists of such rows. A block, inserted or non-local, also has
+        the place that it follows ('after') and the 'shape' of its input.
 
     Raises:
         SetupError: If the network cannot take such an input, or torch is
             older than 2.4.
     """
-    blocks = find_blocks(model)
+    blocks = {
+        name: module
+        for name, module in model.named_modules()
+        if is_block(module) or isinstance(module, _NonLocalNd)
+    }
     flops, shapes = _run(model, shape, blocks)
 
     def row(name: str, module: nn.Module) -> dict:
@@ -58,40 +64,19 @@ def count_flops(model: nn.Module, shape: tuple[int, ...]) -> dict:
             flops=_sum_up(f'.{name}' if name else '', module, flops),
         )
 
-    network = row('', model)
-    rows = []
-    for name, block in blocks.items():
-        found = row(name, block)
-        found.update(place=_place(block, name), shape=shapes[name][1:])
-        for key in ('params', 'flops'):
-            found[f'{key}_share'] = found[key] / network[key]
-        rows.append(found)
+    rows = [row(name, child) for name, child in model.named_children()]
     return dict(
-        shape=shape,
-        network=network,
-        parts=[
-            row(name, child)
-            for name, child in model.named_children()
-            if any(True for _ in child.parameters())
+        network=row('', model),
+        parts=[part for part in rows if part['params']],
+        blocks=[
+            dict(
+                row(name, block),
+                after=getattr(block, MARK, ''),
+                shape=shapes[block],
+            )
+            for name, block in blocks.items()
         ],
-        blocks=rows,
-        regions={name: shapes[name][0] for name in HEADS if name in shapes},
     )
-
-
-def find_blocks(model: nn.Module) -> dict[str, nn.Module]:
-    """Find the inserted blocks, by their dotted names, in order."""
-    inserted = dict(named_blocks(model))
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if name in inserted or isinstance(module, BLOCKS)
-    }
-
-
-def _place(block: nn.Module, name: str) -> str:
-    after = getattr(block, MARK, None)
-    return f'after {after}' if after else name.removeprefix('backbone.')
 
 
 def _run(model, shape, blocks) -> tuple[dict, dict]:
@@ -99,18 +84,15 @@ def _run(model, shape, blocks) -> tuple[dict, dict]:
 
     Returns:
         tuple[dict, dict]: FLOPs by the dotted names of modules, '' for the
-        network and a dot before all others; input shapes of blocks and heads.
+        network and a dot before all others; input shapes by block.
     """
-    names = {m: n for n, m in model.named_modules() if n in HEADS}
-    names.update((block, name) for name, block in blocks.items())
-    shapes = {}
+    root, shapes = type(model).__name__, {}
+    cgnl = {n: b for n, b in blocks.items() if isinstance(b, _CGNLNd)}
+    ours = {f'{root}.{name}' for name in cgnl}
 
     def keep_shape(module, args) -> None:
-        if module in names:
-            shapes[names[module]] = list(args[0].shape)
-
-    root = type(model).__name__
-    ours = {f'{root}.{n}' for n, b in blocks.items() if isinstance(b, OURS)}
+        if module in blocks.values():
+            shapes[module] = list(args[0].shape[1:])
 
     def size(in_shape, *args, out_shape, **kwargs) -> int:
         """Count one operation an element, inside of a CGNL block alone."""
@@ -125,7 +107,7 @@ def _run(model, shape, blocks) -> tuple[dict, dict]:
         raise SetupError(
             f'counting FLOPs needs torch >= 2.4, this is {torch.__version__}'
         )
-    backends = {b: b.backend for b in blocks.values() if isinstance(b, OURS)}
+    backends = {block: block.backend for block in cgnl.values()}
     try:
         for block in backends:
             # The other paths compute the same by other operators.
@@ -183,37 +165,16 @@ def describe(shape: tuple[int, ...]) -> str:
 
 
 def as_text(result: dict) -> str:
-    """Lay out what :func:`count_flops` returned as two tables.
-
-    A FLOP is one addition or multiplication. The tables of OpenMMLab call
-    multiply-adds FLOPs, half of that number; both are printed.
-    """
-    network, blocks = result['network'], 'no block is inserted'
-    costs = ['parameters', 'multiply-adds', 'FLOPs']
-    parts = [
-        ['part', 'type', *costs],
-        *([r['name'], r['kind'], *_costs(r)] for r in result['parts']),
-        ['all', '', *_costs(network)],
-    ]
-    if result['blocks']:
-        head = ['block', 'type', 'place', 'input', *costs]
-        rows = [[*head, 'of parameters', 'of FLOPs']]
-        for row in result['blocks']:
-            size = 'x'.join(map(str, row['shape']))
-            texts = [row['name'], row['kind'], row['place'], size]
-            shares = f'{row["params_share"]:.2%}', f'{row["flops_share"]:.2%}'
-            rows.append([*texts, *_costs(row), *shares])
-        blocks = _table(rows, texts=4)
-    lines = [
-        f'{network["kind"]}, one input of {describe(result["shape"])}\n',
-        f'{_table(parts, texts=2)}\n\n{blocks}\n',
-        'One multiply-add is two FLOPs; OpenMMLab calls multiply-adds FLOPs.',
-    ]
-    lines += [
-        f'{name} runs for {number} regions; how many depends on the image.'
-        for name, number in result['regions'].items()
-    ]
-    return '\n'.join(lines)
+    """Lay out what :func:`count_flops` returned as a table."""
+    rows, whole = [HEAD], result['network']
+    for row in (*result['parts'], *result['blocks'], whole):
+        size = 'x'.join(map(str, row.get('shape', ())))
+        texts = row['name'] or 'all', row['kind'], row.get('after', ''), size
+        shares = (f'{row[k] / whole[k]:.2%}' for k in ('params', 'flops'))
+        rows.append([*texts, *_costs(row), *shares])
+    # Texts are aligned to the left, numbers to the right.
+    style = dict(tablefmt='plain', stralign='right', disable_numparse=True)
+    return f'{tabulate(rows, colalign=["left"] * 4, **style)}\n\n{NOTE}'
 
 
 def _costs(row: dict) -> list[str]:
@@ -222,9 +183,3 @@ def _costs(row: dict) -> list[str]:
         f'{value / 1e9:.3f} G' if value >= 1e9 else f'{value / 1e6:.3f} M'
         for value in numbers
     ]
-
-
-def _table(rows: list[list[str]], texts: int) -> str:
-    """Align columns: first those of texts, then those of numbers."""
-    style = dict(tablefmt='plain', stralign='right', disable_numparse=True)
-    return tabulate(rows, colalign=['left'] * texts, **style)

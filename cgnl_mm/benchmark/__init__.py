@@ -1,6 +1,6 @@
 """Measure what the block costs: time, memory, traffic."""
 
-from .run import EXPERIMENTS, run_benchmark
-from .settings import Settings
+from .forms import CASES, FORMS, Settings
+from .run import run_benchmark
 
-__all__ = ['EXPERIMENTS', 'Settings', 'run_benchmark']
+__all__ = ['CASES', 'FORMS', 'Settings', 'run_benchmark']

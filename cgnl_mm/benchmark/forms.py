@@ -1,141 +1,128 @@
-"""Define the forms: the ways to compute a block that are compared.
+"""Define settings, cases, and the forms: the ways to compute a block.
 
 A form that computes the CGNL block holds its layers under the names of
 ``CGNL2d``, so that the forms can share weights and be compared.
 """
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from mmcv.cnn import ContextBlock, NonLocal2d, NonLocal3d
+from mmcv.cnn import NonLocal2d, NonLocal3d
 from torch import Tensor, nn
 
-from ..blocks import CGNL1d, CGNL2d, CGNL3d
+from ..blocks import CGNL2d, CGNL3d
+from ..blocks.paths import PATHS
+from ..errors import SetupError
 from ..ops import taylor_coefficients
-from .cases import Case
-from .settings import Settings
 
-LOOP, CONVOLUTIONS, NON_LOCAL = 'per-group loop', 'convolutions', 'NL gaussian'
-NL = (NON_LOCAL, 'embedded_gaussian'), ('NL dot', 'dot_product')
-CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-CGNL = {1: CGNL1d, 2: CGNL2d, 3: CGNL3d}
+LOOP, NON_LOCAL = 'per-group loop', 'NL gaussian'
+AUTO, COMPILED = 'cgnl auto', 'cgnl auto compiled'
 
 
-@dataclass(frozen=True)
-class Form:
-    """Describe one column of the tables.
+@dataclass
+class Settings:
+    """Hold the options of ``tools/benchmark.py``, which explains them.
 
-    Attributes:
-        name (str): Header of the column.
-        build (Callable): Function that makes the module for a case.
-        backend (str, optional): Path of this project's block.
-        recompute (bool): Whether that path recomputes, which differs in
-            training alone.
-        is_cgnl (bool): Whether the module computes the CGNL block.
-        ranks (tuple[int, ...]): Numbers of spatial axes that it takes.
-        affinity (float): Keys of the affinity that the module forms for each
-            query, as a share of the positions.
+    Raises:
+        SetupError: If PyTorch cannot use the device.
     """
 
+    what: Collection[str] = ('block',)
+    device: str = 'cpu'
+    dtype: str = 'float32'
+    forms: Collection[str] = ()
+    compile: bool = False
+    quick: bool = False
+    out: Path = Path('work_dirs/benchmark')
+
+    def __post_init__(self) -> None:
+        if self.device == 'cuda' and not torch.cuda.is_available():
+            raise SetupError(
+                '--device cuda: PyTorch sees no GPU; leave the option out to '
+                'use the CPU'
+            )
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
+
+    def autocast(self, device: str) -> torch.autocast:
+        """Return the context of mixed precision; float32 needs none."""
+        enabled = self.dtype != 'float32'
+        return torch.autocast(device, self.torch_dtype, enabled=enabled)
+
+
+class Case(NamedTuple):
+    """Hold one input (batch, channels, *size) and a block's kernel."""
+
     name: str
-    build: Callable[[Case], nn.Module] = field(compare=False)
-    backend: str | None = None
-    recompute: bool = False
-    is_cgnl: bool = False
-    ranks: tuple[int, ...] = (1, 2, 3)
-    affinity: float = 0.0
+    batch: int
+    channels: int
+    size: tuple[int, ...]
+    mode: str = 'dot_product'
+    order: int = 1
+    groups: int = 8
 
-    def serves(self, case: Case, dtype: str) -> bool:
-        """Say whether the form can compute a case in a type."""
-        if self.backend in ('gram', 'folded') and dtype != 'float32':
-            # Several powers have no folded form in half precision.
-            return self.backend == 'folded' and case.mode == 'dot_product'
-        if self.backend == 'gram':
-            return case.mode == 'dot_product'
-        return case.rank in self.ranks
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.batch, self.channels, *self.size)
 
 
-def choose_forms(case: Case, settings: Settings) -> list[Form]:
+# A GPU's usual inputs: the maps that a block follows, by network and stage
+# (I3D halves the number of frames three times before res3); the networks; the
+# kernels of the author.
+CASES = dict(
+    block=[
+        Case('r50_res4_224', 32, 1024, (14, 14)),
+        Case('r50_res3_224', 32, 512, (28, 28)),
+        Case('i3d_res4_32f', 8, 1024, (4, 14, 14)),
+        Case('r50_res3_448', 8, 512, (56, 56)),
+        Case('i3d_res3_32f', 8, 512, (4, 28, 28)),
+        Case('mask_rcnn_res3', 2, 512, (100, 168)),
+    ],
+    networks=[
+        Case('r50', 32, 3, (224, 224)),
+        Case('i3d_r50', 8, 3, (32, 224, 224)),
+    ],
+    traffic=[
+        Case('dot_product', 32, 1024, (14, 14)),
+        Case('gaussian_rbf', 32, 1024, (14, 14), 'gaussian_rbf', 3),
+    ],
+)
+
+
+def choose_cases(settings: Settings) -> list[tuple[str, Case]]:
+    """Return the experiment and the case of each measurement."""
+    found = []
+    for what, cases in CASES.items():
+        for case in cases:
+            if settings.quick:
+                most = 64 if what == 'networks' else 7
+                size = tuple(min(n, most) for n in case.size)
+                channels = min(case.channels, 64)
+                case = case._replace(channels=channels, size=size)
+            if settings.device == 'cpu' and what != 'traffic':
+                case = case._replace(batch=1)
+            if {'all', what, case.name}.intersection(settings.what):
+                found.append((what, case))
+    return found
+
+
+def choose_forms(case: Case, settings: Settings) -> list[str]:
     """Return the forms that serve a case and that the settings name."""
-    return [
-        form
-        for form in block_forms(settings.compile)
-        if form.serves(case, settings.dtype)
-        and (form.name == LOOP or re.search(settings.forms, form.name))
-    ]
-
-
-def block_forms(compiled: bool = False) -> list[Form]:
-    """List all columns, on request with the versions of torch.compile."""
-    ours = [
-        our_form(backend, recompute)
-        for backend in ('auto', 'reference', 'folded', 'gram')
-        for recompute in (False, True)
-    ]
-    loop = Form(LOOP, PerGroupLoop, is_cgnl=True)
-    return [
-        *ours,
-        loop,
-        *(compiled_form(form) for form in (ours[0], loop) if compiled),
-        *(non_local_form(*mode, sub) for mode in NL for sub in (False, True)),
-        # mmcv has this block for images alone.
-        Form('ContextBlock', build_context, ranks=(2,)),
-        Form(CONVOLUTIONS, Convolutions),
-    ]
-
-
-def our_form(backend: str, recompute: bool) -> Form:
-    name = f'cgnl {backend}' + ' recompute' * recompute
-    build = partial(build_cgnl, backend=backend, recompute=recompute)
-    return Form(name, build, backend, recompute, is_cgnl=True)
-
-
-def build_cgnl(case: Case, backend: str, recompute: bool = False) -> nn.Module:
-    """Build this project's block."""
-    return CGNL[case.rank](
-        case.channels,
-        groups=case.groups,
-        mode=case.mode,
-        order=case.order,
-        norm_weight=1.0,
-        backend=backend,
-        recompute=recompute,
-    )
-
-
-def compiled_form(form: Form) -> Form:
-    def build(case):
-        # The limit of recompilations counts for the code, not for the
-        # module: beyond it a case would silently run uncompiled.
-        torch.compiler.reset()
-        return torch.compile(form.build(case), dynamic=False)
-
-    return replace(form, name=f'{form.name} compiled', build=build)
-
-
-def non_local_form(name: str, mode: str, sub_sample: bool) -> Form:
-    def build(case):
-        layer = NonLocal2d if case.rank == 2 else NonLocal3d
-        return layer(
-            case.channels,
-            mode=mode,
-            sub_sample=sub_sample,
-            norm_cfg=dict(type=f'BN{case.rank}d'),
-            zeros_init=False,
-        )
-
-    # Pooling halves the height and the width of the keys.
-    share = 0.25 if sub_sample else 1.0
-    name += ' sub' * sub_sample
-    return Form(name, build, ranks=(2, 3), affinity=share)
-
-
-def build_context(case: Case) -> nn.Module:
-    """Build GCNet's block at its usual ratio."""
-    return ContextBlock(case.channels, ratio=1 / 16)
+    half, several = settings.dtype != 'float32', case.mode != 'dot_product'
+    unserved = {
+        COMPILED: not settings.compile,
+        'cgnl gram': half or several,
+        # Several powers have no folded form in half precision.
+        'cgnl folded': half and several,
+    }
+    wanted = {LOOP, *settings.forms} if settings.forms else FORMS
+    return [n for n in FORMS if n in wanted and not unserved.get(n)]
 
 
 class PerGroupLoop(nn.Module):
@@ -151,14 +138,8 @@ class PerGroupLoop(nn.Module):
 
     def __init__(self, case: Case) -> None:
         super().__init__()
-        conv, inner = CONVS[case.rank], case.channels // 2
-        self.theta = conv(case.channels, inner, 1, bias=False)
-        self.phi = conv(case.channels, inner, 1, bias=False)
-        self.g = conv(case.channels, inner, 1, bias=False)
-        self.conv_out = conv(
-            inner, case.channels, 1, groups=case.groups, bias=False
-        )
-        self.norm = nn.GroupNorm(case.groups, case.channels)
+        for name, layer in build_cgnl(case).named_children():
+            self.add_module(name, layer)
         self.groups = case.groups
         series = taylor_coefficients(case.mode, case.order)
         self.terms = [(p, c) for p, c in enumerate(series) if c]
@@ -181,12 +162,36 @@ class PerGroupLoop(nn.Module):
         return torch.bmm(moments, queries).view(theta.shape)
 
 
-class Convolutions(PerGroupLoop):
-    """Compute the four 1x1 convolutions alone."""
+def build_cgnl(case: Case, **settings) -> nn.Module:
+    """Build this project's block."""
+    kernel = dict(groups=case.groups, mode=case.mode, order=case.order)
+    kind = CGNL2d if len(case.size) == 2 else CGNL3d
+    return kind(case.channels, norm_weight=1.0, **kernel, **settings)
 
-    def __init__(self, case: Case) -> None:
-        super().__init__(case)
-        del self.norm
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.conv_out(self.theta(x)), self.phi(x), self.g(x)
+def build_non_local(case: Case) -> nn.Module:
+    """Build mmcv's block, the kernel of which is the embedded Gaussian."""
+    kind, norm = NonLocal3d, dict(type='BN3d')
+    if len(case.size) == 2:
+        kind, norm = NonLocal2d, dict(type='BN2d')
+    return kind(case.channels, norm_cfg=norm, zeros_init=False)
+
+
+# The columns of the tables, and what builds the module of each.
+FORMS: dict[str, Callable[[Case], nn.Module]] = {
+    LOOP: PerGroupLoop,
+    AUTO: build_cgnl,
+    COMPILED: build_cgnl,
+    'cgnl auto recompute': partial(build_cgnl, recompute=True),
+    **{f'cgnl {path}': partial(build_cgnl, backend=path) for path in PATHS},
+    NON_LOCAL: build_non_local,
+}
+
+
+def compile_blocks(*blocks: nn.Module) -> None:
+    """Compile blocks in place."""
+    # The limit of recompilations counts for the code, not for the module:
+    # beyond it a case would silently run uncompiled.
+    torch.compiler.reset()
+    for block in blocks:
+        block.compile(dynamic=False)

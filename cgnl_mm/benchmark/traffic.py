@@ -6,7 +6,8 @@ convolution's backward pass is two kernels, which both read the gradient. The
 network runs on fake CPU tensors, and mixed precision follows CUDA's lists.
 """
 
-from contextlib import contextmanager
+import shutil
+from dataclasses import replace
 from unittest import mock
 
 import torch
@@ -17,11 +18,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..ops.torch_versions import autocast_dtype
-from .cases import Case
-from .forms import choose_forms
-from .settings import Settings
-from .timing import as_tuple, noting_failure
+from . import forms
+from .forms import Case, Settings
+from .timing import noting_failure
 
+PASSES = 'forward', 'forward + backward'
 FREE = {
     *('_reshape_alias', '_unsafe_view', 'alias', 'detach', 'empty'),
     *('empty_like', 'empty_strided', 'is_same_size', 'lift_fresh'),
@@ -96,33 +97,23 @@ def unique_bytes(tensor: Tensor) -> int:
     return torch.Size(sizes).numel() * tensor.element_size()
 
 
-@contextmanager
-def mixed_precision(settings: Settings):
-    if settings.dtype == 'float32':
-        yield
-    else:
-        with torch.autocast('cpu', settings.torch_dtype), CudaLists():
-            yield
+def count_kernels(module: nn.Module, x: Tensor, settings: Settings) -> int:
+    """Count the kernels that Inductor makes of a training step on a CPU.
 
+    Args:
+        module (Module): Module, which gets compiled and runs once.
+        x (Tensor): Its input.
+        settings (Settings): Type of mixed precision.
+    """
+    # Imported here, as the compiler takes seconds.
+    from torch._inductor import metrics
 
-def as_on_a_gpu():
-    """Let the paths take the steps that they take on a GPU."""
-    return mock.patch.object(Tensor, 'is_cuda', True)
-
-
-def count_passes(
-    module: nn.Module, x: Tensor, settings: Settings
-) -> dict[str, TrafficCounter]:
-    """Count what a module moves without and with gradients."""
-    with torch.no_grad(), TrafficCounter() as forward:
-        with mixed_precision(settings):
-            module.eval()(x)
-    x = x.requires_grad_()
-    with TrafficCounter() as training:
-        with mixed_precision(settings):
-            out = as_tuple(module.train()(x))
-        torch.autograd.backward(out, [torch.empty_like(y) for y in out])
-    return {'forward': forward, 'forward + backward': training}
+    metrics.reset()
+    forms.compile_blocks(module.train())
+    with settings.autocast('cpu'):
+        y = module(x.requires_grad_())
+    y.backward(torch.ones_like(y))
+    return metrics.generated_kernel_count
 
 
 def count_traffic(case: Case, settings: Settings) -> list[dict]:
@@ -130,27 +121,44 @@ def count_traffic(case: Case, settings: Settings) -> list[dict]:
 
     Args:
         case (Case): Input and settings of the block.
-        settings (Settings): Type of the input; weights are float32. A GPU's
-            'auto' is the reference path, so that 'auto' is left out.
+        settings (Settings): Type of the input; weights are float32. With
+            ``compile``, the kernels of Inductor are counted, too.
 
     Returns:
         list[dict]: A record for each form and pass.
     """
-    common = {**case.columns(), **settings.columns()}
-    records = []
-    for form in choose_forms(case, settings):
-        if form.backend == 'auto':
-            continue
-        status, passes = {}, {}
-        with noting_failure(status, form.name):
-            with FakeTensorMode(allow_non_fake_inputs=True), as_on_a_gpu():
-                x = torch.empty(case.shape, dtype=settings.torch_dtype)
-                passes = count_passes(form.build(case), x, settings)
-        for kind in ('forward', 'forward + backward'):
-            record = {**common, 'form': form.name, 'pass': kind}
-            record['status'] = status.get(form.name, 'ok')
-            if kind in passes:
-                record['traffic_mb'] = passes[kind].bytes / 1e6
-                record['operators'] = len(passes[kind].operators)
-            records.append(record)
+    records, failed = [], {}
+    for form in forms.choose_forms(case, replace(settings, compile=False)):
+        with noting_failure(failed, form):
+            records += count_form(form, case, settings)
+    return records + [
+        {'form': form, 'pass': PASSES[True], 'status': status}
+        for form, status in failed.items()
+    ]
+
+
+def count_form(form: str, case: Case, settings: Settings) -> list[dict]:
+    """Count what one form moves, without and with gradients."""
+    build, dtype, records = forms.FORMS[form], settings.torch_dtype, []
+    # A GPU's paths take other steps than a CPU's.
+    on_gpu = mock.patch.object(Tensor, 'is_cuda', True)
+    with FakeTensorMode(allow_non_fake_inputs=True), on_gpu:
+        module, x = build(case), torch.empty(case.shape, dtype=dtype)
+        if forms.AUTO in form:
+            module.backend = 'reference'  # what it takes on a GPU
+        for training in (False, True):
+            x.requires_grad_(training)
+            with torch.set_grad_enabled(training), TrafficCounter() as counter:
+                with settings.autocast('cpu'), CudaLists():
+                    y = module.train(training)(x)
+                if training:
+                    y.backward(torch.empty_like(y))
+            record = {'form': form, 'pass': PASSES[training], 'status': 'ok'}
+            record['traffic_mb'] = counter.bytes / 1e6
+            records.append({**record, 'operators': len(counter.operators)})
+    # A compiler takes the reference, whatever the path.
+    compiles = form in (forms.AUTO, forms.LOOP, forms.NON_LOCAL)
+    if settings.compile and compiles and shutil.which('g++'):
+        x = torch.randn(case.shape).to(dtype)
+        records[-1]['kernels'] = count_kernels(build(case), x, settings)
     return records

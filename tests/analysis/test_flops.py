@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d
-from cgnl_mm.analysis.flops import as_text, count_flops
+from cgnl_mm.analysis.flops import count_flops
 from cgnl_mm.errors import SetupError
 
 pytestmark = pytest.mark.skipif(
@@ -78,16 +78,6 @@ def test_taylor_series_is_its_closed_formula(order):
     assert flops_of(block, 16, 5, 6) == expected
 
 
-@pytest.mark.parametrize('channels, size, groups, mega', [
-    (1024, (14, 14), 8, 321), (1024, (14, 14), 1, 411),
-    (1024, (4, 14, 14), 8, 1285), (512, (28, 28), 8, 322),
-])  # fmt: skip
-def test_published_sizes_in_multiply_adds(channels, size, groups, mega):
-    kind = CGNL2d if len(size) == 2 else CGNL3d
-    flops = flops_of(kind(channels, groups), channels, *size)
-    assert flops / 2e6 == pytest.approx(mega, abs=1.1)
-
-
 def test_outside_of_a_block_elementwise_operations_do_not_count():
     class Other(nn.Module):
         def forward(self, x):
@@ -115,13 +105,11 @@ def test_share_of_the_block_is_the_difference_to_the_twin(name, shape, place):
     result = count_flops(model, shape)
     (block,) = result['blocks']
     assert block['name'] == 'backbone.layer3.cgnl_0'
-    assert block['place'] == 'after layer3.0'
-    assert block['shape'] == place
+    assert block['after'] == 'layer3.0' and block['shape'] == place
     whole = result['network']
     for key in ('params', 'flops'):
         after, before = (r['parts'][0][key] for r in (result, plain))
         assert after - before == block[key] > 0
-        assert block[f'{key}_share'] == block[key] / whole[key]
     assert whole['params'] == sum(p.numel() for p in model.parameters())
     # head by head, also those that a detector calls for each region
     assert sum(part['flops'] for part in result['parts']) == whole['flops']
@@ -136,7 +124,6 @@ def test_convolutions_and_linear_layers_agree_with_mmengine():
     multiply_adds = by_operator['conv'] + by_operator['linear']
     result = count_flops(model, (32, 32))
     assert result['network']['flops'] == 2 * multiply_adds
-    assert 'no block is inserted' in as_text(result)
 
 
 def test_input_that_is_too_small():
