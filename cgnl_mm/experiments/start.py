@@ -28,13 +28,14 @@ WIDTH, BATCH, LAST, TESTED = 64, 64, 100, 2000
 LEARNING_RATE = 0.05
 AUTHOR, WARM = dict(init_std=0.01), dict(norm_weight=0.1)
 GN1, BN = dict(type='GN', num_groups=1), dict(type='BN')
+BN3D = dict(type='BN3d')  # mmcv's name
 GAUSSIAN = dict(mode='embedded_gaussian')
 # The class and the arguments of each block; 'rate' is its learning rate over
 # that of the other layers.
 # fmt: off
 SETTINGS = {
     'no block': dict(kind=nn.Identity),
-    'NonLocal3d': dict(kind=NonLocal3d, norm_cfg=dict(type='BN3d'), **GAUSSIAN),
+    'NonLocal3d': dict(kind=NonLocal3d, norm_cfg=BN3D, **GAUSSIAN),
     'author': AUTHOR,
     'weight 0': {},
     'weight 0.1': WARM,
