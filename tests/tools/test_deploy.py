@@ -37,7 +37,7 @@ def test_infer(run_here, checkpoint, monkeypatch, tmp_path):
     run_here('infer', CONFIG, checkpoint, tmp_path, '--out', out)
     printed = terminal.buffer.getvalue().decode('latin-1')
     assert r'[1/1] \u4e2d.png: ' in printed
-    assert (out / 'pictures/中.png').is_file()
+    assert (out / 'pictures/中.png.png').is_file()
 
 
 def test_export_runs_without_this_project(
