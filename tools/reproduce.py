@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 from cgnl_mm.cli import load_config, require_data, require_writable, run
-from cgnl_mm.errors import MissingDataError
 from cgnl_mm.experiments.experiment import Experiment
 from cgnl_mm.experiments.grid import read_grid
 from cgnl_mm.experiments.pool import choose_devices
@@ -47,13 +46,8 @@ def main() -> None:
     require_writable(root, '--work-dir')
     runs = [] if args.report_only else experiment.to_train()
     loaders = ('train', 'val', 'test')[: 3 if grid.test else 2]
-    for cell in {item.cell.name: None for item in runs}:
-        try:
-            require_data(configs[cell], loaders)
-        except MissingDataError as error:
-            raise MissingDataError(
-                f'nothing was started. Cell {cell}: {error}'
-            ) from error
+    for cell in {item.cell.name for item in runs}:
+        require_data(configs[cell], loaders)
     sys.exit(experiment.run(devices, runs))
 
 

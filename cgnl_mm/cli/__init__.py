@@ -12,7 +12,7 @@ except MissingHostError as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)
 
-from ..checkpoints import require_file, require_whole
+from ..checkpoints import require_file
 from .config import (
     add_model_options,
     add_shape_option,
@@ -20,7 +20,7 @@ from .config import (
     read_config_file,
 )
 from .data import require_data
-from .errors import run, setup_message
+from .errors import run
 from .output import require_writable
 
 __all__ = [
@@ -30,8 +30,6 @@ __all__ = [
     'read_config_file',
     'require_data',
     'require_file',
-    'require_whole',
     'require_writable',
     'run',
-    'setup_message',
 ]

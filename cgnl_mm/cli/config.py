@@ -1,7 +1,6 @@
 """Config files and the options that change them."""
 
 import argparse
-import difflib
 import importlib.util
 import os
 import re
@@ -12,17 +11,9 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS
 
-from ..errors import MissingHostError, SetupError, hide_passwords
+from ..errors import MissingHostError, SetupError
 from ..hosts import HOME, HOSTS, require_host
-from .lint import find_mistakes, known_keys
-
-
-class PrintedConfig(Config):
-    """A config whose text, in logs and in checkpoints, hides passwords."""
-
-    @property
-    def pretty_text(self) -> str:
-        return hide_passwords(super().pretty_text)
+from .lint import did_you_mean, find_mistakes, known_keys
 
 
 class KeyValueAction(DictAction):
@@ -94,12 +85,6 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Config:
     return cfg
 
 
-def hide_in_text(cfg: Config) -> None:
-    """Let the text of a config hide passwords; its values stay."""
-    # Config has its own __setattr__
-    object.__setattr__(cfg, '__class__', PrintedConfig)
-
-
 def read_config_file(path: str | Path) -> Config:
     """Read a config with its bases.
 
@@ -151,17 +136,11 @@ def find_config(path: str) -> str:
     Raises:
         SetupError: There is no such file.
     """
-    if os.path.isfile(path):
-        return path
-    known = {
-        file.stem: os.path.relpath(file)
-        for file in sorted((HOME / 'configs').glob('*.py'))
-    }
-    near = difflib.get_close_matches(Path(path).stem, known, n=3)
-    hint = ', '.join(known[name] for name in near) or 'a file of configs/'
-    raise SetupError(
-        f'no config {path!r} in {os.getcwd()}. Did you mean {hint}?'
-    )
+    if not os.path.isfile(path):
+        known = [file.name for file in (HOME / 'configs').glob('*.py')]
+        near = did_you_mean(os.path.basename(path), known)
+        raise SetupError(f'no config {path!r} in {os.getcwd()}{near}')
+    return path
 
 
 def _has_key(cfg: dict, key: str) -> bool:

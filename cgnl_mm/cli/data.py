@@ -28,14 +28,14 @@ from ..errors import (
 )
 from ..hosts import HOME, dataset_class
 
-# Data sets that read what is there and download nothing.
+# Data sets of the hosts that read what is there and download nothing. Ours say
+# themselves what is missing.
 READERS = (
     'CUB',
     'CityscapesDataset',
     'CocoDataset',
     'CustomDataset',
     'ImageNet',
-    'MiniKinetics',
     'VideoDataset',
 )
 
@@ -111,10 +111,6 @@ def _innermost(dataset) -> Iterator[dict]:
 def _paths(dataset: dict) -> Iterator[str]:
     """What a data set reads: root, annotation file, folders of samples."""
     root = dataset.get('data_root') or ''
-    if _kind(dataset) == 'MiniKinetics':  # its defaults
-        root = root or 'data/minikinetics'
-        yield os.path.join(root, f'{dataset.get("split", "train")}.txt')
-        yield dataset.get('video_root') or 'data/kinetics400'
     if root:
         yield root
     if dataset.get('ann_file'):

@@ -22,8 +22,9 @@ from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from ..errors import fits
+
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-WORDS = {bool: 'True or False', str: 'text', dict: 'a dict', list: 'a list'}
 # Keys that a registry or the owner of an object takes out before it is built.
 TAKEN_OUT = {'type', '_scope_', 'priority', 'requires_grad', 'constructor'}
 TAKEN_OUT |= {'paramwise_cfg', 'convert_to_iter_based', 'by_epoch'}
@@ -92,34 +93,10 @@ def _wrong_values(cfg: Config) -> Iterator[str]:
     hints = typing.get_type_hints(Runner.__init__)
     hints['log_level'] = typing.Union[str, int]  # as its docstring says
     for key, hint in hints.items():
-        if key in cfg and key != 'cfg' and not _fits(cfg[key], hint):
-            yield f'{key} must be {_phrase(hint)}, got {cfg[key]!r}'[:300]
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type; None always is."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if value is None or hint is Any:
-        return True
-    if origin is typing.Union:
-        return any(_fits(value, arg) for arg in args)
-    if origin is list:
-        return isinstance(value, (list, tuple)) and all(
-            _fits(item, arg) for item in value for arg in args
-        )
-    kind = origin or hint
-    return not inspect.isclass(kind) or isinstance(value, kind)
-
-
-def _phrase(hint: Any) -> str:
-    """Put an annotation into words, without classes that no config holds."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Union:
-        parts = [_phrase(arg) for arg in args if arg is not type(None)]
-        return ' or '.join(dict.fromkeys(filter(None, parts)))
-    if origin is list and args and not isinstance(args[0], typing.TypeVar):
-        return f'a list (in [ ]), each item {_phrase(args[0])}'
-    return WORDS.get(origin or hint, '')
+        value = cfg.get(key)
+        if value is not None and key != 'cfg' and not fits(value, hint):
+            kind = inspect.formatannotation(hint)
+            yield f'{key} must be {kind}, got {value!r}'[:300]
 
 
 # ---- types and arguments

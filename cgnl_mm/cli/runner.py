@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -14,11 +13,11 @@ from ..checkpoints import require_file, require_whole
 from ..errors import SetupError
 from ..training.loaders import start_workers_late
 from ..training.resume import find_latest
-from .config import add_model_options, hide_in_text, load_config
+from .config import add_model_options, load_config
 from .data import DataHook, require_data
 from .lint import LOADERS
 from .output import require_writable
-from .weights import require_fit, watch
+from .weights import FitHook, require_fit
 
 # of MMEngine's register_default_hooks
 OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger')
@@ -42,14 +41,6 @@ def add_runner_options(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='job launcher',
     )
-    # torchrun sets the variable; older launchers pass the option
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        help=argparse.SUPPRESS,
-    )
 
 
 def train(args: argparse.Namespace) -> None:
@@ -68,7 +59,7 @@ def train(args: argparse.Namespace) -> None:
     if args.amp:
         _use_amp(cfg)
     if args.auto_scale_lr:
-        _use_auto_scale_lr(cfg)
+        cfg.merge_from_dict({'auto_scale_lr.enable': True})
     _set_resume(cfg, args.resume)
     if args.seed is not None:
         given = dict(seed=args.seed)
@@ -77,7 +68,10 @@ def train(args: argparse.Namespace) -> None:
     start_workers_late()  # behind the hook that guards their data
     runner = _build_runner(cfg)
     runner.register_hook(DataHook(), 'LOWEST')
-    watch(runner, cfg.get('load_from') or cfg.work_dir)
+    if type(runner) is Runner:  # FlexibleRunner may shard the network
+        # after the hooks that change the checkpoint, as that of an EMA
+        path = cfg.get('load_from') or cfg.work_dir
+        runner.register_hook(FitHook(path), 'LOWEST')
     runner.train()
 
 
@@ -111,14 +105,9 @@ def test(args: argparse.Namespace) -> None:
 
 def _load_run_config(args: argparse.Namespace) -> Config:
     """Read the config and write the options of both tools into it."""
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    os.environ.setdefault('LOCAL_RANK', '0')
     cfg = load_config(args.config, args.cfg_options)
-    hide_in_text(cfg)
     cfg.launcher = args.launcher
-    if cfg.get('default_scope') == 'mmdet':
-        from mmdet.utils import setup_cache_size_limit_of_dynamo
-
-        setup_cache_size_limit_of_dynamo()
     # after the options: persistent workers depend on num_workers
     _set_loader_defaults(cfg)
     if args.work_dir is not None:
@@ -156,15 +145,6 @@ def _use_amp(cfg: Config) -> None:
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
-def _use_auto_scale_lr(cfg: Config) -> None:
-    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
-        raise SetupError(
-            '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
-            "in the config: the batch size that its 'lr' is for"
-        )
-    cfg.auto_scale_lr.enable = True
-
-
 def _set_resume(cfg: Config, resume: str | None) -> None:
     """Write ``--resume`` into the config: 'auto', a path, or None."""
     if resume == 'auto':
@@ -181,10 +161,6 @@ def _set_resume(cfg: Config, resume: str | None) -> None:
 
 def _add_dump(cfg: Config, path: str) -> None:
     """Add a metric that writes the predictions."""
-    if not path.endswith(('.pkl', '.pickle')):
-        raise SetupError(
-            f'--dump writes a .pkl, as the hosts do: got {path!r}'
-        )
     # mmdet's own metric packs the masks
     det = cfg.get('default_scope') == 'mmdet'
     metric = dict(
@@ -197,11 +173,7 @@ def _add_dump(cfg: Config, path: str) -> None:
 
 
 def _build_runner(cfg: Config) -> Runner:
-    """Build the Runner, or the one that ``runner_type`` names.
-
-    FSDP runs in the process group of a launcher only; a single process takes
-    the same config without it.
-    """
+    """Build the Runner, or the one that ``runner_type`` names."""
     if isinstance(cfg.get('load_from'), str):
         require_file(cfg.load_from, 'load_from')
     require_writable(Path(cfg.work_dir), 'work_dir')
@@ -210,14 +182,6 @@ def _build_runner(cfg: Config) -> Runner:
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
         if hook is None and name not in OWN_HOOKS:
             del cfg.default_hooks[name]
-    strategy = cfg.get('strategy') or {}
-    if cfg.launcher == 'none' and strategy.get('type') == 'FSDPStrategy':
-        print(
-            'note: one process has nothing to shard, so FSDPStrategy is left '
-            'out; tools/dist_train.sh starts several',
-            file=sys.stderr,
-        )
-        cfg.strategy = None
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)

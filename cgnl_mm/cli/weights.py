@@ -99,10 +99,3 @@ class FitHook(Hook):
                 f'--resume: {where}{runner.cfg.filename}',
                 '. load_from starts from its weights',
             )
-
-
-def watch(runner: Runner, path: str) -> None:
-    """Register a :class:`FitHook`, except where the model may be sharded."""
-    if type(runner) is Runner:
-        # after the hooks that change the checkpoint, as that of an EMA
-        runner.register_hook(FitHook(path), 'LOWEST')

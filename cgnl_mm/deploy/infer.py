@@ -53,10 +53,8 @@ def infer(
 
     Raises:
         SetupError: There is no file that the network takes, or none can be
-            read; or the threshold is out of range.
+            read.
     """
-    if not 0 <= score_thr <= 1:
-        raise SetupError(f'--score-thr takes 0 to 1, got {score_thr}')
     suffixes = VIDEOS if host_of(cfg) == 'mmaction' else IMAGES
     files = find_files(path, suffixes, out / 'pictures')
     folder = path if path.is_dir() else path.parent

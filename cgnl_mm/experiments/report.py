@@ -27,13 +27,10 @@ LEGEND = (
     'weights, same order of the data), [{confidence:.0%} confidence interval '
     'by t]; p of the paired t test, adjusted for the number of cells (Holm). '
     'Training: median time of an iteration times their number, of the seeds '
-    'the median; memory likewise. Two FLOPs are one multiply-add.'
+    'the median; memory likewise. Two FLOPs are one multiply-add. Logged '
+    'scalars: median over the second half of a training; of the seeds the '
+    'median [smallest, largest]. Published numbers are those of others.'
 )
-SCALARS = (
-    ' Logged scalars: median over the second half of a training; of the seeds '
-    'the median [smallest, largest].'
-)
-PUBLISHED = ' Published numbers are those of others, not measured.'
 
 
 class Difference(NamedTuple):
@@ -165,8 +162,6 @@ class Results:
             if which == 'last' and found
         }
         self.p = holm(pd.Series(last, dtype=float))
-        baselines = {cell.baseline for cell in grid.cells.values()} - {None}
-        self.baselines = sorted(baselines)
         self.unit = f' ({grid.unit})' if grid.unit else ''
 
     def values(
@@ -215,12 +210,13 @@ class Results:
 
     def legend(self) -> str:
         """Return how the table is to be read."""
-        baselines = ' or '.join(self.baselines) or 'none'
-        facts = dict(metric=self.grid.metrics[0], confidence=CONFIDENCE)
-        text = LEGEND.format(baselines=baselines, **facts)
-        text += SCALARS if self.grid.scalars else ''
-        published = any(cell.published for cell in self.grid.cells.values())
-        return text + (PUBLISHED if published else '')
+        cells = self.grid.cells.values()
+        baselines = sorted({cell.baseline for cell in cells} - {None})
+        return LEGEND.format(
+            metric=self.grid.metrics[0],
+            baselines=' or '.join(baselines) or 'none',
+            confidence=CONFIDENCE,
+        )
 
     def draw(self) -> Figure:
         """Draw each run's metric, and the differences with intervals."""
@@ -230,28 +226,24 @@ class Results:
         for shift, which, color in zip((-0.15, 0.15), WHICH, ('C0', 'C1')):
             for row, name in enumerate(names):
                 values, at = self.values(name, which), row + shift
-                dots = dict(alpha=0.5, markersize=4)
+                dots = dict(alpha=0.5, label=None if row else which)
                 left.plot(values, [at] * len(values), f'{color}o', **dots)
-                left.plot(values.mean(), at, f'{color}|', markersize=14)
                 gap = self.differences.get((name, which))
                 if gap is not None:
-                    right.plot(gap.mean, at, f'{color}o', markersize=4)
-                    right.hlines(at, gap.low, gap.high, color=color)
-            left.plot([], [], 'o', color=color, label=f'{which} epoch')
+                    ends = gap.low, gap.mean, gap.high
+                    right.plot(ends, [at] * 3, f'{color}.-')
         left.legend(fontsize=8)
         left.set(
             yticks=range(len(names)),
             yticklabels=names,
             xlabel=f'{self.grid.metrics[0]}{self.unit}',
-            title='each seed; the bar is the mean',
+            title='each seed',
             # Cells without a run have their line, too.
             ylim=(len(names) - 0.5, -0.5),
         )
-        own = "each cell's own baseline"
-        baseline = self.baselines[0] if len(self.baselines) == 1 else own
         right.axvline(0, color='gray', linewidth=0.8)
         right.set(
-            xlabel=f'difference to {baseline}{self.unit}',
+            xlabel=f"difference to the cell's baseline{self.unit}",
             title=f'paired by seed, {CONFIDENCE:.0%} confidence interval',
         )
         for axes in (left, right):

@@ -259,17 +259,8 @@ def typical(curves: Curves, pattern: str) -> float | None:
 
 
 def read_json(path: Path):
-    """Return the value in a file; None if there is no such file.
-
-    Raises:
-        RunError: The file is damaged.
-    """
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise RunError(f'{path} is damaged: {error}') from error
+    """Return the value in a file; None if there is no such file."""
+    return json.loads(path.read_text('utf-8')) if path.is_file() else None
 
 
 def write_json(path: Path, value) -> None:

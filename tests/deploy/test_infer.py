@@ -176,22 +176,6 @@ def test_broken_files_are_counted_and_the_rest_goes_on(
     assert len(list((tmp_path / 'out/pictures').rglob('*.png'))) == 3
 
 
-def test_odd_names(predict, files, capsys, networks, tmp_path, monkeypatch):
-    """What a terminal or the pictures' font cannot show is escaped."""
-    folder = tmp_path / 'in'
-    folder.mkdir()
-    for name in ('\udce9.png', '\n.png', '中.png'):
-        shutil.copy(files / 'mmpretrain/a.png', folder / name)
-    classes = [r'$\foo$', '中\udce9', '_' * 200] * 4
-    model = networks['mmpretrain'][0]
-    monkeypatch.setitem(model.dataset_meta, 'classes', classes)
-    records = predict('mmpretrain', folder, tmp_path)
-    assert {entry['name'] for entry in records[0]['top']} == set(classes)
-    printed = capsys.readouterr()
-    assert '] \\n.png' in printed.out and '] \\udce9.png' in printed.out
-    assert len(list((tmp_path / 'pictures').iterdir())) == 3
-
-
 def test_records_are_written_as_they_come(
     predict, files, monkeypatch, tmp_path
 ):

@@ -66,13 +66,3 @@ def test_export_runs_without_this_project(
     expected = torch.stack([result.pred_score for result in results])
     scores = torch.load(tmp_path / 'scores.pt')
     torch.testing.assert_close(scores, expected, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize('tool, end', [('infer', ''), ('export', '/a.onnx')])
-def test_place_that_cannot_be_written(message_of, tmp_path, tool, end):
-    """It is known before the config is read."""
-    (tmp_path / 'file').touch()
-    inputs = ['x.png'] if tool == 'infer' else []
-    out = '--out', f'{tmp_path}/file{end}'
-    message = message_of(tool, 'no.py', 'no.pth', *inputs, *out)
-    assert "file' is not a folder" in message

@@ -9,7 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from cgnl_mm.cli import require_data, setup_message
+from cgnl_mm.cli import require_data
+from cgnl_mm.cli.errors import setup_message
 from cgnl_mm.errors import MissingDataError, MissingHostError, SetupError
 
 TOOLS = Path(__file__).parents[2] / 'tools'
@@ -160,7 +161,6 @@ def test_missing_host_of_a_config_without_our_adapter(
     [
         ('r50_cgnl_cub', 'cub'),
         ('mask_rcnn_r50_c4_cgnl_coco', 'coco'),
-        ('i3d_r50_cgnl_minikinetics', 'minikinetics'),
     ],
 )
 def test_missing_data_set_names_its_script(
@@ -175,24 +175,16 @@ def test_missing_data_set_names_its_script(
 
 def test_missing_data_inside_wrappers(tmp_path):
     """Each loader alone, through RepeatDataset and ConcatDataset."""
+    folder, prefix = str(tmp_path), dict(img='', seg=None)
     whole = dict(
-        type='mmdet.CocoDataset',
-        data_root=str(tmp_path),
-        data_prefix=dict(img='', seg=None),
+        type='mmdet.CocoDataset', data_root=folder, data_prefix=prefix
     )
     broken = dict(whole, ann_file='gone.json')
+    both = dict(type='ConcatDataset', datasets=[whole, broken])
+    repeated = dict(type='RepeatDataset', dataset=both)
+    loaders = dict(train=repeated, val=whole)
     cfg = Config(
-        dict(
-            train_dataloader=dict(
-                dataset=dict(
-                    type='RepeatDataset',
-                    dataset=dict(
-                        type='ConcatDataset', datasets=[whole, broken]
-                    ),
-                )
-            ),
-            val_dataloader=dict(dataset=whole),
-        )
+        {f'{k}_dataloader': dict(dataset=loaders[k]) for k in loaders}
     )
     require_data(cfg, ('val', 'test'))
     with pytest.raises(MissingDataError, match='gone.json .* train_data'):

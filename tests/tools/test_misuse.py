@@ -7,8 +7,6 @@ block's own settings in tests/blocks/test_errors.py.
 import os
 import re
 import shutil
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -46,19 +44,19 @@ load_from = 'no.pth'
 error: load_from: no file 'no.pth'
 
 custom_hooks = dict(type='NumericsHook')
-error: custom_hooks must be a list ... got {'type': 'NumericsHook'}
+error: custom_hooks must be ...List... got {'type': 'NumericsHook'}
 custom_hooks = ['NumericsHook']
-error: custom_hooks must be a list ... each item a dict, got ['NumericsHook']
+error: custom_hooks must be ...List...Dict... got ['NumericsHook']
 load_from = 3
-error: load_from must be text, got 3
+error: load_from must be Optional[str], got 3
 resume = 'a.pth'
-error: resume must be True or False, got 'a.pth'
+error: resume must be bool, got 'a.pth'
 train_dataloader['num_workers'] = '4'
 error: train_dataloader: num_workers='4' of DataLoader is text: write
 train_dataloader['batch_sise'] = 8
 error: train_dataloader: DataLoader ... 'batch_sise'; did you mean batch_size
 train_dataloader = [train_dataloader]
-error: train_dataloader must be a dict
+error: train_dataloader must be ...Dict
 
 plugins = [dict(cfg=dict(type='CGNL2d'), after_blocks=((), (0,), (), ()))]
 error: nothing reads `plugins` ... model=dict(backbone=dict(plugins=
@@ -128,7 +126,7 @@ val_dataloader['dataset'].update(data_root='', data_prefix='three')
 error: val_dataloader: the label of ...three/c/0.png is 2 ... from 0 to 1
 val_dataloader['dataset'].update(data_root='', data_prefix='one')
 error: train has 2 classes and val 1; they differ in b. Their labels would
-load_from = 'http://a:s3cret@127.0.0.1:1/x.pth'
+load_from = 'http://127.0.0.1:1/x.pth'
 error: a URL cannot be read
 train_dataloader['dataset'].update(data_root='', ann_file='fifo')
 error: ann_file: 'fifo' is not a file
@@ -140,8 +138,6 @@ error: fifo: no regular file. Repair ... type='UnreadableDataHook'
 OPTIONS = """
 train tiny.py --resume no.pth
 error: --resume: no file 'no.pth'
-train tiny.py --auto-scale-lr
-error: ... auto_scale_lr=dict(base_batch_size=
 train tiny.py --amp --cfg-options optim_wrapper.type=ApexOptimWrapper
 error: --amp ... optim_wrapper.type='ApexOptimWrapper'
 train tiny.py --cfg-options pipeline.7.type=Resize
@@ -155,7 +151,7 @@ error: work_dir: 'tiny.py' is not a folder
 test tiny.py none.pth
 error: checkpoint: no file 'none.pth'
 train configs/i3d_r18_cgnl_movingdigit.py
-error: no config ... digit.py' ... Did you mean ... digits.py
+error: no config ... digit.py' ... did you mean ... digits.py
 plot_curves data
 error: no logged curves in 'data'
 """
@@ -237,44 +233,6 @@ def test_misuse_of_options(write, command, error, message_of):
     assert pattern(error).match(message_of(*command.split()))
 
 
-# a class of a user with a fault of its own
-FAULTY = """
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-
-@HOOKS.register_module(force=True)
-class OwnHook(Hook):
-    def __init__(self, size=3):
-        {init}
-
-    def before_train(self, runner):
-        {train}
-"""
-
-
-@pytest.mark.parametrize(
-    'where, line, kind',
-    [
-        ('init', 'self.size = {}["size"]', KeyError),
-        ('init', 'self.size = len(None)', TypeError),
-        ('train', 'open("/no/file")', FileNotFoundError),
-    ],
-)
-def test_faults_keep_their_traceback(
-    write, run_here, monkeypatch, tmp_path, where, line, kind
-):
-    code = FAULTY.format(**{'init': 'pass', 'train': 'pass', where: line})
-    (tmp_path / 'own_hook.py').write_text(code)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    sys.modules.pop('own_hook', None)
-    name = write(
-        "custom_imports = dict(imports=['cgnl_mm', 'own_hook'])\n"
-        "custom_hooks = [dict(type='OwnHook', size=3)]"
-    )
-    with pytest.raises(kind):
-        run_here('train', name)
-
-
 @pytest.fixture
 def weights(write, once, run_tool, tmp_path):
     """Return a checkpoint of `tiny.py`: two classes and no block."""
@@ -334,36 +292,6 @@ def test_resume_with_another_network(write, weights, message_of):
         assert 'backbone.layer2.cgnl_0.g.weight is there only' in message
 
 
-BUILD = """
-from mmengine.config import Config
-from mmengine.runner import Runner
-cfg = Config.fromfile('bad.py')
-Runner.from_cfg(Config({**cfg, 'work_dir': 'run'}))
-"""
-
-
-def test_without_custom_imports(write, warm_torch, tmp_path):
-    """README's table of messages has what MMEngine alone says then.
-
-    Our own tools import cgnl_mm in any case.
-    """
-    write('custom_imports.update(imports=[])\nblock()')
-    done = subprocess.run(
-        [warm_torch, '-c', BUILD],
-        cwd=tmp_path,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),  # cgnl_mm can be imported
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    (said,) = re.findall(
-        "ResNet.__init__.. (got an unexpected keyword argument 'plugins')",
-        done.stderr,
-    )
-    table = (ROOT / 'README.md').read_text()
-    assert f'`... {said}` | the config lacks `custom_' in table
-
-
 def test_types_of_our_own_configs_are_right():
     """And of what they inherit from the hosts."""
     files = sorted(CONFIGS.glob('*.py'))
@@ -376,7 +304,7 @@ def test_types_of_our_own_configs_are_right():
 THEIR_OWN = re.compile(
     r"no file '|CocoMetric .* 'eval_mode'|'MOTChallengeMetrics'|key 'models'"
     r"|DecordDecode .* 'io_backend'|FPN .* 'force_grad_on_level'"
-    r'|train_dataloader must be a dict, got \('
+    r'|train_dataloader must be .*, got \('
 )
 
 
