@@ -89,8 +89,6 @@ class Experiment:
 
     def _train(self, devices: list, runs: list[Run]) -> bool:
         """Train; return whether this was interrupted."""
-        for name, reason in self.failed.items():
-            print(f'REFUSED {name}: {reason}')
         print(f'{self.grid.name}: {len(runs)} runs to train', flush=True)
         # Processes that share the cores must not each use all of them.
         threads = max(1, len(os.sched_getaffinity(0)) // len(devices))

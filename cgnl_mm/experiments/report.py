@@ -289,8 +289,6 @@ def _made_with(records: dict) -> str:
     for name, record in records.items():
         facts = (f'{key} {v}' for key, v in record['environment'].items())
         seen.setdefault(', '.join(facts), []).append(name)
-    if len(seen) <= 1:
-        return f'Made with {", ".join(seen) or "nothing yet"}.'
     return '\n'.join(
         f'- {len(runs)} runs ({runs[0]}, ...) with {text}'
         for text, runs in seen.items()

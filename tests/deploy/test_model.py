@@ -21,9 +21,6 @@ SHAPES = {
     f'mmaction::recognition/tsm/tsm_{PRETRAINED}_8xb16-1x1x8-50e_{K400}': (
         (8, 224, 224)
     ),
-    f'mmaction::recognition/tsn/tsn_{PRETRAINED}_8xb32-1x1x3-100e_{K400}': (
-        (25, 224, 224)
-    ),
     f'mmaction::recognition/i3d/i3d_{PRETRAINED}_8xb8-32x2x1-100e_{K400}': (
         (32, 256, 256)
     ),
@@ -109,7 +106,6 @@ def test_what_does_not_fit():
 
 
 @pytest.mark.parametrize('name, shape, axes', [
-    ('mask_rcnn_r50_fpn_cgnl_coco', (800, 1333), 'H W'),
     ('mask_rcnn_r18_fpn_cgnl_digitscenes', (128, 128), 'H W'),
     ('i3d_r50_cgnl_minikinetics', (32, 256, 256), 'T H W'),
 ])  # fmt: skip

@@ -90,7 +90,7 @@ def test_faults_of_a_grid_are_named(write, old, new, told):
 
 
 def test_unknown_grid_is_answered_by_one_that_is_there():
-    with pytest.raises(SetupError, match=r'There is .*coco\.yaml$'):
+    with pytest.raises(SetupError, match=r'There is .*coco\.yaml'):
         read_grid('configs/grids/coc.yaml')
 
 
