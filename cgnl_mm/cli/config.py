@@ -96,7 +96,11 @@ def read_config_file(path: str | Path) -> Config:
             default scope that no installed package registers.
         MissingHostError: The host of the config is not installed.
     """
-    path = find_config(str(path))
+    path = str(path)
+    if not os.path.isfile(path):
+        known = [file.name for file in (HOME / 'configs').glob('*.py')]
+        near = did_you_mean(os.path.basename(path), known)
+        raise SetupError(f'no config {path!r} in {os.getcwd()}{near}')
     try:
         cfg = Config.fromfile(path)
     except (ImportError, SetupError) as error:
@@ -128,19 +132,6 @@ def _reading_message(path: str, error: Exception) -> str:
     if lines:
         path = f'{lines[-1].filename}, line {lines[-1].lineno}'
     return f'{path}: {type(error).__name__}: {" ".join(str(error).split())}'
-
-
-def find_config(path: str) -> str:
-    """Return ``path`` if it is a file; else suggest one that is.
-
-    Raises:
-        SetupError: There is no such file.
-    """
-    if not os.path.isfile(path):
-        known = [file.name for file in (HOME / 'configs').glob('*.py')]
-        near = did_you_mean(os.path.basename(path), known)
-        raise SetupError(f'no config {path!r} in {os.getcwd()}{near}')
-    return path
 
 
 def _has_key(cfg: dict, key: str) -> bool:

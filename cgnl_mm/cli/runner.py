@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -182,6 +183,11 @@ def _build_runner(cfg: Config) -> Runner:
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
         if hook is None and name not in OWN_HOOKS:
             del cfg.default_hooks[name]
+    strategy = cfg.get('strategy') or {}
+    if cfg.launcher == 'none' and strategy.get('type') == 'FSDPStrategy':
+        # It needs the process group of a launcher.
+        print('note: one process has nothing to shard', file=sys.stderr)
+        cfg.strategy = None
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)

@@ -10,16 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from scipy import stats
 
+from ..analysis.environment import PACKAGES
 from .grid import Cell, Grid
 
 CONFIDENCE = 0.95
 WHICH = ('last', 'best')  # validation
 KEPT = ('train_seconds', 'memory_mb', 'memory_of', 'sessions')
-# Facts of a record's environment that are not versions.
-NO_VERSIONS = (
-    'commit', 'CPU', 'GPU', 'runs at a time', 'threads',
-    'GPUs per run',  # in old records
-)  # fmt: skip
 LEGEND = (
     'Mean ± standard deviation over the seeds, of the last validation and of '
     'the best one, which is chosen on the very data that it is reported on. '
@@ -130,10 +126,10 @@ def _measured(record: dict) -> dict:
     row = {key: record[key] for key in KEPT}
     for metric, values in record['metrics'].items():
         row.update({f'{metric} {name}': v for name, v in values.items()})
-    facts = record['environment'].items()
-    versions = [f'{name} {v}' for name, v in facts if name not in NO_VERSIONS]
-    commit = record['environment'].get('commit', '')
-    row.update(commit=commit, versions=', '.join(versions))
+    facts = record['environment']
+    known = (n for n in ('cgnl_mm', 'Python', *PACKAGES) if n in facts)
+    row['versions'] = ', '.join(f'{name} {facts[name]}' for name in known)
+    row['commit'] = facts.get('commit', '')
     return {**row, **record['scalars']}
 
 

@@ -22,8 +22,6 @@ from ..errors import SetupError
 from ..hosts import HOME
 from .grid import Cell, Grid
 
-ABSENT = '(absent)'
-
 
 class RunError(SetupError):
     """Tell that a run failed, or that its files do not fit."""
@@ -235,7 +233,7 @@ def differences(old, new, path: str = '') -> list[str]:
     if type(old) is type(new) is dict:
         found = []
         for key in {**old, **new}:
-            pair = old.get(key, ABSENT), new.get(key, ABSENT)
+            pair = (values.get(key, '(absent)') for values in (old, new))
             found += differences(*pair, f'{path}.{key}')
         return found
     name = path.removeprefix('.')

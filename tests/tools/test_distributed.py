@@ -170,3 +170,10 @@ def test_resumed_fsdp_equals_uninterrupted_fsdp(
         for checkpoint in (resumed, whole)
     )
     torch.testing.assert_close(state, whole_state, rtol=0, atol=0)
+
+
+def test_config_of_fsdp_runs_in_one_process(folder, said_by):
+    write_config(folder, 'fsdp_alone', base=FSDP)
+    output = said_by('train.py', 'fsdp_alone.py', '--no-validate', cwd=folder)
+    assert 'note: one process has nothing to shard' in output
+    assert (folder / 'work_dirs/fsdp_alone/epoch_1.pth').is_file()
