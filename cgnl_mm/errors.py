@@ -4,9 +4,9 @@ The tools print the message of a :class:`SetupError` alone, without a
 traceback: it names the value that is wrong and what to run instead.
 """
 
-import re
-
-PASSWORD = re.compile(r"""(://[^\s/:@'"]*:)[^\s/'"]+@""")
+from inspect import isclass
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 
 class SetupError(Exception):
@@ -44,6 +44,23 @@ class NonFiniteError(SetupError, ArithmeticError):
     """A block or the loss left the range of its numbers."""
 
 
+def fits(value: object, hint: object) -> bool:
+    """Whether a value of a file is of an annotated type, as ``list[int]``."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(fits(value, arg) for arg in args)
+    if origin is list:
+        return isinstance(value, (list, tuple)) and all(
+            fits(item, arg) for item in value for arg in args
+        )
+    if origin is dict and isinstance(value, dict):
+        return all(all(map(fits, item, args)) for item in value.items())
+    if hint in (int, float):
+        return type(value) in (int, hint)
+    kind = origin or hint
+    return hint is Any or not isclass(kind) or isinstance(value, kind)
+
+
 def require_count(name: str, value: object) -> None:
     """Raise ConfigError unless a setting is a whole number, 1 or more."""
     if not isinstance(value, int) or value < 1:
@@ -59,11 +76,6 @@ def printable(text: str) -> str:
     forge a line or a column, an escape sequence move the terminal's cursor.
     """
     return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def hide_passwords(text: str) -> str:
-    """Return ``text`` with ``***`` for the passwords of its URLs."""
-    return PASSWORD.sub(r'\1***@', text) if '@' in text else text
 
 
 def describe_error(error: BaseException) -> str:

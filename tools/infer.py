@@ -43,9 +43,6 @@ def parse_args() -> argparse.Namespace:
         default=0.3,
         help='lowest score of a detection that is drawn and listed',
     )
-    parser.add_argument(
-        '--no-pictures', action='store_true', help='predictions alone'
-    )
     return parser.parse_args()
 
 
@@ -54,8 +51,7 @@ def main() -> None:
     require_writable(args.out, '--out')
     cfg = load_config(args.config, args.cfg_options)
     model = move_to_device(build_model(cfg, args.checkpoint), args.device)
-    pictures = not args.no_pictures
-    infer(model, cfg, args.input, args.out, args.score_thr, pictures)
+    infer(model, cfg, args.input, args.out, args.score_thr)
 
 
 if __name__ == '__main__':

@@ -17,8 +17,7 @@ from cgnl_mm.experiments.start import run_study
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Compare first states of the block'
     )
     add = parser.add_argument
     # fmt: off
@@ -33,7 +32,6 @@ def main() -> None:
     # fmt: on
     args = parser.parse_args()
     require_writable(args.out, '--out')
-    args.out.mkdir(parents=True, exist_ok=True)
     run_study(args.out, args.only, args.seeds, args.steps)
 
 

@@ -15,7 +15,7 @@ from cgnl_mm.cli.runner import add_runner_options, test
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Evaluate a checkpoint')
-    parser.add_argument('config', help='path of the config')
+    add_runner_options(parser)
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument(
         '--dump',
@@ -23,7 +23,6 @@ def parse_args() -> argparse.Namespace:
         metavar='FILE.pkl',
         help='write the predictions for offline evaluation',
     )
-    add_runner_options(parser)
     return parser.parse_args()
 
 

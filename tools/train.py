@@ -17,7 +17,7 @@ from cgnl_mm.cli.runner import add_runner_options, train
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
-    parser.add_argument('config', help='path of the config')
+    add_runner_options(parser)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -36,22 +36,6 @@ def parse_args() -> argparse.Namespace:
         'the actual one',
     )
     parser.add_argument('--seed', type=int, help='random seed')
-    parser.add_argument(
-        '--diff-rank-seed',
-        action='store_true',
-        help='seed + rank as the seed of each process',
-    )
-    parser.add_argument(
-        '--deterministic',
-        action='store_true',
-        help='deterministic algorithms only',
-    )
-    parser.add_argument(
-        '--no-persistent-workers',
-        action='store_true',
-        help='switch persistent_workers of the data loaders off',
-    )
-    add_runner_options(parser)
     return parser.parse_args()
 
 

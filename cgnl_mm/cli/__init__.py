@@ -12,30 +12,24 @@ except MissingHostError as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)
 
-from ..checkpoints import require_file, require_whole
+from ..checkpoints import require_file
 from .config import (
-    add_config_options,
     add_model_options,
     add_shape_option,
     load_config,
-    merge_options,
     read_config_file,
 )
 from .data import require_data
-from .errors import run, setup_message
+from .errors import run
 from .output import require_writable
 
 __all__ = [
-    'add_config_options',
     'add_model_options',
     'add_shape_option',
     'load_config',
-    'merge_options',
     'read_config_file',
     'require_data',
     'require_file',
-    'require_whole',
     'require_writable',
     'run',
-    'setup_message',
 ]

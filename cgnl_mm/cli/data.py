@@ -1,7 +1,7 @@
 """Data that are not there, or broken, end in one line.
 
-The loaders of the hosts would end in a traceback, some only after a model was
-built. Labels that mean something else would not end anything.
+The loaders would end in a traceback, some only after a model was built.
+Labels that mean something else would not end anything.
 """
 
 import os
@@ -28,8 +28,9 @@ from ..errors import (
 )
 from ..hosts import dataset_class
 
-# Data sets of the hosts that read what is there and download nothing.
-STOCK = (
+# Data sets of the hosts that read what is there and download nothing. Ours say
+# themselves what is missing.
+READERS = (
     'CUB',
     'CityscapesDataset',
     'CocoDataset',
@@ -56,7 +57,7 @@ def require_data(cfg, loaders: 'tuple[str, ...]') -> None:
     for loader in loaders:
         config = cfg.get(f'{loader}_dataloader') or {}
         for dataset in _innermost(config.get('dataset')):
-            for path in _paths(dataset) if _kind(dataset) in STOCK else ():
+            for path in _paths(dataset) if _kind(dataset) in READERS else ():
                 if '://' not in path and not os.path.exists(path):
                     raise MissingDataError(
                         f'{path} does not exist (seen from {os.getcwd()}), '

@@ -1,13 +1,12 @@
 """Run a tool; what the user can put right ends it in one line."""
 
 import errno
-import logging
 import re
 import sys
 from collections.abc import Callable
 from urllib.error import URLError
 
-from ..errors import SetupError, hide_passwords
+from ..errors import SetupError
 
 WORKER_DIED = re.compile(
     r'DataLoader worker \(.*?\) (is killed by signal: \w[\w ]*'
@@ -18,10 +17,6 @@ PEER_LOST = re.compile(
     r'Timed out waiting \d+ ?ms|Connection (closed|reset) by peer'
     r'|ncclRemoteError|NCCL communicator was aborted'
 )
-# the words of Optimizer.load_state_dict
-PARAMETER_GROUPS = re.compile('loaded state dict .*parameter group')
-# the words of mmpretrain for folders of classes
-NO_CLASSES = re.compile('Found 0 files in subfolders|The number of subfolders')
 
 
 def run(main: Callable[[], None]) -> None:
@@ -36,7 +31,6 @@ def run(main: Callable[[], None]) -> None:
     """
     # a name that the terminal cannot print must not end the tool
     sys.stdout.reconfigure(errors='backslashreplace')
-    _hide_passwords()
     try:
         main()
     except Exception as error:
@@ -45,22 +39,6 @@ def run(main: Callable[[], None]) -> None:
             raise
         print(f'error: {message}', file=sys.stderr)
         sys.exit(2)
-
-
-class HidingRecord(logging.LogRecord):
-    """A record of a log, without passwords."""
-
-    def getMessage(self) -> str:  # noqa: N802  logging's name
-        return hide_passwords(super().getMessage())
-
-
-def _hide_passwords() -> None:
-    """Keep the passwords of URLs out of the logs and of what is printed."""
-    logging.setLogRecordFactory(HidingRecord)
-    for stream in (sys.stdout, sys.stderr):
-        # an attribute, so that each user of the stream finds it
-        write = stream.write
-        stream.write = lambda text, to=write: to(hide_passwords(text))
 
 
 def setup_message(error: BaseException) -> str | None:
@@ -76,10 +54,17 @@ def setup_message(error: BaseException) -> str | None:
     Returns:
         str | None: The message; None if the error is a fault of the code.
     """
+    imports = False
     while error is not None:
         if isinstance(error, SetupError):
             kind = f'{type(error).__module__}.{type(error).__qualname__}: '
             return str(error).rpartition(kind)[2].strip()
+        imports |= str(error).startswith('Failed to import custom modules')
+        if imports and isinstance(error, ModuleNotFoundError):
+            return (
+                f'custom_imports: {error}. The folder that holds it has to be '
+                'in PYTHONPATH, or its package installed'
+            )
         message = _known_message(error)
         if message is not None:
             return message
@@ -92,35 +77,24 @@ def setup_message(error: BaseException) -> str | None:
 
 def _known_message(error: BaseException) -> str | None:
     """Explain an error that its type and text alone decide."""
-    text = str(error)
-    message = _message_of_data(error, text)
-    if message:
-        return message
-    if text.startswith('Failed to import custom modules'):
-        return _missing_module(error)
-    if isinstance(error, ValueError) and PARAMETER_GROUPS.match(text):
+    if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
+        return f'{error}. Make room and start again'
+    if isinstance(error, URLError):
         return (
-            'the checkpoint cannot be resumed from with this optimizer: '
-            f'{text}. `optim_wrapper` (paramwise_cfg) or the frozen stages '
-            'are others than when it was written'
+            f'{getattr(error, "url", "a URL")} cannot be read: {error.reason}'
+            '. Look at the URLs of the config and of the options'
         )
     if not isinstance(error, (IndexError, RuntimeError)):
         return None
-    died = WORKER_DIED.match(text)
-    if died and 'Bus error' in f'{error} {error.__cause__}':
-        return (
-            'a process of the data loader died of a bus error: shared '
-            'memory ran out. Give /dev/shm more (`docker run --shm-size`, '
-            '64 MB there by default), or lower num_workers'
-        )
+    died = WORKER_DIED.match(str(error))
     if died:
         return (
             f'a process of the data loader {died[1].strip()}. Either '
-            'memory ran out: lower num_workers or batch_size. Or a '
-            'decoder crashed on a broken file: `python '
-            'tools/data/check.py CONFIG` names it'
+            'memory ran out: lower num_workers or batch_size, or give '
+            '/dev/shm more (`docker run --shm-size`). Or a decoder crashed '
+            'on a broken file: `python tools/data/check.py CONFIG` names it'
         )
-    lost = PEER_LOST.search(text)
+    lost = PEER_LOST.search(str(error))
     if lost:
         return (
             'another process of the training has ended, or does not '
@@ -128,29 +102,3 @@ def _known_message(error: BaseException) -> str | None:
             'How long to wait, in seconds: env_cfg.dist_cfg.timeout'
         )
     return None
-
-
-def _message_of_data(error: BaseException, text: str) -> str | None:
-    """Explain an error of the disk, of a data set or of a URL."""
-    if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
-        return f'{error}. Make room and start again'
-    if NO_CLASSES.match(text) or getattr(error, 'errno', 0) == errno.ELOOP:
-        return text
-    if isinstance(error, URLError):
-        return (
-            f'{getattr(error, "url", "a URL")} cannot be read: {error.reason}'
-            '. Look at the URLs of the config and of the options'
-        )
-    return None
-
-
-def _missing_module(error: BaseException) -> str | None:
-    """Name the module of custom_imports that is not found."""
-    while error is not None and not isinstance(error, ModuleNotFoundError):
-        error = error.__cause__ or error.__context__
-    if error is None:
-        return None
-    return (
-        f'custom_imports: {error}. The folder that holds it has to be in '
-        'PYTHONPATH, or its package installed'
-    )

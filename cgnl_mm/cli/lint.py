@@ -20,14 +20,16 @@ import mmengine.registry
 from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from ..errors import fits
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-WORDS = {bool: 'True or False', str: 'text', dict: 'a dict', list: 'a list'}
 # Keys that a registry or the owner of an object takes out before it is built.
 TAKEN_OUT = {'type', '_scope_', 'priority', 'requires_grad', 'constructor'}
 TAKEN_OUT |= {'paramwise_cfg', 'convert_to_iter_based', 'by_epoch'}
 TAKEN_OUT |= {'pretrained', 'magnitude_key', 'deformable_groups'}
-TAKEN_OUT |= {'bg_cls_weight', 'plugins'}
+TAKEN_OUT |= {'bg_cls_weight', 'plugins', 'num_batch_per_epoch'}
 # Keys of dicts whose `type` no registry looks up.
 FREE = ('nms', 'metainfo', 'file_client_args', 'backend_args')
 # The registries that build the dicts at a path, where the path decides it.
@@ -52,23 +54,17 @@ def find_mistakes(cfg: Config) -> Iterator[str]:
     Args:
         cfg (Config): Merged with its bases and options.
     """
-    for key, near in unread_keys(cfg).items():
-        yield (
-            f'nothing reads the key {key!r} of {cfg.filename}: did you mean '
-            f'{near!r}? A variable of your own needs another name'
-        )
-    if cfg.get('plugins') and not _holds_key(cfg.get('model'), 'plugins'):
+    for key in cfg.keys() - known_keys():
+        near = did_you_mean(key, known_keys(), cutoff=0.9)
+        if near and not key.startswith('_'):
+            yield (
+                f'nothing reads the key {key!r} of {cfg.filename}{near} A '
+                'variable of your own needs another name'
+            )
+    if cfg.get('plugins') and "'plugins'" not in str(cfg.get('model')):
         yield (
             f'nothing reads `plugins` of {cfg.filename}, so no block would be '
             'built: it belongs into model=dict(backbone=dict(plugins=...))'
-        )
-    resume = cfg.get('resume')
-    if isinstance(resume, str):
-        yield (
-            f'resume={resume!r}: MMEngine takes True or False here and would '
-            f'start anew. To go on from that file: `tools/train.py '
-            f'{cfg.filename} --resume {resume}`, or resume=True and '
-            f'load_from={resume!r} in the config'
         )
     yield from _wrong_values(cfg)
     scope = cfg.get('default_scope') or 'mmengine'
@@ -79,6 +75,8 @@ def find_mistakes(cfg: Config) -> Iterator[str]:
         if key == 'train_cfg' and value and 'type' not in value:
             loop = 'Epoch' if value.get('by_epoch', True) else 'Iter'
             value = dict(value, type=f'{loop}BasedTrainLoop')
+        elif key in LOADERS and isinstance(value, dict):
+            value = dict(value, type=DataLoader)
         yield from _walk(value, key, scope)
 
 
@@ -87,77 +85,18 @@ def known_keys() -> list[str]:
     return [n for n in inspect.signature(Runner).parameters if n != 'cfg']
 
 
-def unread_keys(cfg: Config) -> dict[str, str]:
-    """Find keys of a config that look like misspelt ones of the Runner.
-
-    Args:
-        cfg (Config): Merged with its bases.
-
-    Returns:
-        dict[str, str]: The key that was probably meant, by the one there.
-    """
-    known, found = known_keys(), {}
-    for key in cfg:
-        if key not in known and not key.startswith('_'):
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.9)
-            if near:
-                found[key] = near[0]
-    return found
-
-
 # ---- the values of the top level
 
 
 def _wrong_values(cfg: Config) -> Iterator[str]:
-    """Compare values with the Runner's annotations, and check the loaders."""
+    """Compare values with the Runner's annotations."""
     hints = typing.get_type_hints(Runner.__init__)
     hints['log_level'] = typing.Union[str, int]  # as its docstring says
     for key, hint in hints.items():
-        if key in cfg and key != 'cfg' and not _fits(cfg[key], hint):
-            yield f'{key} must be {_phrase(hint)}, got {cfg[key]!r}'[:300]
-    for name in LOADERS:
-        loader = cfg.get(name)
-        for key, least in ('num_workers', 0), ('batch_size', 1):
-            value = loader.get(key, least) if isinstance(loader, dict) else 1
-            if not isinstance(value, int) or value < least:
-                yield (
-                    f'{name}.{key} must be a number, {least} or more, got '
-                    f'{value!r}'
-                )
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type; None always is."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if value is None or hint is Any:
-        return True
-    if origin is typing.Union:
-        return any(_fits(value, arg) for arg in args)
-    if origin is list:
-        return isinstance(value, (list, tuple)) and all(
-            _fits(item, arg) for item in value for arg in args
-        )
-    kind = origin or hint
-    return not inspect.isclass(kind) or isinstance(value, kind)
-
-
-def _phrase(hint: Any) -> str:
-    """Put an annotation into words, without classes that no config holds."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Union:
-        parts = [_phrase(arg) for arg in args if arg is not type(None)]
-        return ' or '.join(dict.fromkeys(filter(None, parts)))
-    if origin is list and args and not isinstance(args[0], typing.TypeVar):
-        return f'a list (in [ ]), each item {_phrase(args[0])}'
-    return WORDS.get(origin or hint, '')
-
-
-def _holds_key(value: Any, key: str) -> bool:
-    if isinstance(value, dict):
-        return key in value or any(_holds_key(v, key) for v in value.values())
-    if isinstance(value, (list, tuple)):
-        return any(_holds_key(v, key) for v in value)
-    return False
+        value = cfg.get(key)
+        if value is not None and key != 'cfg' and not fits(value, hint):
+            kind = inspect.formatannotation(hint)
+            yield f'{key} must be {kind}, got {value!r}'[:300]
 
 
 # ---- types and arguments

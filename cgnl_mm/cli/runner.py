@@ -14,10 +14,11 @@ from ..checkpoints import require_file, require_whole
 from ..errors import SetupError
 from ..training.loaders import start_workers_late
 from ..training.resume import find_latest
-from .config import add_config_options, load_config
+from .config import add_model_options, load_config
 from .data import DataHook, require_data
 from .lint import LOADERS
-from .weights import require_fit, watch
+from .output import require_writable
+from .weights import FitHook, require_fit
 
 # of MMEngine's register_default_hooks
 OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger')
@@ -26,6 +27,7 @@ OWN_HOOKS += ('param_scheduler', 'checkpoint')
 
 def add_runner_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that the hosts' train.py and test.py have in common."""
+    add_model_options(parser)
     parser.add_argument(
         '--work-dir',
         help="folder for logs and checkpoints; default: the config's, "
@@ -35,24 +37,10 @@ def add_runner_options(parser: argparse.ArgumentParser) -> None:
         '--amp', action='store_true', help='automatic mixed precision'
     )
     parser.add_argument(
-        '--no-pin-memory',
-        action='store_true',
-        help='switch pin_memory of the data loaders off',
-    )
-    add_config_options(parser)
-    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='job launcher',
-    )
-    # torchrun sets the variable; older launchers pass the option
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        help=argparse.SUPPRESS,
     )
 
 
@@ -72,27 +60,19 @@ def train(args: argparse.Namespace) -> None:
     if args.amp:
         _use_amp(cfg)
     if args.auto_scale_lr:
-        _use_auto_scale_lr(cfg)
+        cfg.merge_from_dict({'auto_scale_lr.enable': True})
     _set_resume(cfg, args.resume)
-    given = dict(
-        seed=args.seed,
-        diff_rank_seed=args.diff_rank_seed or None,
-        deterministic=args.deterministic or None,
-    )
-    given = {key: value for key, value in given.items() if value is not None}
-    if given:
+    if args.seed is not None:
+        given = dict(seed=args.seed)
         cfg.randomness = {**(cfg.get('randomness') or {}), **given}
-    if args.no_persistent_workers:
-        for name in LOADERS:
-            if cfg.get(name) is not None:
-                cfg[name].persistent_workers = False
     require_data(cfg, ('train', 'val'))
     start_workers_late()  # behind the hook that guards their data
     runner = _build_runner(cfg)
     runner.register_hook(DataHook(), 'LOWEST')
-    watch(
-        runner, bool(cfg.get('resume')), cfg.get('load_from') or cfg.work_dir
-    )
+    if type(runner) is Runner:  # FlexibleRunner may shard the network
+        # after the hooks that change the checkpoint, as that of an EMA
+        path = cfg.get('load_from') or cfg.work_dir
+        runner.register_hook(FitHook(path), 'LOWEST')
     runner.train()
 
 
@@ -126,15 +106,11 @@ def test(args: argparse.Namespace) -> None:
 
 def _load_run_config(args: argparse.Namespace) -> Config:
     """Read the config and write the options of both tools into it."""
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    os.environ.setdefault('LOCAL_RANK', '0')
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    if cfg.get('default_scope') == 'mmdet':
-        from mmdet.utils import setup_cache_size_limit_of_dynamo
-
-        setup_cache_size_limit_of_dynamo()
     # after the options: persistent workers depend on num_workers
-    _set_loader_defaults(cfg, pin_memory=not args.no_pin_memory)
+    _set_loader_defaults(cfg)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -142,7 +118,7 @@ def _load_run_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def _set_loader_defaults(cfg: Config, pin_memory: bool) -> None:
+def _set_loader_defaults(cfg: Config) -> None:
     """Complete the data loaders as mmpretrain's own tools do.
 
     mmpretrain's models take collated batches, MMEngine's default for the
@@ -150,17 +126,12 @@ def _set_loader_defaults(cfg: Config, pin_memory: bool) -> None:
     """
     for name in LOADERS:
         loader = cfg.get(name)
-        if loader is None:
-            continue
-        if cfg.get('default_scope') == 'mmpretrain':
+        if loader is not None and cfg.get('default_scope') == 'mmpretrain':
             loader.setdefault('collate_fn', dict(type='default_collate'))
             loader.setdefault('pin_memory', torch.cuda.is_available())
             # the DataLoader refuses True without workers
-            loader.setdefault(
-                'persistent_workers', loader.get('num_workers', 0) > 0
-            )
-        if not pin_memory:
-            loader.pin_memory = False
+            workers = loader.get('num_workers', 0)
+            loader.setdefault('persistent_workers', workers > 0)
 
 
 def _use_amp(cfg: Config) -> None:
@@ -171,22 +142,8 @@ def _use_amp(cfg: Config) -> None:
             f'--amp does not go with optim_wrapper.type={kind!r}: '
             "'OptimWrapper' or 'AmpOptimWrapper' only"
         )
-    if not torch.cuda.is_available():
-        raise SetupError(
-            "--amp needs a GPU, because MMEngine's AmpOptimWrapper does not "
-            'run on a CPU: leave it out'
-        )
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-
-
-def _use_auto_scale_lr(cfg: Config) -> None:
-    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
-        raise SetupError(
-            '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
-            "in the config: the batch size that its 'lr' is for"
-        )
-    cfg.auto_scale_lr.enable = True
 
 
 def _set_resume(cfg: Config, resume: str | None) -> None:
@@ -205,10 +162,6 @@ def _set_resume(cfg: Config, resume: str | None) -> None:
 
 def _add_dump(cfg: Config, path: str) -> None:
     """Add a metric that writes the predictions."""
-    if not path.endswith(('.pkl', '.pickle')):
-        raise SetupError(
-            f'--dump writes a .pkl, as the hosts do: got {path!r}'
-        )
     # mmdet's own metric packs the masks
     det = cfg.get('default_scope') == 'mmdet'
     metric = dict(
@@ -221,31 +174,19 @@ def _add_dump(cfg: Config, path: str) -> None:
 
 
 def _build_runner(cfg: Config) -> Runner:
-    """Build the Runner, or the one that ``runner_type`` names.
-
-    FSDP runs in the process group of a launcher only; a single process takes
-    the same config without it.
-    """
+    """Build the Runner, or the one that ``runner_type`` names."""
     if isinstance(cfg.get('load_from'), str):
         require_file(cfg.load_from, 'load_from')
-    try:
-        os.makedirs(cfg.work_dir, exist_ok=True)
-    except OSError as error:
-        raise SetupError(
-            f'work_dir: no folder can be made at {cfg.work_dir!r}: '
-            f'{error.strerror}'
-        ) from error
+    require_writable(Path(cfg.work_dir), 'work_dir')
+    os.makedirs(cfg.work_dir, exist_ok=True)
     # to leave a hook out; MMEngine takes None for hooks of its own alone
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
         if hook is None and name not in OWN_HOOKS:
             del cfg.default_hooks[name]
     strategy = cfg.get('strategy') or {}
     if cfg.launcher == 'none' and strategy.get('type') == 'FSDPStrategy':
-        print(
-            'note: one process has nothing to shard, so FSDPStrategy is left '
-            'out; tools/dist_train.sh starts several',
-            file=sys.stderr,
-        )
+        # It needs the process group of a launcher.
+        print('note: one process has nothing to shard', file=sys.stderr)
         cfg.strategy = None
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)

@@ -1,9 +1,7 @@
 """A config's network as one function of pixels, written to a file."""
 
 import importlib.util
-import logging
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,63 +21,40 @@ from .model import (
 
 TOLERANCE = 1e-4
 TRACED, CHECKED = 2, (1, 3)  # batch sizes
-SUFFIXES = dict(onnx='.onnx', torch_export='.pt2', torchscript='.pt')
 ONNX = ('onnx', 'onnxscript', 'onnxruntime')
 # flags of the hosts' preprocessors: they swap red and blue
 SWAPS = ('to_rgb', 'channel_conversion', '_channel_conversion')
 
 
 def export(
-    cfg,
-    checkpoint: str,
-    out: Path,
-    form: str = 'onnx',
-    part: str | None = None,
-    shape: list[int] | None = None,
-    normalised: bool = False,
-    opset: int | None = None,
+    cfg, checkpoint: str, out: Path, shape: list[int] | None = None
 ) -> None:
     """Write a network to a file, compare the two and say what was written.
+
+    Of a classifier or a recogniser, the file has the whole network; of a
+    detector or a segmenter, the backbone: MMDeploy exports what lies behind.
 
     Args:
         cfg (Config): Config of the network.
         checkpoint (str): Path or URL; 'none' for fresh weights.
-        out (Path): The file.
-        form (str): 'onnx', 'torch_export' or 'torchscript'.
-        part (str | None): 'model', 'backbone', or None for 'model' where
-            that is possible.
+        out (Path): The file; '.onnx' or '.pt2' (torch.export) is its format.
         shape (list[int] | None): (H, W) or (T, H, W); None for that of the
             config's test pipeline.
-        normalised (bool): Whether the caller normalises the pixels.
-        opset (int | None): ONNX operator set; None for PyTorch's default.
 
     Raises:
-        SetupError: An option does not fit, or the file computes something
-            else than the network; then nothing is written.
+        SetupError: The format cannot be written here, or the file computes
+            something else than the network; then nothing is written.
     """
-    check_form(form, out, opset)
+    check_format(out)
     model = build_model(cfg, None if checkpoint == 'none' else checkpoint)
-    has_scores = host_of(cfg) in ('mmpretrain', 'mmaction')
-    if part == 'model' and not has_scores:
-        raise SetupError(
-            '--part model: a whole detector or segmenter is exported by '
-            'MMDeploy; --part backbone is possible here'
-        )
-    part = part or ('model' if has_scores else 'backbone')
     shape = input_shape(cfg, shape)
-    network = Exported(model, cfg, part, normalised).eval()
+    network = Exported(model, host_of(cfg)).eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     # a file that was not checked must not look like one that was
     draft = out.with_name(f'unchecked-{os.getpid()}-{out.name}')
     try:
-        with warnings.catch_warnings():
-            # PyTorch warns of torch.jit itself; and of sizes that tracing
-            # fixes, where the check at other batch sizes sees more
-            warnings.simplefilter('ignore', torch.jit.TracerWarning)
-            warnings.filterwarnings('ignore', '`torch.jit')
-            write(network, random_pixels(shape, TRACED), draft, form, opset)
-            loaded = load(draft, form)
-        difference = largest_difference(network, loaded, shape)
+        write(network, random_pixels(shape, TRACED), draft)
+        difference = largest_difference(network, load(draft), shape)
         if not difference <= TOLERANCE:
             raise SetupError(
                 f'the exported network differs from the original by '
@@ -90,31 +65,28 @@ def export(
     finally:
         draft.unlink(missing_ok=True)
     size = ', '.join(map(str, ('batch', 3, *shape)))
-    print(f'{out}: {part} of {cfg.filename}, pixels ({size})')
+    what = 'scores' if network.has_scores else 'feature maps'
+    print(f'{out}: {what} of {cfg.filename}, pixels ({size})')
     print(f'largest difference: {difference:.2g} (allowed {TOLERANCE:g})')
     if checkpoint == 'none':
         print('fresh weights: the blocks are not trained')
 
 
-def check_form(form: str, out: Path, opset: int | None) -> None:
+def check_format(out: Path) -> None:
     """Raise SetupError for a format that cannot be written here."""
-    if opset is not None and form != 'onnx':
-        raise SetupError(f'--opset is of ONNX, not of {form}')
-    if out.suffix != SUFFIXES[form]:
+    if out.suffix not in ('.onnx', '.pt2'):
         raise SetupError(
-            f'--out {out}: a file of --format {form} ends in {SUFFIXES[form]}'
+            f'--out {out}: the name ends in .onnx, or in .pt2 (torch.export)'
         )
-    if form != 'torchscript' and TORCH < (2, 6):
+    if TORCH < (2, 6):
         raise SetupError(
-            f'--format {form} needs torch >= 2.6, this is '
-            f'{torch.__version__}: update it, or use --format torchscript'
+            f'exporting needs torch >= 2.6, this is {torch.__version__}'
         )
     missing = [name for name in ONNX if not importlib.util.find_spec(name)]
-    if form == 'onnx' and missing:
+    if out.suffix == '.onnx' and missing:
         raise SetupError(
-            f'{", ".join(missing)} not installed, which --format onnx needs '
-            f'to write and check: run `pip install {" ".join(ONNX)}`, or use '
-            'another format'
+            f'{", ".join(missing)} not installed, which .onnx needs: run '
+            f'`pip install {" ".join(ONNX)}`, or write .pt2'
         )
 
 
@@ -123,23 +95,16 @@ class Exported(nn.Module):
 
     Args:
         model (Module): Network of a host, in evaluation mode.
-        cfg (Config): Its config.
-        part (str): 'model' or 'backbone'.
-        normalised (bool): Whether the input is normalised and in the
-            network's channel order already.
+        host (str): The host.
     """
 
-    def __init__(
-        self, model: nn.Module, cfg, part: str, normalised: bool = False
-    ) -> None:
+    def __init__(self, model: nn.Module, host: str) -> None:
         super().__init__()
-        host = host_of(cfg)
-        self.network = model if part == 'model' else model.backbone
-        self.part, self.takes_frames = part, takes_frames(type(model))
         self.is_recogniser = host == 'mmaction'
-        self.preprocessor = nn.Identity()
-        if not normalised:
-            self.preprocessor = Normalise(model.data_preprocessor, host)
+        self.has_scores = self.is_recogniser or host == 'mmpretrain'
+        self.network = model if self.has_scores else model.backbone
+        self.takes_frames = takes_frames(type(model))
+        self.preprocessor = Normalise(model.data_preprocessor, host)
 
     def forward(self, pixels: Tensor):
         """Compute scores (B, classes), or a tuple of feature maps.
@@ -148,14 +113,13 @@ class Exported(nn.Module):
             pixels (Tensor): (B, 3, H, W) or (B, 3, T, H, W).
         """
         x = self.preprocessor(pixels)
+        if not self.has_scores:
+            return self.network(x)
         options = {}
         if self.is_recogniser:
             x = as_views(x, self.takes_frames)
             options = dict(stage='head')
-        if self.part == 'model':
-            return self.network(x, mode='tensor', **options).softmax(-1)
-        features = self.network(x.flatten(0, 1) if self.is_recogniser else x)
-        return features if isinstance(features, tuple) else (features,)
+        return self.network(x, mode='tensor', **options).softmax(-1)
 
 
 class Normalise(nn.Module):
@@ -181,63 +145,39 @@ class Normalise(nn.Module):
 
 
 @torch.no_grad()
-def write(
-    network: Exported, example: Tensor, out: Path, form: str, opset=None
-) -> None:
+def write(network: Exported, example: Tensor, out: Path) -> None:
     """Write a network, its batch size left open.
 
     Args:
         network (Exported): In evaluation mode.
         example (Tensor): A batch of pixels.
         out (Path): The file.
-        form (str): 'onnx', 'torch_export' or 'torchscript'.
-        opset (int | None): ONNX operator set; None for PyTorch's default.
-
-    Raises:
-        SetupError: PyTorch cannot write that operator set.
     """
-    if form == 'torchscript':
-        torch.jit.save(torch.jit.trace(network, example), str(out))
-        return
     dynamic = dict(pixels={0: torch.export.Dim('batch')})
     program = torch.export.export(network, (example,), dynamic_shapes=dynamic)
-    if form == 'torch_export':
+    if out.suffix == '.pt2':
         torch.export.save(program, out)
         return
     names = ['scores']
-    if network.part == 'backbone':
+    if not network.has_scores:
         names = [f'features_{i}' for i in range(len(network(example)))]
-    # its converter logs a traceback where it fails; the file tells, too
-    logging.getLogger('onnxscript').setLevel(logging.CRITICAL)
-    options = dict(dynamo=True, opset_version=opset, verbose=False)
-    options.update(input_names=['pixels'], output_names=names)
-    program = torch.onnx.export(program, **options)
-    written = program.model.opset_imports['']
-    if opset not in (None, written):
-        raise SetupError(
-            f'--opset {opset}: PyTorch {torch.__version__} cannot write this '
-            f'network with it, only with {written}; nothing was written'
-        )
+    options = dict(input_names=['pixels'], output_names=names, verbose=False)
+    program = torch.onnx.export(program, dynamo=True, **options)
     program.save(str(out), external_data=False)
 
 
-def load(out: Path, form: str) -> Callable[[Tensor], list[Tensor]]:
+def load(out: Path) -> Callable[[Tensor], list[Tensor]]:
     """Read an exported file back, as a function of pixels."""
-    if form == 'onnx':
-        import onnxruntime  # an optional dependency
-
-        session = onnxruntime.InferenceSession(
-            str(out), providers=['CPUExecutionProvider']
-        )
-        return lambda x: [
-            torch.from_numpy(y)
-            for y in session.run(None, dict(pixels=x.numpy()))
-        ]
-    if form == 'torch_export':
+    if out.suffix == '.pt2':
         function = torch.export.load(out).module()
-    else:
-        function = torch.jit.load(str(out))
-    return lambda x: as_list(function(x))
+        return lambda x: as_list(function(x))
+    import onnxruntime  # an optional dependency
+
+    providers = ['CPUExecutionProvider']
+    session = onnxruntime.InferenceSession(str(out), providers=providers)
+    return lambda x: list(
+        map(torch.from_numpy, session.run(None, dict(pixels=x.numpy())))
+    )
 
 
 def as_list(outputs) -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -37,7 +36,6 @@ def infer(
     path: Path,
     out: Path,
     score_thr: float = 0.3,
-    pictures: bool = True,
 ) -> None:
     """Predict for a file, or for all files of a folder and its subfolders.
 
@@ -52,27 +50,23 @@ def infer(
             picture of each.
         score_thr (float): Lowest score of a detection that counts.
             Defaults to 0.3.
-        pictures (bool): Whether to draw. Defaults to True.
 
     Raises:
         SetupError: There is no file that the network takes, or none can be
-            read; or the threshold is out of range.
+            read.
     """
-    if not 0 <= score_thr <= 1:
-        raise SetupError(f'--score-thr takes 0 to 1, got {score_thr}')
     suffixes = VIDEOS if host_of(cfg) == 'mmaction' else IMAGES
     files = find_files(path, suffixes, out / 'pictures')
     folder = path if path.is_dir() else path.parent
     names = [file.relative_to(folder) for file in files]
-    tasks = zip(files, names, picture_names(names))
     target = out / 'predictions.json'
     out.mkdir(parents=True, exist_ok=True)
     failed, end, separator = 0, 0, '['
     with open(target, 'w', encoding='utf-8') as records:
-        for number, (file, name, png) in enumerate(tasks, 1):
+        for number, (file, name) in enumerate(zip(files, names), 1):
             record = dict(file=str(file))
             try:
-                found, fig = predict(model, cfg, file, score_thr, pictures)
+                found, fig = predict(model, cfg, file, score_thr)
             except UnreadableFileError as error:
                 failed += 1
                 record['error'] = str(error)
@@ -81,10 +75,10 @@ def infer(
                 record.update(found)
                 line = printable(f'{name}: {_summary(**found)}')
                 print(f'[{number}/{len(files)}] {line}')
-                if fig is not None:
-                    picture = out / 'pictures' / png
-                    picture.parent.mkdir(parents=True, exist_ok=True)
-                    fig.savefig(picture, bbox_inches='tight', pad_inches=0.05)
+                # The whole name: an a.jpg may lie beside an a.bmp.
+                picture = out / 'pictures' / f'{name}.png'
+                picture.parent.mkdir(parents=True, exist_ok=True)
+                fig.savefig(picture, bbox_inches='tight', pad_inches=0.05)
             records.seek(end)
             records.write(separator + json.dumps(record, indent=2))
             end, separator = records.tell(), ', '
@@ -106,8 +100,7 @@ def find_files(
 ) -> list[Path]:
     """List a file, or a folder's files with one of the suffixes.
 
-    Files in ``pictures`` are results of an earlier run. What else is left
-    out is printed.
+    Files in ``pictures`` are results of an earlier run.
 
     Raises:
         SetupError: There is no such file.
@@ -116,47 +109,29 @@ def find_files(
         return [path]
     if not path.is_dir():
         raise SetupError(f'no file or folder {str(path)!r}')
-    there = sorted(
+    files = sorted(
         file
         for file in path.rglob('*')
-        if file.is_file() and pictures.resolve() not in file.resolve().parents
+        if file.suffix.lower() in suffixes
+        and pictures.resolve() not in file.resolve().parents
     )
-    files = [file for file in there if file.suffix.lower() in suffixes]
     if not files:
         raise SetupError(
             f'no file in {str(path)!r} ends in {", ".join(suffixes)}, which '
             "this config's network takes"
         )
-    others = Counter(f.suffix for f in there if f not in files)
-    if others:
-        kinds = [f'{count} {end or "..."}' for end, count in others.items()]
-        print(f'left out: {printable(", ".join(kinds))}', file=sys.stderr)
     return files
-
-
-def picture_names(names: list[Path]) -> list[Path]:
-    """Name a PNG after each file: 'a.png', or 'a.jpg.png' beside an a.bmp."""
-    alike = Counter(name.with_suffix('') for name in names)
-    found = []
-    for name in names:
-        picture = Path(f'{name}.png')
-        if alike[name.with_suffix('')] == 1:
-            picture = name.with_suffix('.png')
-        while picture in found:
-            picture = Path(f'{picture}.png')
-        found.append(picture)
-    return found
 
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, cfg, file: Path, score_thr: float, draw: bool
-) -> tuple[dict, Figure | None]:
+    model: nn.Module, cfg, file: Path, score_thr: float
+) -> tuple[dict, Figure]:
     """Put a file through the test pipeline and the network.
 
     Returns:
-        tuple[dict, Figure | None]: 'top' (the best classes) or 'objects',
-        and a picture where one is wanted.
+        tuple[dict, Figure]: 'top' (the best classes) or 'objects', and the
+        picture.
 
     Raises:
         UnreadableFileError: The file cannot be decoded.
@@ -177,7 +152,7 @@ def predict(
     if 'pred_score' in sample:
         scores, labels = sample.pred_score.sort(descending=True)
         top = _records(names, labels[:TOP], score=scores[:TOP])
-        return dict(top=top), draw_scores(frames, top) if draw else None
+        return dict(top=top), draw_scores(frames, top)
     if 'pred_instances' not in sample:
         raise SetupError(
             f'{type(model).__name__} predicts neither classes nor boxes: use '
@@ -187,8 +162,7 @@ def predict(
     found = found[found.scores >= score_thr]
     boxes = found.bboxes.double().round(decimals=2)
     objects = _records(names, found.labels, score=found.scores, box=boxes)
-    fig = draw_objects(frames[0], objects, found) if draw else None
-    return dict(objects=objects), fig
+    return dict(objects=objects), draw_objects(frames[0], objects, found)
 
 
 def _records(names, labels: torch.Tensor, **values) -> list[dict]:

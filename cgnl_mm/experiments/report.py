@@ -2,8 +2,6 @@
 
 import itertools
 import math
-import shlex
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,16 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from scipy import stats
 
-from ..errors import csv_field
+from ..analysis.environment import PACKAGES
 from .grid import Cell, Grid
 
 CONFIDENCE = 0.95
 WHICH = ('last', 'best')  # validation
 KEPT = ('train_seconds', 'memory_mb', 'memory_of', 'sessions')
-# Facts of a record's environment that are not versions.
-NO_VERSIONS = (
-    'commit', 'CPU', 'GPU', 'runs at a time', 'GPUs per run', 'threads',
-)  # fmt: skip
 LEGEND = (
     'Mean ± standard deviation over the seeds, of the last validation and of '
     'the best one, which is chosen on the very data that it is reported on. '
@@ -29,13 +23,10 @@ LEGEND = (
     'weights, same order of the data), [{confidence:.0%} confidence interval '
     'by t]; p of the paired t test, adjusted for the number of cells (Holm). '
     'Training: median time of an iteration times their number, of the seeds '
-    'the median; memory likewise. Two FLOPs are one multiply-add.'
+    'the median; memory likewise. Two FLOPs are one multiply-add. Logged '
+    'scalars: median over the second half of a training; of the seeds the '
+    'median [smallest, largest]. Published numbers are those of others.'
 )
-SCALARS = (
-    ' Logged scalars: median over the second half of a training; of the seeds '
-    'the median [smallest, largest].'
-)
-PUBLISHED = ' Published numbers are those of others, not measured.'
 
 
 class Difference(NamedTuple):
@@ -135,16 +126,11 @@ def _measured(record: dict) -> dict:
     row = {key: record[key] for key in KEPT}
     for metric, values in record['metrics'].items():
         row.update({f'{metric} {name}': v for name, v in values.items()})
-    facts = record['environment'].items()
-    versions = [f'{name} {v}' for name, v in facts if name not in NO_VERSIONS]
-    row.update(commit=_commit(record), versions=', '.join(versions))
+    facts = record['environment']
+    known = (n for n in ('cgnl_mm', 'Python', *PACKAGES) if n in facts)
+    row['versions'] = ', '.join(f'{name} {facts[name]}' for name in known)
+    row['commit'] = facts.get('commit', '')
     return {**row, **record['scalars']}
-
-
-def _commit(record: dict) -> str:
-    # Old records say so where files differed from the commit.
-    commit = record['environment'].get('commit', '')
-    return commit.replace(' with changes', '+')
 
 
 class Results:
@@ -172,8 +158,6 @@ class Results:
             if which == 'last' and found
         }
         self.p = holm(pd.Series(last, dtype=float))
-        baselines = {cell.baseline for cell in grid.cells.values()} - {None}
-        self.baselines = sorted(baselines)
         self.unit = f' ({grid.unit})' if grid.unit else ''
 
     def values(
@@ -222,12 +206,13 @@ class Results:
 
     def legend(self) -> str:
         """Return how the table is to be read."""
-        baselines = ' or '.join(self.baselines) or 'none'
-        facts = dict(metric=self.grid.metrics[0], confidence=CONFIDENCE)
-        text = LEGEND.format(baselines=baselines, **facts)
-        text += SCALARS if self.grid.scalars else ''
-        published = any(cell.published for cell in self.grid.cells.values())
-        return text + (PUBLISHED if published else '')
+        cells = self.grid.cells.values()
+        baselines = sorted({cell.baseline for cell in cells} - {None})
+        return LEGEND.format(
+            metric=self.grid.metrics[0],
+            baselines=' or '.join(baselines) or 'none',
+            confidence=CONFIDENCE,
+        )
 
     def draw(self) -> Figure:
         """Draw each run's metric, and the differences with intervals."""
@@ -237,28 +222,24 @@ class Results:
         for shift, which, color in zip((-0.15, 0.15), WHICH, ('C0', 'C1')):
             for row, name in enumerate(names):
                 values, at = self.values(name, which), row + shift
-                dots = dict(alpha=0.5, markersize=4)
+                dots = dict(alpha=0.5, label=None if row else which)
                 left.plot(values, [at] * len(values), f'{color}o', **dots)
-                left.plot(values.mean(), at, f'{color}|', markersize=14)
                 gap = self.differences.get((name, which))
                 if gap is not None:
-                    right.plot(gap.mean, at, f'{color}o', markersize=4)
-                    right.hlines(at, gap.low, gap.high, color=color)
-            left.plot([], [], 'o', color=color, label=f'{which} epoch')
+                    ends = gap.low, gap.mean, gap.high
+                    right.plot(ends, [at] * 3, f'{color}.-')
         left.legend(fontsize=8)
         left.set(
             yticks=range(len(names)),
             yticklabels=names,
             xlabel=f'{self.grid.metrics[0]}{self.unit}',
-            title='each seed; the bar is the mean',
+            title='each seed',
             # Cells without a run have their line, too.
             ylim=(len(names) - 0.5, -0.5),
         )
-        own = "each cell's own baseline"
-        baseline = self.baselines[0] if len(self.baselines) == 1 else own
         right.axvline(0, color='gray', linewidth=0.8)
         right.set(
-            xlabel=f'difference to {baseline}{self.unit}',
+            xlabel=f"difference to the cell's baseline{self.unit}",
             title=f'paired by seed, {CONFIDENCE:.0%} confidence interval',
         )
         for axes in (left, right):
@@ -266,45 +247,23 @@ class Results:
         return figure
 
 
-def find_warnings(records: dict) -> list[str]:
-    """Name what makes the runs of a table less than comparable."""
-    runs, found = records.values(), []
-    torch = [run['environment'].get('torch', '') for run in runs]
-    for what, values in (
-        ('commits', map(_commit, runs)), ('versions of torch', torch)
-    ):  # fmt: skip
-        counts = Counter(value or 'unknown' for value in values)
-        told = ', '.join(f'{n} of {value}' for value, n in counts.items())
-        if len(counts) > 1:
-            found.append(
-                f'the runs are of several {what}: {told}. The column '
-                'of results.csv tells which'
-            )
-    return found
-
-
 def write_report(
-    grid: Grid, records: dict, failed: dict, costs: dict,
-    train_args: list[str], out: Path,
-) -> None:  # fmt: skip
+    grid: Grid, records: dict, failed: dict, costs: dict, out: Path
+) -> None:
     """Write results.csv, results.md and results.png.
 
     Args:
         grid, records, failed, costs: See :func:`make_frame`.
-        train_args (list[str]): More options of tools/train.py.
         out (Path): The folder.
     """
     frame = make_frame(grid, records, failed, costs)
-    text = frame.map(lambda v: csv_field(str(v)), na_action='ignore')
-    text.to_csv(out / 'results.csv', index=False)
+    frame.to_csv(out / 'results.csv', index=False)
     results = Results(grid, frame)
     results.draw().savefig(out / 'results.png', dpi=120)
-    command = ['python', 'tools/reproduce.py', grid.file]
-    command += ['--', *train_args] if train_args else []
     lines = pd.DataFrame(map(results.line, grid.cells.values()))
     parts = [
         f'## {grid.title}',
-        f'```bash\n{shlex.join(command)}\n```',
+        f'```bash\npython tools/reproduce.py {grid.file}\n```',
         lines.to_markdown(index=False, disable_numparse=True),
         results.legend(),
         grid.note.strip(),
@@ -315,7 +274,6 @@ def write_report(
     ]
     if missing:
         parts.append('Missing:\n\n' + '\n'.join(missing))
-    parts += [f'Warning: {text}.' for text in find_warnings(records)]
     parts.append(_made_with(records))
     markdown = '\n\n'.join(filter(None, parts)) + '\n'
     (out / 'results.md').write_text(markdown, encoding='utf-8')
@@ -327,8 +285,6 @@ def _made_with(records: dict) -> str:
     for name, record in records.items():
         facts = (f'{key} {v}' for key, v in record['environment'].items())
         seen.setdefault(', '.join(facts), []).append(name)
-    if len(seen) <= 1:
-        return f'Made with {", ".join(seen) or "nothing yet"}.'
     return '\n'.join(
         f'- {len(runs)} runs ({runs[0]}, ...) with {text}'
         for text, runs in seen.items()

@@ -18,13 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..analysis.curves import Curves, read_curves
-from ..analysis.environment import commit_of
 from ..errors import SetupError
 from ..hosts import HOME
 from .grid import Cell, Grid
-
-FORMAT = 1  # of plan.json and record.json
-ABSENT = '(absent)'
 
 
 class RunError(SetupError):
@@ -40,70 +36,37 @@ class Run:
         seed (int): The seed.
         cfg (Config): The cell's config, options applied.
         root (Path): The grid's folder.
-        train_args (list[str]): More options of tools/train.py. Defaults to
-            none.
-        gpus_per_run (int): Processes of the training. Defaults to 1.
     """
 
     def __init__(
-        self, grid: Grid, cell: Cell, seed: int, cfg, root: Path,
-        train_args: list[str] = (), gpus_per_run: int = 1,
-    ) -> None:  # fmt: skip
+        self, grid: Grid, cell: Cell, seed: int, cfg, root: Path
+    ) -> None:
         self.grid, self.cell, self.seed, self.cfg = grid, cell, seed, cfg
         self.name = f'{cell.name}/seed_{seed}'
         self.config = root / cell.name / f'{cell.name}.py'
         self.folder = root / self.name
         self.out = Path(f'{self.folder}.out')
-        self.gpus_per_run = gpus_per_run
-        self.plan = make_plan(cfg, train_args, gpus_per_run)
-        self.by_epoch = 'max_epochs' in cfg.train_cfg
-        unit = 'max_epochs' if self.by_epoch else 'max_iters'
-        self.end = cfg.train_cfg[unit]
+        self.plan = make_plan(cfg)
 
     def record(self) -> dict | None:
-        """Return what :meth:`finish` wrote; None before.
-
-        What the grid has asked for since then is read from the log.
+        """Return what a finished run measured; None before it is finished.
 
         Raises:
             RunError: The run was made with another plan (the message names
-                the differences), its record contradicts its log, or a metric
-                is missing.
+                the differences), it ended early, or a metric is missing.
         """
-        self._require_same_plan()
-        record = read_json(self.folder / 'record.json')
-        if record is None:
-            return None
-        curves = read_curves(self.folder)
-        # A test's metrics come from checkpoints, which may be gone.
-        measured = {} if self.grid.test else self._measure(curves)
-        metrics = record['metrics'] = {**measured, **record['metrics']}
-        where = 'its log or test. --redo trains it afresh'
-        self._require_metrics(metrics, where)
-        for name, found in measured.items():
-            told = {key: metrics[name].get(key) for key in found}
-            # As text, NaN equals NaN.
-            if str(told) != str(found):
-                raise RunError(
-                    f'record.json says {name} = {told}, the log {found}. '
-                    '--redo trains it afresh'
-                )
-        record['scalars'] = {**self._scalars(curves), **record['scalars']}
-        return record
-
-    def _require_same_plan(self) -> None:
         started = read_json(self.folder / 'plan.json')
-        if started is None and self.folder.exists():
+        if started is None and self.folder.is_dir():
             if any(self.folder.iterdir()):
                 raise RunError(f'{self.folder} holds something else')
-        changed = differences(started, self.plan) if started else []
-        # A run that failed before it had learnt anything starts anew.
-        learnt = ('last_checkpoint', 'record.json')
-        if changed and any((self.folder / name).is_file() for name in learnt):
+        changed = differences(started['config'], self.plan) if started else []
+        if changed:
             raise RunError(
-                f'trained with another config: {"; ".join(changed)}. '
-                '--redo trains it afresh and keeps the old folder'
+                f'trained with another config: {"; ".join(changed)}. To train '
+                f'it afresh, move {self.folder} away'
             )
+        kept = read_json(self.folder / 'record.json')
+        return kept and self._measure(kept)
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
@@ -123,59 +86,35 @@ class Run:
                 mine = False
             yield mine
 
-    def set_aside(self) -> Path:
-        """Rename the folder that an earlier plan left; return its name."""
-        names = (Path(f'{self.folder}.old{n}') for n in itertools.count(1))
-        return self.folder.rename(next(p for p in names if not p.exists()))
-
     def commands(self) -> Iterator[list[str]]:
         """Yield the commands that train and test, one after another."""
-        started = read_json(self.folder / 'plan.json')
-        if started is not None and differences(started, self.plan):
-            self.set_aside()  # Its log would be taken for this run's.
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / 'plan.json', self.plan)
-        # The commit is read now: the tool may outlive a change of the code.
-        self.note_commit(commit_of(HOME))
+        self.cfg.dump(self.config)
+        write_json(self.folder / 'plan.json', dict(config=self.plan))
         options = '--work-dir', self.folder, '--seed', self.seed, '--resume'
-        yield self._command('train', *options, *self.plan['train_args'])
+        yield self._command('train', *options)
         if self.grid.test:
             for name, checkpoint in self._checkpoints().items():
                 options = '--work-dir', self.folder / f'test_{name}'
-                yield self._command('test', *options, files=[checkpoint])
+                yield self._command('test', checkpoint, *options)
 
-    def _command(self, tool: str, *options, files: list = ()) -> list[str]:
-        start, number = [sys.executable, HOME / f'tools/{tool}.py'], ()
-        if self.gpus_per_run > 1:
-            start = ['bash', HOME / f'tools/dist_{tool}.sh']
-            number = (self.gpus_per_run,)
-        parts = *start, self.config, *files, *number, *options
-        return [str(part) for part in parts]
+    def _command(self, tool: str, *options) -> list[str]:
+        tool = HOME / f'tools/{tool}.py'
+        return [str(x) for x in (sys.executable, tool, self.config, *options)]
 
-    def note_commit(self, commit: str) -> None:
-        """Remember the code that a session runs; the plan does not ask for it.
-
-        Args:
-            commit (str): The commit; empty if there is none.
-        """
-        path = self.folder / 'commits.json'
-        seen = read_json(path) or []
-        if commit and commit not in seen:
-            write_json(path, [*seen, commit])
-
-    def start(self, command: list[str], devices: str | None):
+    def start(self, command: list[str], device: str | None):
         """Start one of :meth:`commands`; its output is appended to ``out``.
 
         Args:
             command (list[str]): The command.
-            devices (str | None): CUDA_VISIBLE_DEVICES, or None.
+            device (str | None): CUDA_VISIBLE_DEVICES; None: as it is.
 
         Returns:
             Popen: The process, which leads a process group.
         """
-        env = dict(os.environ, PYTHON=sys.executable)
-        if devices is not None:
-            env['CUDA_VISIBLE_DEVICES'] = devices
+        env = dict(os.environ)
+        if device is not None:
+            env['CUDA_VISIBLE_DEVICES'] = device
         with open(self.out, 'a') as out:
             return subprocess.Popen(
                 command,
@@ -196,20 +135,8 @@ class Run:
         line = (told or lines or ['no output'])[-1]
         return f'{line[:300]} (see {self.out})'
 
-    def progress(self) -> float:
-        """Return the share of the training that is logged, 0 to 1."""
-        try:
-            curves = read_curves(self.folder)
-        except (SetupError, OSError):
-            return 0.0
-        unit = 'epoch' if self.by_epoch else 'step'
-        # The epoch that the training is in is not done.
-        steps = [r[unit] - self.by_epoch for r in curves.train if unit in r]
-        steps += [record['step'] for record in curves.val[-1:]]
-        return min(1.0, max(steps, default=0) / self.end)
-
     def finish(self, peak_rss_mb: float, environment: dict) -> dict:
-        """Check that the run is whole, and write its record.
+        """Check that the run is whole, and write what its log does not hold.
 
         Args:
             peak_rss_mb (float): Largest resident set of its processes.
@@ -221,52 +148,47 @@ class Run:
         Raises:
             RunError: The training stopped early, or lacks a metric.
         """
+        kept = dict(memory_mb=round(peak_rss_mb), environment=environment)
+        record = self._measure(kept)
+        write_json(self.folder / 'record.json', kept)
+        return record
+
+    def _measure(self, kept: dict) -> dict:
+        """Add what the log and the tests hold to what was kept."""
         curves = read_curves(self.folder)
-        measured = self._measure(curves)
+        wanted = self.grid.metrics
+        metrics = {name: curves.ends(name) for name in wanted}
         reported = ', '.join(curves.reported()) or 'none'
-        self._require_metrics(measured, f'the log: it has {reported}')
+        _require(wanted, curves.reported(), f'the log: it has {reported}')
+        loop = self.cfg.train_cfg
+        end = loop.get('max_epochs', loop.get('max_iters'))
         last = curves.val[-1]['step']
         times = [(r['step'], r['time']) for r in curves.train if 'time' in r]
-        if last != self.end or not times:
+        if last != end or not times:
             raise RunError(
                 f'the log has {len(times)} iterations and a validation at '
-                f'{last} of {self.end}: the training ended early, or '
+                f'{last} of {end}: the training ended early, or '
                 'default_hooks.logger.interval is too high'
             )
-        if self.grid.test:
-            self._replace_by_test(measured)
-        commits = read_json(self.folder / 'commits.json')
-        told = dict(commit=' and '.join(commits)) if commits else {}
+        for which in ('last', 'best') if self.grid.test else ():
+            folder = self.folder / f'test_{which}'
+            files = sorted(folder.glob('*/*.json'))
+            results = read_json(files[-1]) if files else {}
+            _require(wanted, results, f'the results of {folder}')
+            for name in wanted:
+                metrics[name][which] = results[name]
         gpu = max(r.get('memory', 0) for r in curves.train)
-        record = dict(
-            format=FORMAT,
-            cell=self.cell.name,
-            seed=self.seed,
-            metrics=measured,
-            scalars=self._scalars(curves),
+        return dict(
+            metrics=metrics,
+            scalars={n: typical(curves, n) for n in self.grid.scalars},
             # The first iteration warms up, and others share the machine.
             train_seconds=statistics.median(t for _, t in times)
             * max(times)[0],
-            memory_mb=gpu or round(peak_rss_mb),
+            memory_mb=gpu or kept['memory_mb'],
             memory_of='GPU' if gpu else 'process',
             sessions=len(list(self.folder.glob('*/vis_data'))),
-            environment={**environment, **told},
+            environment=kept['environment'],
         )
-        write_json(self.folder / 'record.json', record)
-        return record
-
-    def _measure(self, curves: Curves) -> dict:
-        """Return the last and the best value of each metric, with steps."""
-        found = {name: curves.ends(name) for name in self.grid.metrics}
-        return {name: ends for name, ends in found.items() if ends}
-
-    def _scalars(self, curves: Curves) -> dict:
-        return {name: typical(curves, name) for name in self.grid.scalars}
-
-    def _require_metrics(self, found: dict, where: str) -> None:
-        for name in self.grid.metrics:
-            if name not in found:
-                raise RunError(f'no metric {name!r} in {where}')
 
     def _checkpoints(self) -> dict:
         """Return the last and the best checkpoint, for tools/test.py."""
@@ -281,27 +203,20 @@ class Run:
             )
         return dict(last=last.read_text().strip(), best=best[-1])
 
-    def _replace_by_test(self, metrics: dict) -> None:
-        for which in ('last', 'best'):
-            folder = self.folder / f'test_{which}'
-            files = sorted(folder.glob('*/*.json'))
-            results = read_json(files[-1]) if files else {}
-            self._require_metrics(results, f'the results of {folder}')
-            for name in self.grid.metrics:
-                metrics[name][which] = results[name]
+
+def _require(metrics: list[str], found, where: str) -> None:
+    for name in metrics:
+        if name not in found:
+            raise RunError(f'no metric {name!r} in {where}')
 
 
-def make_plan(cfg, train_args: list[str], gpus_per_run: int = 1) -> dict:
+def make_plan(cfg) -> dict:
     """Return all that the result of a run depends on, except for the seed."""
     # JSON lacks the classes and functions of a lazy config.
     text = json.dumps(
         cfg.to_dict(), default=lambda v: getattr(v, '__qualname__', repr(v))
     )
-    plan = dict(format=FORMAT, config=json.loads(text))
-    plan['train_args'] = list(train_args)
-    if gpus_per_run > 1:
-        plan['gpus_per_run'] = gpus_per_run
-    return plan
+    return json.loads(text)
 
 
 def differences(old, new, path: str = '') -> list[str]:
@@ -318,10 +233,10 @@ def differences(old, new, path: str = '') -> list[str]:
     if type(old) is type(new) is dict:
         found = []
         for key in {**old, **new}:
-            pair = old.get(key, ABSENT), new.get(key, ABSENT)
+            pair = (values.get(key, '(absent)') for values in (old, new))
             found += differences(*pair, f'{path}.{key}')
         return found
-    name = path.removeprefix('.').removeprefix('config.')
+    name = path.removeprefix('.')
     return [f'{name}: {json.dumps(old):.60}, now {json.dumps(new):.60}']
 
 
@@ -342,17 +257,8 @@ def typical(curves: Curves, pattern: str) -> float | None:
 
 
 def read_json(path: Path):
-    """Return the value in a file; None if there is no such file.
-
-    Raises:
-        RunError: The file is damaged.
-    """
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise RunError(f'{path} is damaged: {error}') from error
+    """Return the value in a file; None if there is no such file."""
+    return json.loads(path.read_text('utf-8')) if path.is_file() else None
 
 
 def write_json(path: Path, value) -> None:

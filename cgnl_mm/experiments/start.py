@@ -8,90 +8,138 @@ and the average over the positions feeds a linear classifier.
 import functools
 import itertools
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from mmcv.cnn import NonLocal3d
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot, pad, unfold
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..analysis.environment import environment
 from ..blocks import CGNL3d
-from ..errors import SetupError
-from .frames import TASKS, Features
+from ..datasets.generate import load_split
+from ..errors import SetupError, require_count
 
-SPLITS = 'train', 'test'
-BATCH, STEPS, LAST, TESTED = 64, 800, 100, 2000
+TASKS = ('cue', 'same')
+WIDTH, BATCH, LAST, TESTED = 64, 64, 100, 2000
 LEARNING_RATE = 0.05
-RESULTS = ('accuracy', 'held out', 'learnt at')
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Describe a line of the study.
-
-    Attributes:
-        block (dict | None): Arguments of CGNL3d; those of mmcv's NonLocal3d
-            if they have its ``type``; None: no block.
-        width (int): Channels of the features.
-        block_rate (float): Learning rate of the block over that of the rest.
-    """
-
-    block: dict | None = field(default_factory=dict)
-    width: int = 64
-    block_rate: float = 1.0
-
-
-AUTHOR, WARM, HOT = (
-    dict(init_std=0.01), dict(norm_weight=0.1), dict(norm_weight=1.0),
-)  # fmt: skip
+AUTHOR, WARM = dict(init_std=0.01), dict(norm_weight=0.1)
 GN1, BN = dict(type='GN', num_groups=1), dict(type='BN')
-SHARP, DULL = (dict(type='GN', eps=eps) for eps in (1e-8, 1e-3))
+BN3D = dict(type='BN3d')  # mmcv's name
+GAUSSIAN = dict(mode='embedded_gaussian')
+# The class and the arguments of each block; 'rate' is its learning rate over
+# that of the other layers.
 # fmt: off
 SETTINGS = {
-    'no block': Setting(None),
-    'NonLocal3d': Setting(dict(type='NonLocal3d')),
-    'author': Setting(AUTHOR),
-    'weight 0': Setting(),
-    'weight 0.1': Setting(WARM),
-    'weight 1': Setting(HOT),
-    'author, weight 0.1': Setting({**AUTHOR, **WARM}),
-    'author, weight 1': Setting({**AUTHOR, **HOT}),
-    'std 0.1': Setting(dict(init_std=0.1)),
-    'std 0.1, weight 0.1': Setting(dict(init_std=0.1, **WARM)),
-    'std 0.1, weight 1': Setting(dict(init_std=0.1, **HOT)),
-    'author, eps 1e-8': Setting(dict(norm_cfg=SHARP, **AUTHOR)),
-    'weight 0.1, eps 1e-3': Setting(dict(norm_cfg=DULL, **WARM)),
-    'author, 10 x rate': Setting(AUTHOR, block_rate=10.0),
-    'weight 0, 10 x rate': Setting(block_rate=10.0),
-    'GN(1), author': Setting(dict(norm_cfg=GN1, **AUTHOR)),
-    'GN(1), weight 0': Setting(dict(norm_cfg=GN1)),
-    'GN(1), weight 0.1': Setting(dict(norm_cfg=GN1, **WARM)),
-    'BN, author': Setting(dict(norm_cfg=BN, **AUTHOR)),
-    'BN, weight 0': Setting(dict(norm_cfg=BN)),
-    'BN, weight 0.1': Setting(dict(norm_cfg=BN, **WARM)),
-    'no norm, weight 0': Setting(dict(norm_cfg=False)),
-    'no norm, weight 0.1': Setting(dict(norm_cfg=False, **WARM)),
-    'no norm, weight 1': Setting(dict(norm_cfg=False, **HOT)),
-    'Gaussian, author': Setting(dict(mode='embedded_gaussian', **AUTHOR)),
-    'Gaussian, weight 0': Setting(dict(mode='embedded_gaussian')),
-    'Gaussian, weight 0.1': Setting(dict(mode='embedded_gaussian', **WARM)),
-    'RBF, weight 0.1': Setting(dict(mode='gaussian_rbf', **WARM)),
-    'RBF, weight 1': Setting(dict(mode='gaussian_rbf', **HOT)),
-    'learnable, author': Setting(dict(mode='learnable', **AUTHOR)),
-    'learnable, weight 0.1': Setting(dict(mode='learnable', **WARM)),
-    '1 group, weight 0.1': Setting(dict(groups=1, **WARM)),
-    '32 groups, weight 0.1': Setting(dict(groups=32, **WARM)),
-    '256 channels, author': Setting(AUTHOR, width=256),
-    '256 channels, weight 0': Setting(width=256),
-    '256 channels, weight 0.1': Setting(WARM, width=256),
-    '1,024 channels, author': Setting(AUTHOR, width=1024),
-    '1,024 channels, weight 0.1': Setting(WARM, width=1024),
+    'no block': dict(kind=nn.Identity),
+    'NonLocal3d': dict(kind=NonLocal3d, norm_cfg=BN3D, **GAUSSIAN),
+    'author': AUTHOR,
+    'weight 0': {},
+    'weight 0.1': WARM,
+    'weight 1': dict(norm_weight=1.0),
+    'author, weight 0.1': {**AUTHOR, **WARM},
+    'std 0.1, weight 0.1': dict(init_std=0.1, **WARM),
+    'weight 0.1, eps 1e-3': dict(norm_cfg=dict(type='GN', eps=1e-3), **WARM),
+    'author, 10 x rate': dict(rate=10.0, **AUTHOR),
+    'GN(1), author': dict(norm_cfg=GN1, **AUTHOR),
+    'GN(1), weight 0.1': dict(norm_cfg=GN1, **WARM),
+    'BN, author': dict(norm_cfg=BN, **AUTHOR),
+    'BN, weight 0.1': dict(norm_cfg=BN, **WARM),
+    'no norm, weight 0.1': dict(norm_cfg=False, **WARM),
+    'Gaussian, weight 0.1': {**GAUSSIAN, **WARM},
+    'RBF, weight 1': dict(mode='gaussian_rbf', norm_weight=1.0),
+    'learnable, weight 0.1': dict(mode='learnable', **WARM),
 }
 # fmt: on
+
+
+def look(images: Tensor) -> Tensor:
+    """Return random features (N, 16, 1024) of pictures (N, 8, 8), 0 to 255.
+
+    A position sees the picture through a window of its own, shifted by -1 to
+    2 pixels along each axis.
+    """
+    random = torch.Generator().manual_seed(0)
+    maps = torch.randn(64, 1024, generator=random) / 4
+    padded = pad(images[:, None].float() / 255, (1, 2, 1, 2))
+    return (unfold(padded, 8).mT @ maps).relu()
+
+
+@functools.cache
+def fit_channels() -> Tensor:
+    """Fit a map (1024, C) of the features by ridge regression.
+
+    The channels are a fixed random map of the scores of the ten digits, as a
+    trained stage of a network would give them.
+    """
+    images, labels = map(torch.as_tensor, load_split('train'))
+    inputs = look(images).flatten(0, 1)
+    targets = one_hot(labels.repeat_interleave(16)).float()
+    gram = inputs.mT @ inputs + torch.eye(1024)
+    scores = torch.linalg.solve(gram, inputs.mT @ targets)
+    random = torch.Generator().manual_seed(1)
+    return scores @ torch.randn(10, WIDTH, generator=random)
+
+
+@functools.cache
+def make_maps(split: str) -> tuple[Tensor, Tensor]:
+    """Make the maps of a split's digits, and those of the two cues.
+
+    Args:
+        split (str): 'train' or 'test'; the test has other writers.
+
+    Returns:
+        tuple[Tensor, Tensor]: (10, N, C, 4, 4), N samples of each digit, and
+        (2, C, 4, 4).
+    """
+    images, labels = map(torch.as_tensor, load_split(split))
+    bars = torch.zeros(2, 8, 8)
+    bars[0, :, 2:6] = bars[1, 2:6] = 255
+    digits, cues = (
+        (look(part) @ fit_channels()).relu().mT.reshape(-1, WIDTH, 4, 4)
+        for part in (images, bars)
+    )
+    count = labels.bincount().min()
+    each = [digits[labels == digit][:count] for digit in range(10)]
+    return torch.stack(each), cues
+
+
+def draw_samples(
+    split: str, task: str, number: int, random: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw samples of a task.
+
+    In 'cue', one frame shows a digit and the other one of two cues; the class
+    is the digit or, behind the second cue, the digit + 5 modulo 10. In
+    'same', the class tells whether both frames show one digit.
+
+    Args:
+        split (str): 'train' or 'test'.
+        task (str): 'cue' or 'same'.
+        number (int): Number of samples B.
+        random (Generator): Source of randomness.
+
+    Returns:
+        tuple[Tensor, Tensor]: Maps (B, C, 2, 4, 4) and classes (B,).
+    """
+
+    def pick(below: int) -> Tensor:
+        return torch.randint(below, (number,), generator=random)
+
+    digits, cues = make_maps(split)
+    digit, bit = pick(10), pick(2)
+    one = digits[digit, pick(digits.shape[1])]
+    if task == 'cue':
+        other, classes = cues[bit], (digit + 5 * bit) % 10
+    else:
+        second = (digit + (1 - bit) * (1 + pick(9))) % 10
+        other, classes = digits[second, pick(digits.shape[1])], bit
+    swap = pick(2).bool()[:, None, None, None, None]
+    frames = torch.stack([one, other], dim=2)
+    return torch.where(swap, frames.flip(2), frames), classes
 
 
 class Unit(nn.Sequential):
@@ -99,19 +147,15 @@ class Unit(nn.Sequential):
 
     It starts as the identity, as the units of OpenMMLab's ResNets do
     (``zero_init_residual``).
-
-    Args:
-        width (int): Channels.
     """
 
-    def __init__(self, width: int) -> None:
-        inner = width // 4
+    def __init__(self) -> None:
         super().__init__(
-            nn.Conv3d(width, inner, 1, bias=False),
-            nn.BatchNorm3d(inner),
+            nn.Conv3d(WIDTH, WIDTH // 4, 1, bias=False),
+            nn.BatchNorm3d(WIDTH // 4),
             nn.ReLU(),
-            nn.Conv3d(inner, width, 1, bias=False),
-            nn.BatchNorm3d(width),
+            nn.Conv3d(WIDTH // 4, WIDTH, 1, bias=False),
+            nn.BatchNorm3d(WIDTH),
         )
         nn.init.zeros_(self[-1].weight)
 
@@ -119,34 +163,14 @@ class Unit(nn.Sequential):
         return (x + super().forward(x)).relu()
 
 
-def build_block(setting: Setting) -> nn.Module:
-    """Build the block of a setting."""
-    if setting.block is None:
-        return nn.Identity()
-    if 'type' in setting.block:
-        # mmcv is optional.
-        from mmcv.cnn import NonLocal3d
-
-        norm = dict(type='BN3d')
-        return NonLocal3d(
-            setting.width, mode='embedded_gaussian', norm_cfg=norm
-        )
-    return CGNL3d(setting.width, **setting.block)
-
-
-def train(
-    setting: Setting, task: str, seed: int, data: Features, test: Features,
-    steps: int = STEPS,
-) -> dict:  # fmt: skip
+def train(name: str, task: str, seed: int, steps: int) -> dict:
     """Train a network of two units with the block between them.
 
     Args:
-        setting (Setting): What to train.
+        name (str): The setting.
         task (str): 'cue' or 'same'.
         seed (int): Of the weights and of the samples.
-        data (Features): What it learns.
-        test (Features): What it is tested on in the end.
-        steps (int): Steps of SGD. Defaults to 800.
+        steps (int): Steps of SGD.
 
     Returns:
         dict: 'accuracy' of the last 100 steps and of 'held out' writers, in
@@ -155,22 +179,20 @@ def train(
     """
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
-    ends = nn.Flatten(), nn.Linear(setting.width, 10)
-    first, last = Unit(setting.width), Unit(setting.width)
-    pool = nn.AdaptiveAvgPool3d(1)
-    block = build_block(setting)
+    ends = nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(WIDTH, 10)
+    first, last = Unit(), Unit()
     rest = nn.ModuleList([first, last, *ends])
-    groups = [dict(params=rest.parameters())]
-    if setting.block is not None:
-        rate = LEARNING_RATE * setting.block_rate
-        groups.append(dict(params=block.parameters(), lr=rate))
-    optimizer = torch.optim.SGD(groups, lr=LEARNING_RATE)
+    setting = {'kind': CGNL3d, 'rate': 1.0, **SETTINGS[name]}
+    kind, rate = setting.pop('kind'), LEARNING_RATE * setting.pop('rate')
+    block = kind(WIDTH, **setting)
+    network = nn.Sequential(first, block, last, *ends)
+    optimizer = torch.optim.SGD(rest.parameters(), lr=LEARNING_RATE)
+    optimizer.add_param_group(dict(params=block.parameters(), lr=rate))
     # The rate falls in the last quarter, so that no late spike decides.
     schedule = LambdaLR(optimizer, lambda step: min(1, 4 - 4 * step / steps))
-    network = nn.Sequential(first, block, last, pool, *ends)
     right = []
     for _ in range(steps):
-        x, classes = data.draw(task, BATCH, random)
+        x, classes = draw_samples('train', task, BATCH, random)
         scores = network(x)
         optimizer.zero_grad()
         cross_entropy(scores, classes).backward()
@@ -179,56 +201,47 @@ def train(
         right.append((scores.argmax(1) == classes).float().mean().item())
     course = 100 * pd.Series(right).rolling(min(LAST, steps)).mean()
     network.eval()
-    x, classes = test.draw(task, TESTED, random)
+    x, classes = draw_samples('test', task, TESTED, random)
     with torch.no_grad():
         held_out = (network(x).argmax(1) == classes).float().mean().item()
-    learnt = course.index[course >= 95]
-    values = course.iloc[-1], 100 * held_out, learnt.min() + 1
-    return {name: round(float(v), 2) for name, v in zip(RESULTS, values)}
+    found = {'accuracy': course.iloc[-1], 'held out': 100 * held_out}
+    found['learnt at'] = course.index[course >= 95].min() + 1
+    return {key: round(float(value), 2) for key, value in found.items()}
 
 
-def run_study(
-    out: Path, only: re.Pattern, seeds: int = 5, steps: int = STEPS
-) -> None:
+def run_study(out: Path, only: re.Pattern, seeds: int, steps: int) -> None:
     """Train what is missing of the study, and write its results.
 
     ``OUT/start.csv`` gets a line after each training; a line that is there
     is not trained again. The table and the figure are of all its lines.
 
     Args:
-        out (Path): The folder; it must exist.
+        out (Path): The folder.
         only (Pattern): Found in the names of the settings to train.
-        seeds (int): Trainings of each setting and task. Defaults to 5.
-        steps (int): Steps of each training. Defaults to 800.
+        seeds (int): Trainings of each setting and task.
+        steps (int): Steps of each training.
 
     Raises:
         SetupError: There is nothing to train.
     """
-    chosen = {n: s for n, s in SETTINGS.items() if only.search(n)}
+    require_count('--seeds', seeds)
+    require_count('--steps', steps)
+    chosen = list(filter(only.search, SETTINGS))
     if not chosen:
-        raise SetupError(
-            f'no setting is called {only.pattern!r}; there are '
-            f'{"; ".join(SETTINGS)}'
-        )
-    if min(seeds, steps) < 1:
-        raise SetupError(
-            f'{seeds} seeds and {steps} steps: both must be at least 1'
-        )
-    path = out / 'start.csv'
+        names = '; '.join(SETTINGS)
+        raise SetupError(f'--only {only.pattern!r} finds none of {names}')
+    out.mkdir(parents=True, exist_ok=True)
+    path, facts = out / 'start.csv', environment()
     rows = pd.read_csv(path).to_dict('records') if path.is_file() else []
     there = {(row['setting'], row['task'], row['seed']) for row in rows}
-    facts = environment()
-    made_with = dict(commit=facts.get('commit', ''), torch=facts['torch'])
-    features = functools.cache(Features)
     # Seed by seed, so that a comparison is whole early.
     for seed, name, task in itertools.product(range(seeds), chosen, TASKS):
         if (name, task, seed) in there:
             continue
-        setting = chosen[name]
-        parts = (features(setting.width, split) for split in SPLITS)
-        found = train(setting, task, seed, *parts, steps)
-        row = dict(setting=name, task=task, seed=seed, **found)
-        print(*(f'{key} {value}' for key, value in row.items()), flush=True)
+        row = dict(setting=name, task=task, seed=seed)
+        row.update(train(name, task, seed, steps))
+        print(row, flush=True)
+        made_with = {key: facts.get(key) for key in ('commit', 'torch')}
         rows.append({**row, **made_with})
         pd.DataFrame(rows).to_csv(path, index=False)
     frame = pd.DataFrame(rows)
@@ -247,32 +260,25 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
     for name, runs in frame.groupby('setting', sort=False):
         line = dict(setting=name, seeds=str(runs.seed.nunique()))
         for task, found in runs.groupby('task'):
-            values, steps = found.accuracy, found['learnt at'].dropna()
-            line[f'{task}, %'] = f'{values.mean():.1f}'
-            if len(values) > 1:
-                line[f'{task}, %'] += f' ({values.min():.1f})'
+            values, steps = found.accuracy, found['learnt at']
+            lowest = f' ({values.min():.1f})' if len(values) > 1 else ''
+            line[f'{task}, %'] = f'{values.mean():.1f}{lowest}'
             line[f'{task} held out, %'] = f'{found["held out"].mean():.1f}'
-            line[f'{task} from step'] = (
-                f'{steps.median():.0f}' if len(steps) == len(found) else '-'
-            )
+            middle = '-' if steps.hasnans else f'{steps.median():.0f}'
+            line[f'{task} from step'] = middle
         lines.append(line)
     return pd.DataFrame(lines).fillna('')
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw the accuracy of each run, a panel for each task."""
-    names = list(frame.setting.unique())
-    figure = Figure((10, 1.2 + 0.22 * len(names)), layout='constrained')
-    for axes, task in zip(figure.subplots(1, 2, sharey=True), TASKS):
-        runs = frame[frame.task == task]
-        axes.plot(runs.accuracy, runs.setting.map(names.index), 'o', alpha=0.5)
+    size = 10, 1.2 + 0.22 * frame.setting.nunique()
+    figure = Figure(size, layout='constrained')
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (task, runs) in zip(panels, frame.groupby('task')):
+        axes.plot(runs.accuracy, runs.setting, 'o', alpha=0.5)
         axes.axvline(95, color='gray', linewidth=0.8)
-        axes.set(
-            title=task,
-            xlabel='accuracy of the last 100 steps, %',
-            yticks=range(len(names)),
-            yticklabels=names,
-            ylim=(len(names) - 0.5, -0.5),
-        )
+        axes.set(title=task, xlabel='accuracy of the last 100 steps, %')
         axes.grid(alpha=0.3)
+    axes.invert_yaxis()
     return figure

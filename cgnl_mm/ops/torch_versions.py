@@ -14,7 +14,7 @@ MISSING_BEFORE = (
     ((2, 4), 'tools/get_flops.py cannot count'),
     (
         (2, 6),
-        'tools/export.py writes TorchScript alone, '
+        'tools/export.py does not run, '
         'tools/convert_checkpoint.py cannot read numbers of numpy, and '
         'checkpoints are unpickled, which runs what is in them: load none of '
         'a stranger',

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cgnl_mm.cli import setup_message
+from cgnl_mm.cli.errors import setup_message
 from cgnl_mm.convert import Network
 from cgnl_mm.convert.files import advise_author, convert_file
 from cgnl_mm.errors import SetupError

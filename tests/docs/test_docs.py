@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 import pytest
 
-from cgnl_mm.cli import read_config_file
-from cgnl_mm.experiments.grid import apply_options, read_grid
+from cgnl_mm.cli import load_config
+from cgnl_mm.experiments.grid import read_grid
 from cgnl_mm.training.fsdp import obstacle_on_cpu
 
 ROOT = Path(__file__).parents[2]
@@ -155,8 +155,7 @@ def test_grid_of_a_page_is_one(checkout):
     grid = read_grid(path)
     assert len(grid.cells) == 2
     for cell in grid.cells.values():
-        cfg = read_config_file(cell.config)
-        apply_options(cell, cfg)
+        cfg = load_config(cell.config, cell.options)
         assert cfg.model.backbone.type == 'ResNet'
 
 

@@ -1,17 +1,12 @@
-"""Check the statistics of a report, and the time left."""
+"""Check the statistics of a report."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from cgnl_mm.experiments.grid import read_grid
-from cgnl_mm.experiments.pool import Pool
 from cgnl_mm.experiments.report import Results, holm, paired_difference
 
 ROOT = Path(__file__).parents[2]
@@ -21,15 +16,6 @@ def results_of(name):
     """Return the results that a committed csv file holds."""
     frame = pd.read_csv(ROOT / f'docs/results/{name}.csv')
     return Results(read_grid(ROOT / f'configs/grids/{name}.yaml'), frame)
-
-
-def test_difference_is_that_of_scipys_paired_test():
-    ours, theirs = np.random.default_rng(0).normal(80, 1, (2, 5))
-    found = paired_difference(pd.Series(ours), pd.Series(theirs))
-    test = stats.ttest_rel(ours, theirs)
-    low, high = test.confidence_interval(0.95)
-    expected = (ours - theirs).mean(), low, high, test.pvalue, 5
-    assert found == pytest.approx(expected)
 
 
 def test_difference_pairs_by_seed():
@@ -73,18 +59,6 @@ def test_committed_csv_gives_the_lines_of_the_page():
             assert shown in page and second in page
 
 
-def test_figure_names_what_the_cells_are_compared_with():
-    known = results_of('digits')
-    for baseline, label in (
-        ('base', 'base'), ('control', "each cell's own baseline")
-    ):  # fmt: skip
-        cell = replace(known.grid.cells['nl'], baseline=baseline)
-        known.grid.cells['nl'] = cell
-        left, right = Results(known.grid, known.frame).draw().axes
-        assert right.get_xlabel() == f'difference to {label} (%)'
-        assert left.get_ylim()[0] == len(left.get_yticks()) - 0.5
-
-
 def test_busy_neighbour_and_diverged_seed():
     results = results_of('digits')
     runs = results.runs['base']
@@ -93,21 +67,3 @@ def test_busy_neighbour_and_diverged_seed():
     line = results.line(results.grid.cells['base'])
     assert line['training (s)'] == '15'
     assert line['accuracy/top1 (%), last'] == 'nan ± nan'
-
-
-class Active(SimpleNamespace):
-    __hash__ = object.__hash__
-
-
-def test_time_left_is_judged_by_what_was_done_here():
-    """Two of four wait, one is done, one went on from its first quarter."""
-    pool = Pool([None], {}, None)
-    pool.total, pool.finished = 4, ['base/seed_0']
-    run = Active(name='cgnl/seed_0', progress=lambda: 0.5)
-    pool.active = {run: 0.25}
-    done, text = pool.status(1245)
-    # a trained run may have to be tested yet
-    assert done == pytest.approx(1 + 0.99 * 0.5)
-    # 1245 s x 2.505 / 1.245
-    told = '37%, 21 min, about 42 min left'
-    assert text == f'1 of 4 done; cgnl/seed_0 ({told})'

@@ -9,7 +9,6 @@ import torch
 from runs import (
     EXACT,
     FSDP,
-    fault,
     finish,
     free_port,
     records,
@@ -81,30 +80,6 @@ def test_two_nodes_train_together(by_number, folder, start_tool):
     for name, weight in first['weights'].items():
         assert torch.equal(weight, second['weights'][name]), name
         assert torch.equal(weight, together['weights'][name]), name
-
-
-@pytest.mark.nightly
-def test_two_processes_go_on_inside_a_group_of_gradients(folder, said_by):
-    """tests/training/test_exact_resume.py has the mean of two processes."""
-    extra = 'optim_wrapper = dict(accumulative_counts=3)\n'
-    options = dict(batch=2, backbone=EXACT, epochs=2)
-    write_config(folder, 'grouped', extra=extra, **options)
-    extra += fault('SIGTERM', 'iteration', at=5)
-    write_config(folder, 'cut', extra=extra, **options)
-    run = ('--no-validate', '--work-dir')
-    for name, status, more in (
-        ('grouped', 0, ('grouped',)),
-        ('cut', 1, ('group',)),
-        ('grouped', 0, ('group', '--resume')),
-    ):
-        command = ('dist_train.sh', f'{name}.py', 2, *run, *more)
-        said = said_by(*command, cwd=folder, status=status)
-    assert 'the gradients of the group were in the checkpoint' in said
-    whole, resumed = records(folder / 'grouped'), records(folder / 'group')
-    assert [len(record['losses']) for record in resumed] == [3, 3]
-    torch.testing.assert_close(
-        resumed[0]['weights'], whole[0]['weights'], rtol=1e-4, atol=1e-6
-    )
 
 
 @pytest.fixture

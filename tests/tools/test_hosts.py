@@ -1,8 +1,10 @@
 """Each host trains, evaluates and resumes; two processes do without a GPU."""
 
 import importlib.util
+import json
 import shutil
 
+import mmengine
 import pytest
 import torch
 from demos import CONFIGS
@@ -85,7 +87,7 @@ def whole(once, run, host):
 
 
 @pytest.mark.parametrize('host', HOSTS)
-def test_train_and_evaluate(host, whole):
+def test_train_and_evaluate(host, whole, said_by, tmp_path):
     losses = scalars(whole, 'loss')
     assert len(losses) == 6 and all(0 < loss < 1e3 for loss in losses)
     assert len(scalars(whole, HOSTS[host][1])) == 3
@@ -96,6 +98,14 @@ def test_train_and_evaluate(host, whole):
         for name, value in last['state_dict'].items()
         if name.endswith('weight')
     )
+    metric = HOSTS[host][1]
+    tested = tmp_path / 'tested'
+    options = '--work-dir', tested, '--dump', tmp_path / 'out.pkl'
+    files = 'run.py', whole / 'epoch_3.pth'
+    said_by('test.py', *files, *options, cwd=whole.parents[1])
+    (metrics,) = tested.glob('*/*.json')
+    assert json.loads(metrics.read_text())[metric] == scalars(whole, metric)[2]
+    assert len(mmengine.load(tmp_path / 'out.pkl')) > 0
 
 
 @pytest.mark.parametrize('host', HOSTS)

@@ -130,26 +130,6 @@ def test_nodes_with_folders_of_their_own_do_not_train(
     assert not list(folder.glob('node?/epoch_2.pth'))
 
 
-@pytest.fixture
-def start_nodes(start_tool):
-    """One launcher for each prefix (a command that runs a command)."""
-
-    def start(folder, prefixes, address):
-        common = dict(NNODES='2', PORT=str(free_port()), MASTER_ADDR=address)
-        return [
-            start_tool(
-                *('dist_train.sh', 'run.py', 1, '--no-validate'),
-                cwd=folder,
-                prefix=prefix,
-                NODE_RANK=str(rank),
-                **common,
-            )
-            for rank, prefix in enumerate(prefixes)
-        ]
-
-    return start
-
-
 def test_uneven_last_batches(folder, said_by):
     """13 clips to train and 7 to test, in batches of 2 by 3 processes."""
     extra = """

@@ -83,15 +83,6 @@ def ucf101(data):
         write_lines(listing, [f'{name} {x}' for x, name in names.items()])
 
 
-def kinetics400(data):
-    root = data / 'kinetics400'
-    for split in ('train', 'val'):
-        for label in (0, 399):
-            video(root / f'videos_{split}' / f'{label}.mp4', label)
-        listing = root / f'kinetics400_{split}_list_videos.txt'
-        write_lines(listing, ['0.mp4 0', '399.mp4 399'])
-
-
 def coco(data):
     from mmdet.datasets import CocoDataset
 
@@ -142,9 +133,6 @@ def sizes(train, val):
 IMAGES = EPOCH + sizes('1.scale=64', '1.scale=72 2.crop_size=64')
 CLIPS = '1.clip_len=8 3.scale=(-1,72) 4.crop_size=64'
 UCF = EPOCH + sizes('1.clip_len=8 3.scale_range=(72,80) 4.size=64', CLIPS)
-KINETICS = EPOCH + sizes(
-    '1.clip_len=8 3.scale=(-1,72) 4.input_size=64 5.scale=(64,64)', CLIPS
-)
 BOXES = FEW_BOXES + sizes('2.scale=(160,120)', '1.scale=(160,120)')
 NIGHTLY = pytest.mark.nightly
 # Config, its data, its start, its options, what the log must tell. A nightly
@@ -155,9 +143,6 @@ RECIPES = [
     ('mask_rcnn_r50_c4_cgnl_coco', coco, (IMAGE_START, RES5_START), BOXES,
         'segm_mAP_75'),
     ('r50_cgnl_imagenet', imagenet, (IMAGE_START,), IMAGES, 'accuracy/top5'),
-    ('r50_cgnl_imagenet_scratch', imagenet, (), IMAGES, 'accuracy/top5'),
-    ('i3d_r50_cgnl_kinetics400', kinetics400, (VIDEO_START,), KINETICS,
-        'acc/top5'),
     ('mask_rcnn_r50_fpn_cgnl_coco', coco, (IMAGE_START,), BOXES,
         'segm_mAP_75'),
 ]  # fmt: skip
