@@ -114,35 +114,6 @@ def test_roi_align_reduced_precision(dtype, needs):
     assert torch.equal(x.grad, full.grad.to(dtype))
 
 
-# stride, padding, dilation: all asymmetric, so that none can be exchanged
-SIZES = (2, 1), (1, 0), (1, 2)
-
-
-@pytest.mark.parametrize('version', ['v1', 'v2', 'v2, with a bias'])
-def test_deform_conv(version):
-    torch.manual_seed(0)
-    shapes = (2, 4, 6, 5), (2, 2 * 2 * 6, 3, 3), (2, 2 * 6, 3, 3), (6, 2, 3, 2)
-    tensors = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
-    x, offset, mask, weight = (t.requires_grad_() for t in tensors)
-    bias = torch.randn(6, dtype=torch.float64, requires_grad=True)
-
-    def mine(x, offset, weight, mask=None, bias=None):
-        if mask is None:
-            return ops.deform_conv2d(x, offset, weight, *SIZES, 2, 2)
-        return ops.modulated_deform_conv2d(
-            x, offset, mask, weight, bias, *SIZES, 2, 2
-        )
-
-    more = {'v1': [], 'v2': [mask], 'v2, with a bias': [mask, bias]}[version]
-    args = (x, offset, weight, *more)
-    mask, bias = (*more, None, None)[:2]
-    wanted = torchvision.ops.deform_conv2d(
-        x, offset, weight, bias, *SIZES, mask=mask
-    )
-    assert_close(mine(*args), wanted)
-    torch.autograd.gradcheck(mine, args)
-
-
 @pytest.mark.parametrize('weighted', [False, True])
 def test_sigmoid_focal_loss(weighted):
     if compat.mmcv_ops.not_needed() and not torch.cuda.is_available():
