@@ -24,8 +24,7 @@ import sys
 from types import ModuleType
 from typing import Optional
 
-from .after_import import after_import
-from .workaround import Workaround
+from .imports import after_import
 
 WARNS_FROM = (80, 9)  # of setuptools
 
@@ -92,11 +91,5 @@ def _mend(package_utils: ModuleType) -> None:
                 setattr(module, new.__name__, new)
 
 
-WORKAROUND = Workaround(
-    name='no_pkg_resources',
-    symptom="ModuleNotFoundError: No module named 'pkg_resources'",
-    versions='mmengine <= 0.10.7 with setuptools >= 80.9, or without it',
-    upstream='https://setuptools.pypa.io/en/stable/history.html',
-    not_needed=not_needed,
-    apply=lambda: after_import('mmengine.utils.package_utils', _mend),
-)
+def apply() -> None:
+    after_import('mmengine.utils.package_utils', _mend)

@@ -20,8 +20,7 @@ import functools
 from types import ModuleType
 from typing import Any
 
-from .after_import import after_import
-from .workaround import Workaround
+from .imports import after_import
 
 
 def apply() -> None:
@@ -60,13 +59,3 @@ def _mend_pathway(module: ModuleType) -> None:
     from ..insertion.inflation import mend_inflation
 
     mend_inflation(module.ResNet3dPathway)  # has one of its own
-
-
-WORKAROUND = Workaround(
-    name='plugins_key',
-    symptom="TypeError: ... got an unexpected keyword argument 'plugins'",
-    versions='all',
-    upstream='mmdetection #4169',
-    packages=('mmengine',),
-    apply=apply,
-)

@@ -174,7 +174,7 @@ def test_a_compiled_module_wins(python, tmp_path):
         'import importlib.util\n'
         'from cgnl_mm.compat import mmcv_ops\n'
         'print(mmcv_ops.not_needed())\n'
-        'mmcv_ops.WORKAROUND.apply()\n'
+        'mmcv_ops.apply()\n'
         'print(importlib.util.find_spec("mmcv._ext").origin)\n'
     )
     # -S would lose torch: the folder goes first on the path instead
