@@ -11,16 +11,13 @@ Upstream: mmdetection #4169 asks for a plugin in one unit.
 Cure: ``Registry.build`` inserts the entries that have ``after`` or
 ``after_blocks`` (:mod:`cgnl_mm.insertion.key`). A registry copies its build
 function from its parent when it is made, so the method is replaced, which
-they share. ``ResNet3d`` starts from a model's checkpoint, blocks included.
+they share.
 
 Delete when: never; this is what the package is for.
 """
 
 import functools
-from types import ModuleType
 from typing import Any
-
-from .imports import after_import
 
 
 def apply() -> None:
@@ -45,17 +42,3 @@ def apply() -> None:
         return key.build(make, cfg)
 
     Registry.build = build
-    after_import('mmaction.models.backbones.resnet3d', _mend)
-    after_import('mmaction.models.backbones.resnet3d_slowfast', _mend_pathway)
-
-
-def _mend(module: ModuleType) -> None:
-    from ..insertion.inflation import mend_initialization
-
-    mend_initialization(module.ResNet3d)
-
-
-def _mend_pathway(module: ModuleType) -> None:
-    from ..insertion.inflation import mend_inflation
-
-    mend_inflation(module.ResNet3dPathway)  # has one of its own
