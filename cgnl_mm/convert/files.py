@@ -13,12 +13,10 @@ from ..checkpoints import require_file
 from ..errors import SetupError, printable
 from ..hosts import HOME
 from .checkpoint import convert_checkpoint, find_target, read_state_dict
-from .names import AUTHOR, MMDET_C4, MMPRETRAIN, Code
+from .names import AUTHOR, MMPRETRAIN, Code
 from .network import SUFFIXES, Network
 
 DATASETS = {200: 'cub', 1000: 'imagenet', None: 'imagenet'}
-# maskrcnn-benchmark's, in the order BGR
-BENCHMARK_MEAN = '[102.9801,115.9465,122.7717]'
 # the safe loader's words for what it does not create
 REFUSED = re.compile(r'(?:GLOBAL|Unsupported class) (\S+)')
 
@@ -135,17 +133,13 @@ def describe(code: Code, network: Network) -> str:
 def advise(network: Network, code: Code, out: str) -> str:
     """Say how to use what was written, with the config that fits."""
     if code is AUTHOR:
-        return advise_author(network)
-
-    def path_of(block: str) -> Path:
-        data = DATASETS.get(network.num_classes, network.num_classes)
-        name = code.config.format(depth=network.depth, block=block, data=data)
-        return Path('configs', f'{name}.py')
-
+        return "the author's train_val.py --valid, as model_best.pth.tar"
     suffix = SUFFIXES[network.block]
     if network.block == 'CGNL2d' and network.groups != 8:
         suffix += f'_g{network.groups}'
-    config, rbf = path_of(suffix), path_of('_cgnlx')
+    data = DATASETS.get(network.num_classes, network.num_classes)
+    name = code.config.format(depth=network.depth, block=suffix, data=data)
+    config = Path('configs', f'{name}.py')
     if not (HOME / config).is_file():
         return (
             f'no {config} is there: take the config that is nearest, with '
@@ -154,37 +148,9 @@ def advise(network: Network, code: Code, out: str) -> str:
     text = f'python tools/test.py {config} {out}'
     if code is not MMPRETRAIN:
         text = f'python tools/train.py {config} --cfg-options load_from={out}'
-    if code is MMDET_C4:
-        text += f' model.data_preprocessor.mean={BENCHMARK_MEAN}'
-    if suffix == '_cgnl' and (HOME / rbf).is_file():
+    if suffix == '_cgnl':
         text += (
-            f'\n         or {rbf}, if it was trained as CGNLx (RBF kernel): '
-            'the weights do not tell'
+            '\n         or the config with cgnlx in its name, if it was '
+            'trained with the RBF kernel: the weights do not tell'
         )
-    return text
-
-
-def advise_author(network: Network) -> str:
-    """Say how the author's code takes what was written, as far as it can."""
-    data = DATASETS.get(network.num_classes)
-    if data is None:
-        return (
-            f"not by the author's train_val.py as it is: no data set of "
-            f'{network.num_classes} classes'
-        )
-    text = f"the author's train_val.py --dataset '{data}' --arch "
-    text += f"'{network.depth}' "
-    if network.block is not None:
-        text += f"--nl-type '{SUFFIXES[network.block][1:]}' --nl-nums 1 "
-    text += '--valid, under the name model_best.pth.tar'
-    if network.block == 'CGNL2d':
-        text += (
-            "\n         with 'cgnlx' if it was trained with the RBF kernel; "
-            'the author has no other kernel'
-        )
-        if network.groups != 8:
-            text += (
-                "\n         and groups=8, which the author's model/resnet.py "
-                f'has in _make_layer, edited to {network.groups}'
-            )
     return text
