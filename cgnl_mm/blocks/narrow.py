@@ -72,7 +72,7 @@ def _attend(
 ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     """Return a map y and numbers a, b (B, G): the attention is a y + b."""
     scale = block.scale(math.prod(x.shape[2:]))
-    terms = split_powers(block.coefficients, block.groups)
+    terms = split_powers(block.coefficients)
     constant, b = terms.pop(0, None), None
     if constant is not None:
         b = _scale(_sum_of_g(block, x), constant, scale)
@@ -105,7 +105,7 @@ def _attend(
 def _scale(moment: Tensor, term: Union[float, Tensor], scale: float) -> Tensor:
     """Return scale * term * moment (B, G)."""
     if isinstance(term, Tensor):
-        return to_accumulator(term).flatten() * (scale * moment)
+        return to_accumulator(term) * (scale * moment)
     return moment if scale * term == 1 else scale * term * moment
 
 

@@ -145,8 +145,6 @@ def test_missing_operator_tells_how_to_get_it(needs):
     rois = torch.tensor([[0, 0.0, 0, 3, 3]])
     with pytest.raises(NotImplementedError, match="pool_mode='max'"):
         ops.roi_align(torch.rand(1, 1, 4, 4), rois, 2, 1.0, 0, 'max')
-    with pytest.raises(NotImplementedError, match='roi_pool'):
-        ops.roi_pool(torch.rand(1, 1, 4, 4), rois, 2)
 
 
 def test_module_is_found_as_any_other():

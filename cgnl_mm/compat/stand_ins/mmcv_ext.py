@@ -16,6 +16,7 @@ from torch import Tensor
 try:
     import torchvision
     from torchvision.extension import _has_ops
+    from torchvision.ops import sigmoid_focal_loss
 except (ImportError, RuntimeError) as error:
     raise ImportError(
         "mmcv's operators run on torchvision's here, and torchvision does "
@@ -128,41 +129,17 @@ def roi_align_backward(
     )
 
 
-def roi_pool_forward(*args, **kwargs) -> None:
-    """Raise: torchvision's rounds boxes to whole cells, mmcv's does not."""
-    raise _missing(
-        'roi_pool (torchvision has one, with another rounding of the boxes)',
-        'use RoIAlign, or ',
-    )
-
-
-roi_pool_backward = roi_pool_forward
-
-
-def _focal(input: Tensor, target: Tensor, weight: Tensor):
-    """Compute what both directions of the sigmoid focal loss start from.
-
-    Returns:
-        tuple[Tensor]: (N, C) each: probability p and its complement q, both
-            with their logarithms, whether the class is the target, and the
-            (N, 1) class weight or 1.
-    """
-    p = _full(input).sigmoid()
-    q = 1 - p
-    tiny = torch.finfo(torch.float32).tiny
-    classes = torch.arange(input.size(1), device=input.device)
-    factor = _full(weight)[target][:, None] if weight.numel() else 1
-    log_p, log_q = (x.clamp(min=tiny).log() for x in (p, q))
-    return p, log_p, q, log_q, target[:, None] == classes, factor
+def _focal_loss(
+    logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float
+) -> Tensor:
+    classes = torch.arange(logits.size(1), device=logits.device)
+    one_hot = (target[:, None] == classes).to(logits.dtype)
+    loss = sigmoid_focal_loss(logits, one_hot, alpha, gamma)
+    return loss * _full(weight)[target][:, None] if weight.numel() else loss
 
 
 def sigmoid_focal_loss_forward(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    output: Tensor,
-    gamma: float,
-    alpha: float,
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, **settings
 ) -> None:
     """Focal loss of each entry into output.
 
@@ -171,16 +148,10 @@ def sigmoid_focal_loss_forward(
         target (Tensor): (N,) int64 class; C and above are background.
         weight (Tensor): (C,) class weights, or empty.
         output (Tensor): (N, C), written.
-        gamma (float): Exponent of the modulating factor.
-        alpha (float): Weight of the positive entries.
+        **settings: gamma, the exponent of the modulating factor, and alpha,
+            the weight of the positive entries.
     """
-    p, log_p, q, log_q, positive, factor = _focal(input, target, weight)
-    loss = torch.where(
-        positive,
-        -alpha * q**gamma * log_p,
-        -(1 - alpha) * p**gamma * log_q,
-    )
-    output.copy_(loss * factor)
+    output.copy_(_focal_loss(_full(input), target, weight, **settings))
 
 
 def sigmoid_focal_loss_backward(
@@ -188,17 +159,13 @@ def sigmoid_focal_loss_backward(
     target: Tensor,
     weight: Tensor,
     grad_input: Tensor,
-    gamma: float,
-    alpha: float,
+    **settings,
 ) -> None:
     """Derivative of :func:`sigmoid_focal_loss_forward` into grad_input."""
-    p, log_p, q, log_q, positive, factor = _focal(input, target, weight)
-    grad = torch.where(
-        positive,
-        -alpha * q**gamma * (q - gamma * p * log_p),
-        -(1 - alpha) * p**gamma * (gamma * q * log_q - p),
-    )
-    grad_input.copy_(grad * factor)
+    logits = _full(input).requires_grad_()
+    with torch.enable_grad():
+        loss = _focal_loss(logits, target, weight, **settings).sum()
+    grad_input.copy_(torch.autograd.grad(loss, logits)[0])
 
 
 def _missing(operator: str, instead: str = '') -> NotImplementedError:
