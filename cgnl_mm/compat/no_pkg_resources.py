@@ -26,20 +26,6 @@ from typing import Optional
 
 from .imports import after_import
 
-WARNS_FROM = (80, 9)  # of setuptools
-
-
-def not_needed() -> Optional[str]:
-    if importlib.util.find_spec('pkg_resources') is None:
-        return None
-    try:
-        version = importlib.metadata.version('setuptools')
-    except importlib.metadata.PackageNotFoundError:
-        return None  # a distribution may package pkg_resources alone
-    if tuple(map(int, version.split('.')[:2])) >= WARNS_FROM:
-        return None
-    return 'pkg_resources is there and does not warn'
-
 
 def _find(package: str) -> Optional[str]:
     """Return the folder of a distribution ('mmaction2') or a module."""

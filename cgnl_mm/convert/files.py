@@ -5,7 +5,7 @@ import pickle
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 
@@ -43,7 +43,7 @@ def convert_file(
     _, code, network = read_state_dict(checkpoint)
     print(f'found:   {describe(code, network)}')
     state = convert_checkpoint(checkpoint, target, backbone_only)
-    write_checkpoint(wrap(state, checkpoint, target), out)
+    write_checkpoint(wrap(state, target), out)
     print(f'written: {printable(str(out))}, {len(state)} tensors')
     written = find_target(code, target, backbone_only)
     print(f'use:     {advise(network, written, printable(str(out)))}')
@@ -90,29 +90,23 @@ def write_checkpoint(checkpoint: dict, path: Path) -> None:
         raise SetupError(f'{path} cannot be written: {error}') from error
 
 
-def wrap(state: dict, checkpoint: Mapping, target: str) -> dict:
+def wrap(state: dict, target: str) -> dict:
     """Give a state dict what its code expects around it.
 
-    Epoch and best accuracy survive the way here and back. The optimizer's
-    state does not: the file starts a fine-tuning, and cannot be resumed.
+    The file starts a fine-tuning, and cannot be resumed.
 
     Args:
         state (dict): What :func:`convert_checkpoint` returned.
-        checkpoint (Mapping): The file that was converted.
         target (str): As for :func:`convert_checkpoint`.
 
     Returns:
         dict: For ``torch.save``.
     """
-    known = checkpoint
-    if isinstance(checkpoint.get('meta'), dict):
-        known = checkpoint['meta'].get('author', {})
-    known = {k: known[k] for k in ('epoch', 'best_prec1') if k in known}
     if target != 'author':
-        return dict(meta=dict(author=known), state_dict=state)
+        return dict(meta={}, state_dict=state)
     # The author's networks are wrapped in DataParallel when they load.
     state = {f'module.{key}': value for key, value in state.items()}
-    return dict(dict(epoch=0, best_prec1=0.0), **known, state_dict=state)
+    return dict(epoch=0, best_prec1=0.0, state_dict=state)
 
 
 def describe(code: Code, network: Network) -> str:

@@ -82,14 +82,13 @@ def test_there_and_back(save, convert, tmp_path, legacy):
     assert 'tools/test.py configs/r50_cgnl_cub.py new/ours.pth' in out
     assert 'cgnlx' in out
     ours = torch.load('new/ours.pth', weights_only=True)
-    assert ours['meta']['author']['best_prec1'] == 80.5
     weight = ours['state_dict']['backbone.layer3.cgnl_4.norm.weight']
     assert torch.equal(weight, theirs.module.layer3[5].gn.weight)
 
     out = convert('new/ours.pth', 'model_best.pth.tar', 'author', force=True)
     assert 'train_val.py' in out
     back = torch.load('model_best.pth.tar', weights_only=True)
-    assert back['epoch'] == 4 and back['best_prec1'] == 80.5
+    assert back['epoch'] == back['best_prec1'] == 0
     expected = theirs.state_dict()
     assert list(back['state_dict']) == list(expected)
     assert all(
