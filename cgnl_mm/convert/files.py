@@ -41,7 +41,7 @@ def convert_file(
         raise SetupError(f'{out} is there already; --force overwrites a file')
     checkpoint = read_checkpoint(source)
     _, code, network = read_state_dict(checkpoint)
-    print(f'found:   {describe(code, network)}')
+    print(f'found:   {network}, by the names of {code.name}')
     state = convert_checkpoint(checkpoint, target, backbone_only)
     write_checkpoint(wrap(state, target), out)
     print(f'written: {printable(str(out))}, {len(state)} tensors')
@@ -107,21 +107,6 @@ def wrap(state: dict, target: str) -> dict:
     # The author's networks are wrapped in DataParallel when they load.
     state = {f'module.{key}': value for key, value in state.items()}
     return dict(epoch=0, best_prec1=0.0, state_dict=state)
-
-
-def describe(code: Code, network: Network) -> str:
-    """Say what a checkpoint holds."""
-    text = f'R-{network.depth} in the names of {code.name}'
-    if network.block is None:
-        text += " or torchvision's" if code is AUTHOR else ''
-        text += ', no block'
-    else:
-        text += f', {network.block} after unit {network.unit} of layer3'
-    if network.block == 'CGNL2d':
-        text += f', {network.groups} groups'
-    if network.num_classes is not None:
-        text += f', {network.num_classes} classes'
-    return text
 
 
 def advise(network: Network, code: Code, out: str) -> str:

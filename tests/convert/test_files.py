@@ -78,7 +78,7 @@ def test_there_and_back(save, convert, tmp_path, legacy):
     theirs = save('model_best.pth.tar', legacy=legacy)
     out = convert('model_best.pth.tar', 'new/ours.pth')
     assert 'R-50' in out and '200 classes' in out
-    assert 'CGNL2d after unit 4 of layer3, 8 groups' in out
+    assert 'CGNL2d(groups=8) after unit 4' in out
     assert 'tools/test.py configs/r50_cgnl_cub.py new/ours.pth' in out
     assert 'cgnlx' in out
     ours = torch.load('new/ours.pth', weights_only=True)
