@@ -16,7 +16,7 @@ only those named. What was done::
 
 import os
 from importlib.util import find_spec
-from typing import NamedTuple, Optional, Set
+from typing import Optional, Set
 
 from . import (
     cpu_distributed,
@@ -31,7 +31,7 @@ from . import (
     test_metrics,
 )
 
-__all__ = ['Record', 'Report', 'apply', 'report']
+__all__ = ['Report', 'apply', 'report']
 
 ENV = 'CGNL_MM_COMPAT'
 REPAIRS = {
@@ -50,34 +50,20 @@ REPAIRS = {
     )
 }
 
-_records = {}
+_statuses = {}
 
 
-class Record(NamedTuple):
-    """What became of one repair.
+class Report(dict):
+    """What became of each repair, by its name in ``CGNL_MM_COMPAT``.
 
-    Attributes:
-        name (str): Its name in ``CGNL_MM_COMPAT``.
-        status (str): 'applied', 'not needed' or 'switched off'.
-        reason (str): Why it is not needed or who switched it off; empty
-            when applied.
+    A status is 'applied', 'not needed (...)' or 'switched off (...)'.
     """
 
-    name: str
-    status: str
-    reason: str = ''
-
-
-class Report(tuple):
-    """Records of :func:`report`; printed, two lines per repair."""
-
     def __str__(self) -> str:
-        lines = []
-        for name, status, reason in self:
-            because = f' ({reason})' if reason else ''
-            what = REPAIRS[name].__doc__.partition('\n')[0]
-            lines.append(f'{name}: {status}{because}\n    {what}')
-        return '\n'.join(lines)
+        return '\n'.join(
+            f'{name}: {status}\n    {REPAIRS[name].__doc__.splitlines()[0]}'
+            for name, status in self.items()
+        )
 
 
 def apply() -> None:
@@ -88,25 +74,25 @@ def apply() -> None:
     """
     off = switched_off()
     for name, repair in REPAIRS.items():
-        if name in _records and _records[name].status == 'applied':
+        if _statuses.get(name) == 'applied':
             continue
         if name in off:
-            _records[name] = Record(name, 'switched off', f'by {ENV}')
+            _statuses[name] = f'switched off (by {ENV})'
         elif reason := _reason_to_skip(repair):
-            _records[name] = Record(name, 'not needed', reason)
+            _statuses[name] = f'not needed ({reason})'
         else:
             repair.apply()
-            _records[name] = Record(name, 'applied')
+            _statuses[name] = 'applied'
 
 
 def report() -> Report:
     """Say what became of each repair; applies them if nobody has.
 
     Returns:
-        Report: One :class:`Record` per repair; ``str()`` is readable.
+        Report: A status by the name of each repair; ``str()`` is readable.
     """
     apply()
-    return Report(_records[name] for name in REPAIRS)
+    return Report(_statuses)
 
 
 def switched_off() -> Set[str]:

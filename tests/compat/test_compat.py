@@ -9,14 +9,12 @@ NAMES = list(compat.REPAIRS)
 
 def test_report_prints_every_repair():
     report = compat.report()
-    assert [record.name for record in report] == NAMES
-    for record in report:
-        assert f'{record.name}: {record.status}' in str(report)
-        assert compat.REPAIRS[record.name].__doc__.splitlines()[0] in str(
-            report
-        )
+    assert list(report) == NAMES
+    for name, status in report.items():
+        what = compat.REPAIRS[name].__doc__.splitlines()[0]
+        assert f'{name}: {status}\n    {what}' in str(report)
         # who is told that nothing was done is told why
-        assert (record.reason == '') == (record.status == 'applied')
+        assert ('(' in status) == (status != 'applied')
 
 
 def test_apply_twice_patches_once():
