@@ -212,15 +212,10 @@ def record(module: nn.Module, args: tuple, marked: Set[nn.Module]) -> Run:
         marks.setdefault(part, []).append(output.grad_fn)
         return output
 
-    tensors = dict(module.named_parameters()), dict(module.named_buffers())
-    dtype = next(
-        (t.dtype for t in tensors[0].values() if t.is_floating_point()), None
-    )
-    tensors = {
-        name: tensor.detach().to('meta')
-        for group in tensors
-        for name, tensor in group.items()
-    }
+    own = dict([*module.named_parameters(), *module.named_buffers()])
+    types = [t.dtype for t in own.values() if t.is_floating_point()]
+    dtype = types[0] if types else None
+    tensors = {name: t.detach().to('meta') for name, t in own.items()}
     args = _pytree.tree_map_only(
         Tensor,
         lambda x: x.to('meta', dtype if x.is_floating_point() else None),
