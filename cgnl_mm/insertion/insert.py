@@ -160,10 +160,9 @@ def put(
         owner.add_module(name, block)
         if not in_order(unit):
             _call_children(unit, name)
-    way = [network]
-    for part in filter(None, path.split('.')):
-        way.append(getattr(way[-1], part))
-    for module in way:
+    parts = path.split('.')
+    for depth in range(len(parts) + 1):
+        module = network.get_submodule('.'.join(parts[:depth]))
         guard(type(module))
     engine = sys.modules.get('mmengine.model')
     if engine is not None:  # the network may be a part of a model of its own
