@@ -14,23 +14,18 @@ HOME = PACKAGE.parent
 if not (HOME / 'setup.py').is_file():
     HOME = PACKAGE / '.mim'
 
-# what to install (as tested), and the modules that fill each of its registries
-HOSTS = {
-    'mmpretrain': dict(
-        install='pip install mmpretrain==1.2.0',
-        MODELS=('cgnl_mm.heads',),
-        DATASETS=('cgnl_mm.datasets.mmpretrain',),
-    ),
-    'mmaction': dict(
-        install='pip install mmaction2==1.2.0 av',
-        DATASETS=('cgnl_mm.datasets.mmaction',),
-        TRANSFORMS=('cgnl_mm.datasets.mmaction',),
-    ),
-    'mmdet': dict(
-        install='pip install mmdet==3.3.0',
-        DATASETS=('cgnl_mm.datasets.mmdet',),
-    ),
+HOSTS = {  # what to install (as tested)
+    'mmpretrain': 'pip install mmpretrain==1.2.0',
+    'mmaction': 'pip install mmaction2==1.2.0 av',
+    'mmdet': 'pip install mmdet==3.3.0',
 }
+CLASSES = (  # the modules that fill each of their registries
+    ('mmpretrain', 'MODELS', 'cgnl_mm.heads'),
+    ('mmpretrain', 'DATASETS', 'cgnl_mm.datasets.mmpretrain'),
+    ('mmaction', 'DATASETS', 'cgnl_mm.datasets.mmaction'),
+    ('mmaction', 'TRANSFORMS', 'cgnl_mm.datasets.mmaction'),
+    ('mmdet', 'DATASETS', 'cgnl_mm.datasets.mmdet'),
+)
 
 
 def has_openmmlab() -> bool:
@@ -64,7 +59,7 @@ def require_host(name: str) -> None:
     if name in HOSTS and importlib.util.find_spec(name) is None:
         raise MissingHostError(
             f'{name} is not installed, and this config needs it. Run '
-            f'`{HOSTS[name]["install"]}`'
+            f'`{HOSTS[name]}`'
         )
 
 
@@ -105,27 +100,20 @@ def register_hosts() -> None:
     A host imports them with its own models, on first use: importing
     ``cgnl_mm`` does not import three frameworks.
     """
-    for host, info in HOSTS.items():
-        if importlib.util.find_spec(host) is None:
-            continue
+    registries = {}
+    for host in filter(importlib.util.find_spec, HOSTS):
         try:
-            registries = importlib.import_module(f'{host}.registry')
+            registries[host] = importlib.import_module(f'{host}.registry')
         except Exception as error:  # a broken host must not break the others
             warnings.warn(
                 f'{host} is installed but does not import, so cgnl_mm '
                 f'leaves it out: {type(error).__name__}: {error}',
                 stacklevel=2,
             )
-            continue
-        for name, modules in info.items():
-            if name != 'install':
-                for module in modules:
-                    _add_location(getattr(registries, name), module)
-
-
-def _add_location(registry, module: str) -> None:
-    """Let ``registry`` import ``module`` on its first look-up."""
-    if registry._imported:
-        importlib.import_module(module)
-    elif module not in registry._locations:
-        registry._locations.append(module)
+    for host, name, module in CLASSES:
+        if host in registries:
+            registry = getattr(registries[host], name)
+            if registry._imported:
+                importlib.import_module(module)
+            elif module not in registry._locations:
+                registry._locations.append(module)

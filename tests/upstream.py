@@ -32,5 +32,4 @@ def host_scope(request):
 
 
 def pytest_report_header():
-    keys = {record.name: record.status for record in cgnl_mm.compat.report()}
-    return f'the key `plugins`: {keys["plugins_key"]}'
+    return f'the key `plugins`: {cgnl_mm.compat.report()["plugins_key"]}'

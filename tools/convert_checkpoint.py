@@ -2,12 +2,12 @@
 
     python tools/convert_checkpoint.py model_best.pth.tar r50_cgnl_cub.pth
     python tools/convert_checkpoint.py epoch_110.pth author.pth.tar --to author
-    python tools/convert_checkpoint.py c4.pth d.pth --to mmdet --backbone-only
+    python tools/convert_checkpoint.py r50.pth d.pth --to mmdet --backbone-only
 
 The tool reads classification networks of
-github.com/KaiyuYue/cgnl-network.pytorch (and torchvision's, which have the
-same names) and R-50-C4 models of maskrcnn-benchmark. Every key is accounted
-for, or the tool ends with a line that names the keys.
+github.com/KaiyuYue/cgnl-network.pytorch, and torchvision's, which have the
+same names. Every key is accounted for, or the tool ends with a line that names
+the keys.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument(
         '--backbone-only',
         action='store_true',
-        help='leave the classifier, or the heads of a detector, out',
+        help='leave the classifier out',
     )
     parser.add_argument('--force', action='store_true', help='overwrite OUT')
     args = parser.parse_args()

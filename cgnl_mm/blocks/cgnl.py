@@ -61,9 +61,9 @@ class _CGNLNd(nn.Module):
         norm_cfg (dict | bool, optional): Norm after W_z. None: GroupNorm
             with ``groups`` groups (the author's code);
             ``dict(type='GN', num_groups=1)``; ``dict(type='BN')``,
-            ``dict(type='SyncBN')`` (the paper's text); any norm over
-            channels that has a weight and that mmcv knows; False: no norm,
-            ``norm_weight`` acts on W_z instead. Defaults to None.
+            ``dict(type='SyncBN')`` (the paper's text); the class of any norm
+            over channels that has a weight; False: no norm, ``norm_weight``
+            acts on W_z instead. Defaults to None.
         init_std (float, optional): Standard deviation of the normal
             initialisation of the convolutions. None: 0.32 / sqrt(C), which is
             the author's 0.01 at 1,024 channels (``docs/start.md``).

@@ -10,6 +10,7 @@ from typing import Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ..ops.attention import to_accumulator
 from ..ops.fused.plan import Norm
@@ -19,7 +20,6 @@ from ..ops.scaled_norm import scaled_norm
 from ..ops.series import split_powers
 from .norm import collect_affine, plan_norm, update_statistics
 from .obstacles import find_layer_obstacle, find_transform
-from .precision import in_float32
 
 # An amplitude of several powers that is lower counts as zero: its variance is
 # far below the eps of a norm.
@@ -72,7 +72,7 @@ def _attend(
 ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     """Return a map y and numbers a, b (B, G): the attention is a y + b."""
     scale = block.scale(math.prod(x.shape[2:]))
-    terms = split_powers(block.coefficients, block.groups)
+    terms = split_powers(block.coefficients)
     constant, b = terms.pop(0, None), None
     if constant is not None:
         b = _scale(_sum_of_g(block, x), constant, scale)
@@ -105,7 +105,7 @@ def _attend(
 def _scale(moment: Tensor, term: Union[float, Tensor], scale: float) -> Tensor:
     """Return scale * term * moment (B, G)."""
     if isinstance(term, Tensor):
-        return to_accumulator(term).flatten() * (scale * moment)
+        return to_accumulator(term) * (scale * moment)
     return moment if scale * term == 1 else scale * term * moment
 
 
@@ -117,3 +117,33 @@ def _sum_of_g(block: nn.Module, x: Tensor) -> Tensor:
     sums = x.flatten(2).sum(-1, dtype=torch.float32).unsqueeze(1)
     weight = to_accumulator(block.g.weight).flatten(1)
     return (sums * weight.unflatten(0, (block.groups, -1)).sum(1)).sum(-1)
+
+
+def in_float32(module: nn.Module, x: Tensor) -> Tensor:
+    """Call a module on a float32 input, even if its weights are narrow.
+
+    Args:
+        module (nn.Module): A layer, whose parameters keep their type.
+        x (Tensor): Float32 input.
+
+    Returns:
+        Tensor: Float32 output.
+    """
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    wide = {k: t.float() if t.dtype in HALF else t for k, t in own.items()}
+    # FSDP also sets its gathered weights as attributes, which would win.
+    hidden = {k: module.__dict__.pop(k) for k in own if k in module.__dict__}
+    try:
+        with torch.autocast(x.device.type, enabled=False):
+            if all(wide[k] is t for k, t in own.items()):
+                return module(x)
+            y = functional_call(module, wide, (x,))
+    finally:
+        if hidden:  # The compiler of torch 2.11 cannot trace an update.
+            module.__dict__.update(hidden)
+    with torch.no_grad():
+        # The running statistics were written to the copies.
+        for name, buffer in module.named_buffers():
+            if wide[name] is not buffer:
+                buffer.copy_(wide[name])
+    return y

@@ -24,9 +24,8 @@ def build_norm(
     Args:
         norm_cfg (dict | bool | None): A dict has ``type``, a name or a class,
             and the arguments of that class; ``requires_grad=False`` freezes
-            the norm. 'GN', 'BN', 'IN' and 'SyncBN' are PyTorch's; other
-            names are looked up by mmcv. None is ``dict(type='GN')``, and
-            False is no norm.
+            the norm. The names are 'GN', 'BN', 'IN' and 'SyncBN'. None is
+            ``dict(type='GN')``, and False is no norm.
         channels (int): Number of channels.
         groups (int): Default number of groups of GroupNorm.
         rank (int): Number of spatial axes of the block.
@@ -59,10 +58,8 @@ def build_norm(
                 'channels'
             )
         norm = nn.GroupNorm(num_channels=channels, **cfg)
-    elif isinstance(kind, type):
-        norm = kind(channels, **cfg)
     else:
-        norm = _build_by_mmcv(dict(cfg, type=kind), channels)
+        norm = kind(channels, **cfg)
     if getattr(norm, 'weight', None) is None:
         raise ValueError(
             f'norm_cfg {norm_cfg!r} has no weight that could start at zero; '
@@ -71,8 +68,8 @@ def build_norm(
     return norm.requires_grad_(requires_grad)
 
 
-def _resolve(kind: Union[str, type], rank: int) -> Union[str, type]:
-    """Return the class of a norm of PyTorch; leave other types as they are."""
+def _resolve(kind: Union[str, type], rank: int) -> type:
+    """Return the class of a norm, given by its name or by itself."""
     if kind in ('LN', nn.LayerNorm):
         # It would pass unnoticed where the last axis has C entries.
         raise ValueError(
@@ -87,20 +84,13 @@ def _resolve(kind: Union[str, type], rank: int) -> Union[str, type]:
                 f'norm_cfg type {kind!r} does not fit a block with {rank} '
                 f'spatial axes; use {name!r} or {name + f"{rank}d"!r}'
             )
-    return NORMS.get(kind, kind)
-
-
-def _build_by_mmcv(cfg: dict, channels: int) -> nn.Module:
-    try:
-        # mmcv is optional: PyTorch's own norms do not need it.
-        from mmcv.cnn import build_norm_layer
-
-        return build_norm_layer(cfg, channels)[1]
-    except (ImportError, KeyError) as error:
+    kind = NORMS.get(kind, kind)
+    if not isinstance(kind, type):
         raise ValueError(
-            f'norm_cfg type {cfg["type"]!r} is not registered; known are, '
-            'for example, GN, BN, SyncBN and IN'
-        ) from error
+            f'norm_cfg type {kind!r} is unknown; use GN, BN, SyncBN, IN or '
+            'the class of another norm'
+        )
+    return kind
 
 
 def contiguous_gradient(norm: nn.Module, u: Tensor) -> Tensor:

@@ -82,15 +82,13 @@ def _choose_auto(block: nn.Module, x: Tensor) -> Tuple[str, str]:
     """Return the path of backend='auto', and the reason."""
     if obstacle := find_obstacle(block, x, 'folded'):
         return 'reference', obstacle
-    device, is_training = x.device.type, torch.is_grad_enabled()
-    positions = math.prod(x.shape[2:])
-    if device == 'cpu':
-        limit = GRAM_TRAINING if is_training else GRAM_INFERENCE
-        limit = max(limit * x.shape[1], GRAM_POSITIONS)
-        if positions >= limit and not find_gram_obstacle(block, x):
-            return 'gram', f'{limit} positions or more'
-    if device != 'cpu':
-        return 'reference', f'the others move more memory on {device}'
+    if not x.is_cpu:
+        return 'reference', f'the others move more memory on {x.device.type}'
+    is_training, positions = torch.is_grad_enabled(), math.prod(x.shape[2:])
+    limit = GRAM_TRAINING if is_training else GRAM_INFERENCE
+    limit = max(limit * x.shape[1], GRAM_POSITIONS)
+    if positions >= limit and not find_gram_obstacle(block, x):
+        return 'gram', f'{limit} positions or more'
     if block.recompute and is_training:
         return 'folded', 'recompute=True'
     if not is_training:

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from ..ops import cgnl_attention
 from ..ops.narrow import HALF
-from .narrow import can_run_narrow, run_narrow
+from .narrow import can_run_narrow, in_float32, run_narrow
 from .norm import contiguous_gradient
-from .precision import in_float32
 
 
 def run_reference(block: nn.Module, x: Tensor) -> Tensor:

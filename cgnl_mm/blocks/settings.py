@@ -1,6 +1,6 @@
 """The check of a block's settings."""
 
-import math
+from math import inf
 
 from torch import nn
 
@@ -34,7 +34,13 @@ def check_settings(block: nn.Module) -> None:
                 f'{name} must be one of {", ".join(map(str, allowed))}, got '
                 f'{value!r}'
             )
-    _check_start(block)
+    std = 0 if block.init_std is None else block.init_std
+    for name, value in (('init_std', std), ('norm_weight', block.norm_weight)):
+        is_number = isinstance(value, (int, float))
+        if not is_number or isinstance(value, bool) or not 0 <= value < inf:
+            raise ValueError(
+                f'{name} must be a finite number >= 0, got {value!r}'
+            )
     if block.in_channels % block.reduction:
         raise ValueError(
             f'reduction={block.reduction} does not divide '
@@ -52,19 +58,3 @@ def check_settings(block: nn.Module) -> None:
             "use_scale=True has no effect with mode='none', which has no "
             'inner products; leave use_scale out'
         )
-
-
-def _check_start(block: nn.Module) -> None:
-    for name in ('init_std', 'norm_weight'):
-        value = getattr(block, name)
-        if name == 'init_std' and value is None:
-            continue
-        is_number = isinstance(value, (int, float))
-        if (
-            not is_number
-            or isinstance(value, bool)
-            or not 0 <= value < math.inf
-        ):
-            raise ValueError(
-                f'{name} must be a finite number >= 0, got {value!r}'
-            )

@@ -31,8 +31,7 @@ from typing import Optional
 
 import torch
 
-from .after_import import after_import
-from .workaround import Workaround
+from .imports import after_import
 
 
 def not_needed() -> Optional[str]:
@@ -96,26 +95,21 @@ def _on_cpu(init, **device):
     return wrapper
 
 
-def _without_offload(init_state_dict_cfg):
-    """Wrap FSDPStrategy._init_state_dict_cfg.
+def _mend_fsdp(module: ModuleType) -> None:
+    """Keep FSDP from moving the states of an optimizer to the CPU.
 
     PyTorch gathers all states in one buffer and takes the transfer to the CPU
     for a copy; without it, it copies.
     """
+    strategy = module.FSDPStrategy
+    original = strategy._init_state_dict_cfg
 
-    @functools.wraps(init_state_dict_cfg)
-    def wrapper(self, state_dict_cfg):
-        init_state_dict_cfg(self, state_dict_cfg)
+    @functools.wraps(original)
+    def without_offload(self, state_dict_cfg):
+        original(self, state_dict_cfg)
         self.optim_state_dict_config.offload_to_cpu = False
 
-    return wrapper
-
-
-def _mend_fsdp(module: ModuleType) -> None:
-    strategy = module.FSDPStrategy
-    strategy._init_state_dict_cfg = _without_offload(
-        strategy._init_state_dict_cfg
-    )
+    strategy._init_state_dict_cfg = without_offload
 
 
 def apply() -> None:
@@ -134,13 +128,3 @@ def apply() -> None:
         MMFullyShardedDataParallel.__init__, device_id=torch.device('cpu')
     )
     after_import('mmengine._strategy.fsdp', _mend_fsdp)
-
-
-WORKAROUND = Workaround(
-    name='cpu_distributed',
-    symptom='RuntimeError in torch.cuda.set_device with --launcher pytorch',
-    versions='mmengine <= 0.10.7, without a GPU',
-    upstream='not reported',
-    not_needed=not_needed,
-    apply=apply,
-)

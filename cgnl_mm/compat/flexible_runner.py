@@ -25,8 +25,7 @@ from types import ModuleType
 
 import torch
 
-from .after_import import after_import
-from .workaround import Workaround
+from .imports import after_import
 
 
 def _load_optim_state_dict(self, state_dict: dict) -> None:
@@ -41,12 +40,14 @@ def _load_optim_state_dict(self, state_dict: dict) -> None:
     self.optim_wrapper.load_state_dict(sharded)
 
 
-def _with_whole_norm(build_optim_wrapper):
-    """Wrap FSDPStrategy.build_optim_wrapper."""
+def _mend_strategy(module: ModuleType) -> None:
+    strategy = module.FSDPStrategy
+    strategy.load_optim_state_dict = _load_optim_state_dict
+    build = strategy.build_optim_wrapper
 
-    @functools.wraps(build_optim_wrapper)
-    def wrapper(self, optim_wrapper, model=None):
-        built = build_optim_wrapper(self, optim_wrapper, model)
+    @functools.wraps(build)
+    def with_whole_norm(self, optim_wrapper, model=None):
+        built = build(self, optim_wrapper, model)
         clip = getattr(built, 'clip_func', None)
         if clip is torch.nn.utils.clip_grad_norm_:
             built.clip_func = lambda _, **kwargs: model.clip_grad_norm_(
@@ -54,14 +55,15 @@ def _with_whole_norm(build_optim_wrapper):
             )
         return built
 
-    return wrapper
+    strategy.build_optim_wrapper = with_whole_norm
 
 
-def _with_callers_epoch(save_checkpoint):
-    """Wrap FlexibleRunner.save_checkpoint."""
+def _mend_runner(module: ModuleType) -> None:
+    runner = module.FlexibleRunner
+    save_checkpoint = runner.save_checkpoint
 
     @functools.wraps(save_checkpoint)
-    def wrapper(self, *args, **kwargs):
+    def with_callers_epoch(self, *args, **kwargs):
         given = dict(kwargs.get('meta') or {})
         save = self.strategy.save_checkpoint
 
@@ -75,31 +77,9 @@ def _with_callers_epoch(save_checkpoint):
         finally:
             del self.strategy.save_checkpoint
 
-    return wrapper
-
-
-def _mend_strategy(module: ModuleType) -> None:
-    strategy = module.FSDPStrategy
-    strategy.load_optim_state_dict = _load_optim_state_dict
-    strategy.build_optim_wrapper = _with_whole_norm(
-        strategy.build_optim_wrapper
-    )
-
-
-def _mend_runner(module: ModuleType) -> None:
-    runner = module.FlexibleRunner
-    runner.save_checkpoint = _with_callers_epoch(runner.save_checkpoint)
+    runner.save_checkpoint = with_callers_epoch
 
 
 def apply() -> None:
     after_import('mmengine._strategy.fsdp', _mend_strategy)
     after_import('mmengine.runner._flexible_runner', _mend_runner)
-
-
-WORKAROUND = Workaround(
-    name='flexible_runner',
-    symptom="TypeError: unhashable type: 'dict' when FSDP resumes",
-    versions='mmengine <= 0.10.7',
-    upstream='https://github.com/pytorch/pytorch/issues/72548 (one of three)',
-    apply=apply,
-)

@@ -18,8 +18,9 @@ import functools
 
 import torch
 
-from .after_import import after_import
-from .workaround import Workaround
+from .imports import after_import
+
+PACKAGE = 'mmaction'
 
 
 def mend(heads) -> None:
@@ -35,11 +36,5 @@ def mend(heads) -> None:
     heads.BaseHead.loss_by_feat = loss_by_feat
 
 
-WORKAROUND = Workaround(
-    name='mmaction_bfloat16',
-    symptom='TypeError: Got unsupported ScalarType BFloat16',
-    versions='mmaction2 <= 1.2.0',
-    upstream='none',
-    packages=('mmaction',),
-    apply=lambda: after_import('mmaction.models.heads.base', mend),
-)
+def apply() -> None:
+    after_import('mmaction.models.heads.base', mend)

@@ -19,8 +19,9 @@ import importlib.util
 from pathlib import Path
 from typing import Optional
 
-from .finder import STAND_INS, provide
-from .workaround import Workaround
+from .imports import provide
+
+PACKAGE = 'mmaction'
 
 
 def not_needed() -> Optional[str]:
@@ -30,15 +31,5 @@ def not_needed() -> Optional[str]:
     return None
 
 
-WORKAROUND = Workaround(
-    name='mmaction_drn',
-    symptom="No module named 'mmaction.models.localizers.drn'",
-    versions='mmaction2 1.2.0, the wheel',
-    upstream='https://github.com/open-mmlab/mmaction2/issues/2714',
-    not_needed=not_needed,
-    packages=('mmaction',),
-    apply=lambda: provide(
-        'mmaction.models.localizers.drn',
-        STAND_INS / 'drn/__init__.py',
-    ),
-)
+def apply() -> None:
+    provide('mmaction.models.localizers.drn', 'drn/__init__.py')

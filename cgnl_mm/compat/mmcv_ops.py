@@ -24,8 +24,9 @@ import importlib.util
 import sys
 from typing import Optional
 
-from .finder import STAND_INS, provide
-from .workaround import Workaround
+from .imports import provide
+
+PACKAGE = 'mmcv'
 
 
 def not_needed() -> Optional[str]:
@@ -36,7 +37,7 @@ def not_needed() -> Optional[str]:
 
 
 def apply() -> None:
-    provide('mmcv._ext', STAND_INS / 'mmcv_ext.py')
+    provide('mmcv._ext', 'mmcv_ext.py')
     # Imported before us, it has done without the operator, which mmdet
     # takes from there.
     transformer = sys.modules.get('mmcv.cnn.bricks.transformer')
@@ -44,14 +45,3 @@ def apply() -> None:
         from mmcv.ops import MultiScaleDeformableAttention as Attention
 
         transformer.MultiScaleDeformableAttention = Attention
-
-
-WORKAROUND = Workaround(
-    name='mmcv_ops',
-    symptom="ModuleNotFoundError: No module named 'mmcv._ext'",
-    versions='mmcv-lite, all',
-    upstream='https://github.com/open-mmlab/mmcv/issues/2059',
-    not_needed=not_needed,
-    packages=('mmcv',),
-    apply=apply,
-)

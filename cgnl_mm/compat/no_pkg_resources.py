@@ -24,22 +24,7 @@ import sys
 from types import ModuleType
 from typing import Optional
 
-from .after_import import after_import
-from .workaround import Workaround
-
-WARNS_FROM = (80, 9)  # of setuptools
-
-
-def not_needed() -> Optional[str]:
-    if importlib.util.find_spec('pkg_resources') is None:
-        return None
-    try:
-        version = importlib.metadata.version('setuptools')
-    except importlib.metadata.PackageNotFoundError:
-        return None  # a distribution may package pkg_resources alone
-    if tuple(map(int, version.split('.')[:2])) >= WARNS_FROM:
-        return None
-    return 'pkg_resources is there and does not warn'
+from .imports import after_import
 
 
 def _find(package: str) -> Optional[str]:
@@ -92,11 +77,5 @@ def _mend(package_utils: ModuleType) -> None:
                 setattr(module, new.__name__, new)
 
 
-WORKAROUND = Workaround(
-    name='no_pkg_resources',
-    symptom="ModuleNotFoundError: No module named 'pkg_resources'",
-    versions='mmengine <= 0.10.7 with setuptools >= 80.9, or without it',
-    upstream='https://setuptools.pypa.io/en/stable/history.html',
-    not_needed=not_needed,
-    apply=lambda: after_import('mmengine.utils.package_utils', _mend),
-)
+def apply() -> None:
+    after_import('mmengine.utils.package_utils', _mend)

@@ -19,8 +19,9 @@ import functools
 import sys
 from typing import Optional
 
-from .after_import import after_import
-from .workaround import Workaround
+from .imports import after_import
+
+PACKAGE = 'mmcv'
 
 
 def not_needed() -> Optional[str]:
@@ -75,14 +76,3 @@ def mend_mmaction(processing) -> None:
 def apply() -> None:
     after_import('mmcv.image.photometric', mend_mmcv)
     after_import('mmaction.datasets.transforms.processing', mend_mmaction)
-
-
-WORKAROUND = Workaround(
-    name='numpy_hue',
-    symptom='OverflowError: Python integer -11 out of bounds for uint8',
-    versions='numpy >= 2 with mmcv <= 2.2.0 and mmaction2 <= 1.2.0',
-    upstream='https://github.com/VBTI-development/onedl-mmcv/pull/41',
-    not_needed=not_needed,
-    packages=('mmcv',),
-    apply=apply,
-)

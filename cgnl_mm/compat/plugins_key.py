@@ -11,17 +11,21 @@ Upstream: mmdetection #4169 asks for a plugin in one unit.
 Cure: ``Registry.build`` inserts the entries that have ``after`` or
 ``after_blocks`` (:mod:`cgnl_mm.insertion.key`). A registry copies its build
 function from its parent when it is made, so the method is replaced, which
-they share. ``ResNet3d`` starts from a model's checkpoint, blocks included.
+they share. The layer decay of mmdet and mmsegmentation, which expects a number
+in the place of ``cgnl_8``, takes the block for the unit before it.
 
 Delete when: never; this is what the package is for.
 """
 
 import functools
+import re
 from types import ModuleType
 from typing import Any
 
-from .after_import import after_import
-from .workaround import Workaround
+from .imports import after_import
+
+# 'backbone.stages.2.cgnl_8.theta.weight' belongs to unit 8.
+BLOCK = re.compile(r'^(backbone\.stages\.\d+\.)[a-z]\w*_(\d+\.)')
 
 
 def apply() -> None:
@@ -46,27 +50,17 @@ def apply() -> None:
         return key.build(make, cfg)
 
     Registry.build = build
-    after_import('mmaction.models.backbones.resnet3d', _mend)
-    after_import('mmaction.models.backbones.resnet3d_slowfast', _mend_pathway)
+    for host in ('mmdet', 'mmseg'):
+        name = f'{host}.engine.optimizers.layer_decay_optimizer_constructor'
+        after_import(name, _mend_layer_decay)
 
 
-def _mend(module: ModuleType) -> None:
-    from ..insertion.inflation import mend_initialization
+def _mend_layer_decay(module: ModuleType) -> None:
+    """Let a host's layer decay take a block for the unit before it."""
+    original = module.get_layer_id_for_convnext
 
-    mend_initialization(module.ResNet3d)
+    @functools.wraps(original)
+    def get_layer_id(var_name: str, max_layer_id: int) -> int:
+        return original(BLOCK.sub(r'\1\2', var_name), max_layer_id)
 
-
-def _mend_pathway(module: ModuleType) -> None:
-    from ..insertion.inflation import mend_inflation
-
-    mend_inflation(module.ResNet3dPathway)  # has one of its own
-
-
-WORKAROUND = Workaround(
-    name='plugins_key',
-    symptom="TypeError: ... got an unexpected keyword argument 'plugins'",
-    versions='all',
-    upstream='mmdetection #4169',
-    packages=('mmengine',),
-    apply=apply,
-)
+    module.get_layer_id_for_convnext = get_layer_id

@@ -32,8 +32,7 @@ from typing import Callable, Optional
 import torch
 
 from ..ops.torch_versions import TORCH
-from .after_import import after_import
-from .workaround import Workaround
+from .imports import after_import
 
 STATISTICS = ('min', 'max', 'current', 'mean')
 CURVES = ('_annealing_cos', '_annealing_linear')
@@ -103,13 +102,3 @@ def apply() -> None:
             *{type(np.dtype(code)) for code in '?bhilqBHILQefd'},
         ]
     )
-
-
-WORKAROUND = Workaround(
-    name='safe_load',
-    symptom='UnpicklingError: Weights only load failed, with --resume',
-    versions='torch >= 2.6 with mmengine <= 0.10.7, OneDL 0.10.12',
-    upstream='https://github.com/open-mmlab/mmengine/issues/1655',
-    not_needed=not_needed,
-    apply=apply,
-)

@@ -15,8 +15,7 @@ Delete when: mmengine asks for the rank before it writes.
 
 from types import ModuleType
 
-from .after_import import after_import
-from .workaround import Workaround
+from .imports import after_import
 
 
 def mend(module: ModuleType) -> None:
@@ -26,11 +25,5 @@ def mend(module: ModuleType) -> None:
     module.dump = master_only(module.dump)
 
 
-WORKAROUND = Workaround(
-    name='test_metrics',
-    symptom='JSONDecodeError: Extra data, in the metrics of a test',
-    versions='mmengine <= 0.10.7',
-    upstream='none',
-    packages=('mmengine',),
-    apply=lambda: after_import('mmengine.hooks.logger_hook', mend),
-)
+def apply() -> None:
+    after_import('mmengine.hooks.logger_hook', mend)

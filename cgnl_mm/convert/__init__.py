@@ -1,13 +1,11 @@
 """Checkpoints of the author's code to this project's models, and back."""
 
 from .author import convert_block_state_dict
-from .checkpoint import convert_checkpoint, inspect_checkpoint
-from .network import ConversionError, Network
+from .checkpoint import convert_checkpoint
+from .network import ConversionError
 
 __all__ = [
     'ConversionError',
-    'Network',
     'convert_block_state_dict',
     'convert_checkpoint',
-    'inspect_checkpoint',
 ]

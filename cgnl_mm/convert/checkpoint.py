@@ -7,7 +7,6 @@ from torch import Tensor
 
 from .names import (
     AUTHOR,
-    MASKRCNN_BENCHMARK,
     MMPRETRAIN,
     MMPRETRAIN_BACKBONE,
     TARGETS,
@@ -24,8 +23,6 @@ from .network import (
     load_strictly,
 )
 
-EPS = 1e-5  # of mmdet's BatchNorm
-
 
 def convert_checkpoint(
     checkpoint: Mapping,
@@ -38,7 +35,6 @@ def convert_checkpoint(
     from                      to
     ========================  ==========================================
     author, classification    'mmpretrain', or (backbone) 'mmdet'
-    maskrcnn-benchmark C4     'mmdet': backbone and shared_head
     mmpretrain                'author'
     ========================  ==========================================
 
@@ -48,19 +44,16 @@ def convert_checkpoint(
     units. The names and shapes have to be those of the model that a config of
     this project builds, so its host has to be installed.
 
-    The frozen BatchNorm of maskrcnn-benchmark adds no eps. So the running
-    variances are reduced by mmdet's eps, and the outputs stay the same.
-
     Args:
         checkpoint (Mapping): What ``torch.load`` returns: a state dict, or
-            one under 'state_dict' or 'model'. Each ``module.`` of
+            one under 'state_dict'. Each ``module.`` of
             DataParallel is removed. ResNets of torchvision have the author's
             names, too.
         target (str): 'mmpretrain', 'mmdet' or 'author' (without
             ``module.``). Defaults to 'mmpretrain'.
         backbone_only (bool): Whether to leave out what is not a part of the
-            backbone and has no counterpart: the classifier, or RPN, box and
-            mask heads. Defaults to False.
+            backbone and has no counterpart: the classifier.
+            Defaults to False.
 
     Returns:
         dict[str, Tensor]: State dict of the target. Tensors are shared with
@@ -80,19 +73,13 @@ def convert_checkpoint(
         load_strictly(state, network, source)
         tables = (source.table, backwards(network.table))
     converted, lost = _rename_all(state, tables)
-    hint = 'backbone_only=True (--backbone-only) leaves heads out'
+    hint = 'backbone_only=True (--backbone-only) leaves the classifier out'
     if written is AUTHOR:
         hint = "the author's NL block has no biases"
         lost = [key for key in lost if state[key].any()]
     if lost and not backbone_only:
         raise ConversionError(
             f'{written.name} has no place for {listed(lost)}; {hint}'
-        )
-    if source is MASKRCNN_BENCHMARK:
-        converted.update(
-            (name, value - EPS)
-            for name, value in list(converted.items())
-            if name.endswith('running_var') and 'block' not in name
         )
     if written is not AUTHOR:
         for theirs, plain in network.table:
@@ -101,22 +88,6 @@ def convert_checkpoint(
                 converted.setdefault(name, torch.zeros(8 * network.width))
         load_strictly(converted, network, written)
     return converted
-
-
-def inspect_checkpoint(checkpoint: Mapping) -> Tuple[str, Network]:
-    """Tell what a checkpoint holds, without a look at every key.
-
-    Args:
-        checkpoint (Mapping): As for :func:`convert_checkpoint`.
-
-    Returns:
-        tuple[str, Network]: The code that it comes from, and the network.
-
-    Raises:
-        ConversionError: If it is not such a checkpoint.
-    """
-    _, source, network = read_state_dict(checkpoint)
-    return source.name, network
 
 
 def read_state_dict(
@@ -132,9 +103,8 @@ def read_state_dict(
         ConversionError: If it is not such a checkpoint.
     """
     state = dict(checkpoint) if isinstance(checkpoint, Mapping) else {}
-    for key in ('model', 'state_dict'):
-        if isinstance(state.get(key), Mapping):
-            state = dict(state[key])
+    if isinstance(state.get('state_dict'), Mapping):
+        state = dict(state['state_dict'])
     other = [
         str(key)
         for key, value in state.items()
@@ -143,7 +113,7 @@ def read_state_dict(
     if other or not state:
         raise ConversionError(
             'not a checkpoint: expected a state dict, or a dict with one '
-            f"under 'state_dict' or 'model'; not tensors are {listed(other)}"
+            f"under 'state_dict'; not tensors are {listed(other)}"
         )
     while all(key.startswith('module.') for key in state):
         state = {key[len('module.') :]: v for key, v in state.items()}
@@ -152,15 +122,18 @@ def read_state_dict(
     ]
     if not codes:
         raise ConversionError(
-            'not a ResNet of the author, torchvision, maskrcnn-benchmark or '
-            f'mmpretrain: {listed(list(state))}'
+            'not a ResNet of the author, torchvision or mmpretrain: '
+            f'{listed(list(state))}'
         )
     broken = [key for key, v in state.items() if not v.isfinite().all()]
     if broken:
         raise ConversionError(f'values are not finite in {listed(broken)}')
-    names = {key: rename(key, codes[0].table) for key in state}
-    # A detector's heads have no plain names.
-    shapes = {n: state[key].shape for key, n in names.items() if n is not None}
+    table = codes[0].table
+    shapes = {
+        name: value.shape
+        for key, value in state.items()
+        if (name := rename(key, table)) is not None
+    }
     return state, codes[0], find_network(shapes)
 
 

@@ -5,7 +5,7 @@ import pickle
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 
@@ -13,12 +13,10 @@ from ..checkpoints import require_file
 from ..errors import SetupError, printable
 from ..hosts import HOME
 from .checkpoint import convert_checkpoint, find_target, read_state_dict
-from .names import AUTHOR, MMDET_C4, MMPRETRAIN, Code
+from .names import AUTHOR, MMPRETRAIN, Code
 from .network import SUFFIXES, Network
 
 DATASETS = {200: 'cub', 1000: 'imagenet', None: 'imagenet'}
-# maskrcnn-benchmark's, in the order BGR
-BENCHMARK_MEAN = '[102.9801,115.9465,122.7717]'
 # the safe loader's words for what it does not create
 REFUSED = re.compile(r'(?:GLOBAL|Unsupported class) (\S+)')
 
@@ -43,9 +41,9 @@ def convert_file(
         raise SetupError(f'{out} is there already; --force overwrites a file')
     checkpoint = read_checkpoint(source)
     _, code, network = read_state_dict(checkpoint)
-    print(f'found:   {describe(code, network)}')
+    print(f'found:   {network}, by the names of {code.name}')
     state = convert_checkpoint(checkpoint, target, backbone_only)
-    write_checkpoint(wrap(state, checkpoint, target), out)
+    write_checkpoint(wrap(state, target), out)
     print(f'written: {printable(str(out))}, {len(state)} tensors')
     written = find_target(code, target, backbone_only)
     print(f'use:     {advise(network, written, printable(str(out)))}')
@@ -92,60 +90,35 @@ def write_checkpoint(checkpoint: dict, path: Path) -> None:
         raise SetupError(f'{path} cannot be written: {error}') from error
 
 
-def wrap(state: dict, checkpoint: Mapping, target: str) -> dict:
+def wrap(state: dict, target: str) -> dict:
     """Give a state dict what its code expects around it.
 
-    Epoch and best accuracy survive the way here and back. The optimizer's
-    state does not: the file starts a fine-tuning, and cannot be resumed.
+    The file starts a fine-tuning, and cannot be resumed.
 
     Args:
         state (dict): What :func:`convert_checkpoint` returned.
-        checkpoint (Mapping): The file that was converted.
         target (str): As for :func:`convert_checkpoint`.
 
     Returns:
         dict: For ``torch.save``.
     """
-    known = checkpoint
-    if isinstance(checkpoint.get('meta'), dict):
-        known = checkpoint['meta'].get('author', {})
-    known = {k: known[k] for k in ('epoch', 'best_prec1') if k in known}
     if target != 'author':
-        return dict(meta=dict(author=known), state_dict=state)
+        return dict(meta={}, state_dict=state)
     # The author's networks are wrapped in DataParallel when they load.
     state = {f'module.{key}': value for key, value in state.items()}
-    return dict(dict(epoch=0, best_prec1=0.0), **known, state_dict=state)
-
-
-def describe(code: Code, network: Network) -> str:
-    """Say what a checkpoint holds."""
-    text = f'R-{network.depth} in the names of {code.name}'
-    if network.block is None:
-        text += " or torchvision's" if code is AUTHOR else ''
-        text += ', no block'
-    else:
-        text += f', {network.block} after unit {network.unit} of layer3'
-    if network.block == 'CGNL2d':
-        text += f', {network.groups} groups'
-    if network.num_classes is not None:
-        text += f', {network.num_classes} classes'
-    return text
+    return dict(epoch=0, best_prec1=0.0, state_dict=state)
 
 
 def advise(network: Network, code: Code, out: str) -> str:
     """Say how to use what was written, with the config that fits."""
     if code is AUTHOR:
-        return advise_author(network)
-
-    def path_of(block: str) -> Path:
-        data = DATASETS.get(network.num_classes, network.num_classes)
-        name = code.config.format(depth=network.depth, block=block, data=data)
-        return Path('configs', f'{name}.py')
-
+        return "the author's train_val.py --valid, as model_best.pth.tar"
     suffix = SUFFIXES[network.block]
     if network.block == 'CGNL2d' and network.groups != 8:
         suffix += f'_g{network.groups}'
-    config, rbf = path_of(suffix), path_of('_cgnlx')
+    data = DATASETS.get(network.num_classes, network.num_classes)
+    name = code.config.format(depth=network.depth, block=suffix, data=data)
+    config = Path('configs', f'{name}.py')
     if not (HOME / config).is_file():
         return (
             f'no {config} is there: take the config that is nearest, with '
@@ -154,37 +127,9 @@ def advise(network: Network, code: Code, out: str) -> str:
     text = f'python tools/test.py {config} {out}'
     if code is not MMPRETRAIN:
         text = f'python tools/train.py {config} --cfg-options load_from={out}'
-    if code is MMDET_C4:
-        text += f' model.data_preprocessor.mean={BENCHMARK_MEAN}'
-    if suffix == '_cgnl' and (HOME / rbf).is_file():
+    if suffix == '_cgnl':
         text += (
-            f'\n         or {rbf}, if it was trained as CGNLx (RBF kernel): '
-            'the weights do not tell'
+            '\n         or the config with cgnlx in its name, if it was '
+            'trained with the RBF kernel: the weights do not tell'
         )
-    return text
-
-
-def advise_author(network: Network) -> str:
-    """Say how the author's code takes what was written, as far as it can."""
-    data = DATASETS.get(network.num_classes)
-    if data is None:
-        return (
-            f"not by the author's train_val.py as it is: no data set of "
-            f'{network.num_classes} classes'
-        )
-    text = f"the author's train_val.py --dataset '{data}' --arch "
-    text += f"'{network.depth}' "
-    if network.block is not None:
-        text += f"--nl-type '{SUFFIXES[network.block][1:]}' --nl-nums 1 "
-    text += '--valid, under the name model_best.pth.tar'
-    if network.block == 'CGNL2d':
-        text += (
-            "\n         with 'cgnlx' if it was trained with the RBF kernel; "
-            'the author has no other kernel'
-        )
-        if network.groups != 8:
-            text += (
-                "\n         and groups=8, which the author's model/resnet.py "
-                f'has in _make_layer, edited to {network.groups}'
-            )
     return text

@@ -33,21 +33,6 @@ class Code(NamedTuple):
 
 
 AUTHOR = Code("the author's code", 'layer1.')
-# The backbone and the RPN see the first stages, the RoIs the last one. The
-# mask head names once more the stage that it shares with the box head.
-MASKRCNN_BENCHMARK = Code(
-    'maskrcnn-benchmark (R-50-C4)',
-    'backbone.body.',
-    (
-        ('backbone.body.stem.conv1.', 'conv1.'),
-        ('backbone.body.stem.bn1.', 'bn1.'),
-        ('roi_heads.box.feature_extractor.head.layer4.', 'layer4.'),
-        ('roi_heads.mask.feature_extractor.head.layer4.', 'layer4.'),
-        ('backbone.body.', ''),
-        ('rpn.', None),
-        ('roi_heads.', None),
-    ),
-)
 MMPRETRAIN = Code(
     'mmpretrain',
     'backbone.',
@@ -62,14 +47,7 @@ MMPRETRAIN_BACKBONE = MMPRETRAIN._replace(
 MMDET = MMPRETRAIN_BACKBONE._replace(
     name='mmdet', host='mmdet', config='mask_rcnn_r{depth}_fpn{block}_coco'
 )
-MMDET_C4 = MMDET._replace(
-    name='mmdet (C4)',
-    table=(('roi_head.shared_head.layer4.', 'layer4.'), ('backbone.', '')),
-    parts=('backbone.', 'roi_head.shared_head.'),
-    config='mask_rcnn_r{depth}_c4{block}_coco',
-)
 TARGETS = {
-    MASKRCNN_BENCHMARK: {'mmdet': MMDET_C4},
     MMPRETRAIN: {'author': AUTHOR},
     AUTHOR: {'mmpretrain': MMPRETRAIN, 'mmdet': MMDET},
 }

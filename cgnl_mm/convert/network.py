@@ -45,6 +45,14 @@ class Network:
     num_classes: Optional[int] = None
     width: int = 64
 
+    def __str__(self) -> str:
+        block = 'no block'
+        if self.block is not None:
+            block = (
+                f'{self.block}(groups={self.groups}) after unit {self.unit}'
+            )
+        return f'R-{self.depth}, {block}, {self.num_classes or "no"} classes'
+
     @property
     def unit(self) -> int:
         """The residual unit of layer3, 0-based, that a block follows."""

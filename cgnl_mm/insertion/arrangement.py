@@ -1,6 +1,7 @@
 """Show a block the maps of its network with their axes in another order."""
 
-from typing import NamedTuple, Optional, Tuple
+from dataclasses import dataclass
+from typing import Optional, Tuple
 
 from torch import Tensor, nn
 
@@ -9,7 +10,8 @@ from ..errors import ConfigError
 AXES = (None, 'BNC', 'BSC')
 
 
-class Arrangement(NamedTuple):
+@dataclass(frozen=True)
+class Arrangement:
     """The axes of what a module returns.
 
     Args:
@@ -18,13 +20,15 @@ class Arrangement(NamedTuple):
             batch. Defaults to None.
         frames (int, optional): Frames of a clip that follow each other in
             the batch; a block then sees (B, C, T, H, W). Defaults to None.
+
+    Raises:
+        ConfigError: (a ValueError) For other values.
     """
 
     axes: Optional[str] = None
     frames: Optional[int] = None
 
-    def check(self) -> None:
-        """Raise ConfigError (a ValueError) for other values."""
+    def __post_init__(self) -> None:
         whole = self.frames is None or type(self.frames) is int
         if self.axes not in AXES or not whole or self.frames == 0:
             raise ConfigError(
@@ -43,15 +47,11 @@ class Arrangement(NamedTuple):
     def apply(self, block: nn.Module) -> None:
         """Let a block take, and return, tensors in this arrangement."""
         if self != Arrangement():
-            block.register_forward_pre_hook(_ToBlock(self))
-            block.register_forward_hook(_FromBlock(self))
+            block.register_forward_pre_hook(self.to_block)
+            block.register_forward_hook(self.from_block)
 
-
-class _ToBlock:
-    def __init__(self, arrangement: Arrangement) -> None:
-        self.axes, self.frames = arrangement
-
-    def __call__(self, block: nn.Module, args: tuple) -> tuple:
+    def to_block(self, block: nn.Module, args: tuple) -> tuple:
+        """Bring the axes of the input into a block's order."""
         (x,) = args
         if self.axes:
             x = x.movedim(-1, 1)
@@ -64,9 +64,8 @@ class _ToBlock:
             x = x.unflatten(0, (-1, self.frames)).movedim(1, 2)
         return (x,)
 
-
-class _FromBlock(_ToBlock):
-    def __call__(self, block: nn.Module, args: tuple, y: Tensor) -> Tensor:
+    def from_block(self, block: nn.Module, args: tuple, y: Tensor) -> Tensor:
+        """Bring the axes of the output back."""
         if self.frames:
             y = y.movedim(2, 1).flatten(0, 1)
         return y.movedim(1, -1) if self.axes else y

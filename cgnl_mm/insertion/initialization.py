@@ -9,7 +9,7 @@ is loaded.
 import functools
 import inspect
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Callable, Dict, Iterator, Tuple
 
 import torch
@@ -17,8 +17,6 @@ from torch import Tensor, nn
 
 from ..blocks.cgnl import _CGNLNd
 from .places import MARK
-
-HIDDEN = '_with_blocks'  # all children of a module whose blocks are hidden
 
 
 def guard(kind: type) -> None:
@@ -63,22 +61,17 @@ def hidden_blocks(network: nn.Module):
         if getattr(block, 'init_cfg', None):
             with own_random_state(path):
                 block.init_weights()
-    handles = [handle for parent in parents for handle in _hide(parent)]
-    try:
-        yield
-    finally:
+    with ExitStack() as stack:
         for parent in parents:
-            parent._modules = vars(parent).pop(HIDDEN)
-        for handle in handles:
-            handle.remove()
+            stack.enter_context(_hidden_in(parent))
+        yield
 
 
 def named_blocks(network: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
-    """Yield the path and the module of each block, be it hidden or not."""
-    for path, parent in list(network.named_modules()):
-        for name, child in vars(parent).get(HIDDEN, parent._modules).items():
-            if is_block(child):
-                yield f'{path}.{name}' if path else name, child
+    """Yield the path and the module of each block that is not hidden."""
+    for path, module in network.named_modules():
+        if path and is_block(module):
+            yield path, module
 
 
 @contextmanager
@@ -100,13 +93,14 @@ def own_random_state(name: str):
         torch.set_rng_state(state)
 
 
-def _hide(parent: nn.Module) -> tuple:
-    """Hide the blocks among the children, and return handles of hooks.
+@contextmanager
+def _hidden_in(parent: nn.Module):
+    """Hide the blocks among the children of a module.
 
     A checkpoint shows those that it has weights for; a new block is not
     missing in it.
     """
-    modules = vars(parent)[HIDDEN] = parent._modules
+    modules = parent._modules
 
     def show(state: Dict[str, Tensor], prefix: str, *_) -> None:
         parent._modules = {
@@ -119,12 +113,16 @@ def _hide(parent: nn.Module) -> tuple:
     def hide(*_) -> None:
         show({}, '')
 
+    # public only in torch >= 2.5
+    first = parent._register_load_state_dict_pre_hook(show)
+    last = parent.register_load_state_dict_post_hook(hide)
     hide()
-    return (
-        # public only in torch >= 2.5
-        parent._register_load_state_dict_pre_hook(show),
-        parent.register_load_state_dict_post_hook(hide),
-    )
+    try:
+        yield
+    finally:
+        parent._modules = modules
+        first.remove()
+        last.remove()
 
 
 def _without_blocks(init_weights: Callable) -> Callable:

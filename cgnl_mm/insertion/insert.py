@@ -71,42 +71,62 @@ def insert_after(
         raise ConfigError(f'path={path!r} must name one module')
     (found,) = find_places(network, path)
     recorder = Recorder(network, [found], example)
-    place = recorder.look(found)
+    arrangement = Arrangement(axes, frames)
+    place = recorder.look(found, arrangement)
     if place.shape is None:
         raise ConfigError(
             f'no trial run reached {found!r} ({recorder.reason}); give an '
             'input of the network as `example`'
         )
-    arrangement = Arrangement(axes, frames)
-    arrangement.check()
-    shape = arrangement.shape_of(place.shape)
-    check_block(block, place._replace(shape=shape))
-    inserted = put(network, place, block, name)
-    try:
-        check_training(network, block, found, allow_frozen)
-    except ConfigError:
-        owner, _, name = inserted.rpartition('.')
-        delattr(network.get_submodule(owner), name)
-        raise
-    arrangement.apply(block)
+    insert_block(network, place, block, arrangement, name, allow_frozen)
     if 'torch._dynamo' in sys.modules:  # what was compiled lacks the block
         torch.compiler.reset()
     return network
 
 
-def put(
+def insert_block(
     network: nn.Module,
     place: Place,
     block: nn.Module,
-    name: Optional[str] = None,
+    arrangement: Arrangement,
+    name: Optional[str],
+    allow_frozen: bool,
+) -> None:
+    """Insert a block, unless it does not fit or would never be trained.
+
+    Args:
+        network (Module): The network; changed in place.
+        place (Place): Where the block goes.
+        block (Module): The block.
+        arrangement (Arrangement): The axes of what stands at the place.
+        name (str, optional): Stem of the block's name.
+        allow_frozen (bool): Whether the network may freeze the block.
+
+    Raises:
+        ConfigError: (a ValueError) If it does; the network is as it was.
+    """
+    if place.shape:
+        check_block(block, place)
+    inserted = put(network, place, block, name)
+    try:
+        check_training(network, block, allow_frozen)
+    except ConfigError:
+        owner, _, name = inserted.rpartition('.')
+        delattr(network.get_submodule(owner), name)
+        raise
+    arrangement.apply(block)
+
+
+def put(
+    network: nn.Module, place: Place, block: nn.Module, name: Optional[str]
 ) -> str:
-    """Insert a block, and return its path.
+    """Make a block a part of a network, and return its path.
 
     Args:
         network (Module): The network; changed in place.
         place (Place): Where the block goes.
         block (Module): The block; it takes the mode of its place.
-        name (str, optional): Stem of its name. Defaults to that of its type.
+        name (str, optional): Stem of its name; None is that of its type.
 
     Raises:
         ConfigError: (a ValueError) If the name is taken or cannot be one.
@@ -140,10 +160,9 @@ def put(
         owner.add_module(name, block)
         if not in_order(unit):
             _call_children(unit, name)
-    way = [network]
-    for part in filter(None, path.split('.')):
-        way.append(getattr(way[-1], part))
-    for module in way:
+    parts = path.split('.')
+    for depth in range(len(parts) + 1):
+        module = network.get_submodule('.'.join(parts[:depth]))
         guard(type(module))
     engine = sys.modules.get('mmengine.model')
     if engine is not None:  # the network may be a part of a model of its own
@@ -174,7 +193,7 @@ def check_block(block: nn.Module, place: Place) -> None:
 
 
 def check_training(
-    network: nn.Module, block: nn.Module, where: str, allow_frozen: bool
+    network: nn.Module, block: nn.Module, allow_frozen: bool
 ) -> None:
     """Call ``train()`` of the network, and see what it does to a block.
 
@@ -184,7 +203,6 @@ def check_training(
     Args:
         network (Module): The network.
         block (Module): A block in it.
-        where (str): What to call its place.
         allow_frozen (bool): Whether the block may be frozen.
 
     Raises:
@@ -203,6 +221,7 @@ def check_training(
             module.training = mode
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(grads[parameter])
+    where = f'behind {getattr(block, MARK)!r}, {type(network).__name__}'
     settings = ', '.join(
         f'{key}={getattr(network, key)}'
         for key in FREEZING
@@ -211,15 +230,15 @@ def check_training(
     if frozen and not allow_frozen:
         what = 'the block' if len(frozen) == len(own) else 'its BatchNorm'
         raise ConfigError(
-            f'{where}: {type(network).__name__} freezes {what} ({settings}), '
-            'which would stay the identity; move the block, free the place, '
-            'or set allow_frozen=True if its weights come trained'
+            f'{where} freezes {what} ({settings}), which would stay the '
+            'identity; move the block, free the place, or set '
+            'allow_frozen=True if its weights come trained'
         )
     if stopped and not frozen:
         warnings.warn(
-            f'{where}: {type(network).__name__} ({settings}) also stops the '
-            'BatchNorm of the block from ever estimating its statistics; use '
-            'GroupNorm (norm_cfg=None) or norm_eval=False',
+            f'{where} ({settings}) also stops the BatchNorm of the block from '
+            'ever estimating its statistics; use GroupNorm (norm_cfg=None) or '
+            'norm_eval=False',
             stacklevel=2,
         )
 

@@ -9,13 +9,12 @@ from torch import nn
 from ..errors import ConfigError
 from .arrangement import Arrangement
 from .initialization import guard, is_block, own_random_state
-from .insert import check_block, check_training, put
+from .insert import insert_block
 from .places import find_places, find_units
 from .record import Recorder
 
-KEYS = ('cfg', 'after', 'after_blocks', 'name', 'allow_frozen')
-KEYS += Arrangement._fields
 PLACES = {'after', 'after_blocks'}
+KEYS = {'cfg', 'name', 'allow_frozen', 'axes', 'frames'} | PLACES
 # What mmaction2's SlowFast calls the modules of these dicts.
 ATTRIBUTES = dict(slow_pathway='slow_path', fast_pathway='fast_path')
 
@@ -63,24 +62,17 @@ def insert_plugins(network: nn.Module, plugins: List[dict]) -> None:
     for where, path, plugin in wanted:
         try:
             arrangement = Arrangement(plugin.get('axes'), plugin.get('frames'))
-            arrangement.check()
-            place = recorder.look(path)
+            place = recorder.look(path, arrangement)
             if not (place.shape or plugin['cfg'].get('in_channels')):
                 raise ConfigError(
                     f'no trial run reached the place ({recorder.reason}); '
                     'give in_channels in the cfg of the block'
                 )
-            if place.shape:
-                place = place._replace(shape=arrangement.shape_of(place.shape))
             block = _build_block(plugin['cfg'], place)
-            if place.shape:
-                check_block(block, place)
-            arrangement.apply(block)
-            put(network, place, block, plugin.get('name'))
+            settings = plugin.get('name'), plugin.get('allow_frozen', False)
+            insert_block(network, place, block, arrangement, *settings)
         except ConfigError as error:
             raise ConfigError(f'{where}: {error}') from error
-        allow_frozen = plugin.get('allow_frozen', False)
-        check_training(network, block, where, allow_frozen)
 
 
 def build(make: Callable[[Any], Any], cfg: Any) -> Any:
@@ -156,10 +148,10 @@ def _no_key(cfg: Any) -> str:
 
 
 def _check_keys(plugin: Dict[str, Any], where: str) -> None:
-    unknown = sorted(set(plugin) - set(KEYS))
+    unknown = sorted(set(plugin) - KEYS)
     if unknown:
         raise ConfigError(
-            f'{where} has unknown keys {unknown}; allowed: {list(KEYS)}'
+            f'{where} has unknown keys {unknown}; allowed: {sorted(KEYS)}'
         )
     if PLACES <= set(plugin):
         raise ConfigError(

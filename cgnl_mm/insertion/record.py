@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils import _pytree
 
 from ..errors import ConfigError, describe_error
+from .arrangement import Arrangement
 
 SIZES = (64, 224, 384)  # pixels; some networks take one size alone
 PLAIN = (bool, int, float, str, type(None))
@@ -39,8 +40,8 @@ class Place(NamedTuple):
 
     Args:
         path (str): Its dotted name.
-        shape (tuple[int, ...], optional): Shape of the tensor that it
-            returned; None if no run reached it.
+        shape (tuple[int, ...], optional): Shape of what it returned, as a
+            block sees it; None if no run reached it.
         in_order (bool): Whether it stands in an nn.Sequential that is itself
             called, so that the block can be the next child.
     """
@@ -66,11 +67,12 @@ class Recorder:
         self.example = example
         self.runs = {}
 
-    def look(self, path: str) -> Place:
+    def look(self, path: str, arrangement: Arrangement) -> Place:
         """Find out what a module returns, and who calls it.
 
         Args:
             path (str): One of the paths.
+            arrangement (Arrangement): The axes of what the module returns.
 
         Returns:
             Place: What was found.
@@ -91,6 +93,7 @@ class Recorder:
                     # A part that was run for itself proves no call of it.
                     called = depth < len(parts) - 1 or depth == 0
                     called = called and parent in run.returned
+                    shape = arrangement.shape_of(shape)
                     place = Place(path, shape, called and in_order(parent))
                 if unit in run.dead:
                     raise ConfigError(
@@ -209,15 +212,10 @@ def record(module: nn.Module, args: tuple, marked: Set[nn.Module]) -> Run:
         marks.setdefault(part, []).append(output.grad_fn)
         return output
 
-    tensors = dict(module.named_parameters()), dict(module.named_buffers())
-    dtype = next(
-        (t.dtype for t in tensors[0].values() if t.is_floating_point()), None
-    )
-    tensors = {
-        name: tensor.detach().to('meta')
-        for group in tensors
-        for name, tensor in group.items()
-    }
+    own = dict([*module.named_parameters(), *module.named_buffers()])
+    types = [t.dtype for t in own.values() if t.is_floating_point()]
+    dtype = types[0] if types else None
+    tensors = {name: t.detach().to('meta') for name, t in own.items()}
     args = _pytree.tree_map_only(
         Tensor,
         lambda x: x.to('meta', dtype if x.is_floating_point() else None),

@@ -35,8 +35,8 @@ def cgnl_attention(
         g (Tensor): Values of the same shape.
         coefficients (Sequence[float] | Tensor): Taylor coefficients
             c₀, ..., c_P (see :func:`taylor_coefficients`), or a tensor of
-            shape (P + 1) or (G, P + 1), which receives gradients.
-            Defaults to (0, 1), the dot product.
+            shape (P + 1), which receives gradients. Defaults to (0, 1), the
+            dot product.
         groups (int): Number of channel groups G. Defaults to 8.
         scale (float): Factor s. The author's ``use_scale`` is
             (C / G * S) ** -0.5 for S positions. Defaults to 1.
@@ -56,7 +56,7 @@ def cgnl_attention(
     queries, keys, product = (to_accumulator(row) for row in rows)
     if isinstance(coefficients, Tensor):
         coefficients = coefficients.to(queries.dtype)
-    terms = split_powers(coefficients, groups)
+    terms = split_powers(coefficients)
     factors = {}
     for power in range(max(terms, default=0) + 1):
         if power:

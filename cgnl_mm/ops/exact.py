@@ -63,9 +63,7 @@ def generalized_nonlocal(
     a, b, values = rows[0].unsqueeze(-1), rows[1].unsqueeze(-2), rows[2]
     if not isinstance(kernel, str):
         affinity = torch.zeros_like(a * b)
-        for power, coefficient in split_powers(kernel, groups).items():
-            if isinstance(coefficient, Tensor):
-                coefficient = coefficient.unsqueeze(-1)
+        for power, coefficient in split_powers(kernel).items():
             affinity = affinity + coefficient * (a * b) ** power
     else:
         check_kernel(kernel, gamma)

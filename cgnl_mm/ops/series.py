@@ -70,19 +70,17 @@ def taylor_coefficients(
 
 
 def split_powers(
-    coefficients: Union[Sequence[float], Tensor], groups: int
+    coefficients: Union[Sequence[float], Tensor],
 ) -> Dict[int, Union[float, Tensor]]:
     """Take a list of coefficients apart, after a check of its shape.
 
     Args:
         coefficients (Sequence[float] | Tensor): P + 1 numbers, or a tensor of
-            shape (P + 1) or (G, P + 1).
-        groups (int): Number of channel groups G.
+            shape (P + 1).
 
     Returns:
         dict[int, float | Tensor]: Coefficients by their powers, ascending:
-        the numbers that are not zero; or tensors of shape () or (G, 1),
-        which broadcast against (B, G, N).
+        the numbers that are not zero; or tensors of shape ().
 
     Raises:
         ValueError: If the coefficients have a wrong shape.
@@ -92,12 +90,7 @@ def split_powers(
         shape = tuple(coefficients.shape)
         if len(shape) == 1 and shape[0]:
             return dict(enumerate(coefficients.unbind()))
-        if len(shape) == 2 and shape[0] == groups and shape[1]:
-            return dict(enumerate(coefficients.unsqueeze(-1).unbind(1)))
-        raise ValueError(
-            f'coefficients must have shape (P + 1) or ({groups}, P + 1) for '
-            f'{groups} groups, got {shape}'
-        )
+        raise ValueError(f'coefficients must have shape (P + 1), got {shape}')
     if isinstance(coefficients, str) or any(
         isinstance(c, (str, Tensor)) for c in coefficients
     ):

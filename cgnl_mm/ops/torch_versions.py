@@ -10,7 +10,6 @@ TORCH = tuple(map(int, re.findall(r'\d+', torch.__version__)[:2]))
 
 # FSDP without a GPU, which few want, names its version itself.
 MISSING_BEFORE = (
-    ((2, 1), 'it is older than all that the project is tested with'),
     ((2, 4), 'tools/get_flops.py cannot count'),
     (
         (2, 6),

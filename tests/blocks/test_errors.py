@@ -66,7 +66,7 @@ def test_unknown_keyword():
         (CGNL2d, dict(type='GN', num_groups=3), ValueError, '=3 .* 16 '),
         (CGNL2d, dict(type='GN', num_groups=0), ValueError, '=0 .* 16 '),
         (CGNL2d, dict(type='LN'), ValueError, 'num_groups=1'),
-        (CGNL2d, dict(type='Nope'), ValueError, "'Nope' is not registered"),
+        (CGNL2d, dict(type='Nope'), ValueError, "'Nope' is unknown; use GN"),
         (CGNL2d, dict(type='GN', momentum=1), TypeError, 'momentum'),
         (CGNL2d, dict(num_groups=4), TypeError, "{'num_groups': 4}"),
         (CGNL2d, 'BN', TypeError, "'BN'"),

@@ -19,10 +19,8 @@ def needs():
     """``needs('mmcv_ops')`` skips where that defect is not present."""
     from cgnl_mm import compat
 
-    records = {record.name: record for record in compat.report()}
-
     def check(name):
-        if records[name].status != 'applied':
-            pytest.skip(f'{name}: {records[name].reason}')
+        if (status := compat.report()[name]) != 'applied':
+            pytest.skip(f'{name}: {status}')
 
     return check

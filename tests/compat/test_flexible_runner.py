@@ -50,6 +50,6 @@ def test_optimizer_state_returns(
         pytest.skip(f'FSDP on a CPU: {obstacle_on_cpu()}')
     said = python('-c', SCRIPT, off=off, cwd=tmp_path, status=status)
     assert expected in said
-    # a norm of the shard alone where the workaround is off
+    # a norm of the shard alone where the repair is off
     clip = 'cgnl_mm' if status == 0 else 'torch.nn.utils.clip_grad'
     assert f'clipped by {clip}' in said

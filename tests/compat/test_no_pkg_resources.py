@@ -2,7 +2,6 @@
 
 import json
 import os
-from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -36,14 +35,3 @@ def test_answers_are_those_of_pkg_resources(python):
 
 def test_nothing_warns(python):
     python('-c', THEIRS.format(action='error'), off='')
-
-
-def test_pkg_resources_without_setuptools(monkeypatch):
-    """A Linux distribution has a package of its own for pkg_resources."""
-    pytest.importorskip('pkg_resources')
-
-    def missing(name):
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr('importlib.metadata.version', missing)
-    assert no_pkg_resources.not_needed() is None

@@ -5,29 +5,21 @@ one more entry of layer3, right before its last residual unit.
 """
 
 import math
-from functools import partial
 
 import torch
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
-from torchvision.ops import FrozenBatchNorm2d
 
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 GROUPS, ORDER, GAMMA = 8, 3, 1e-4
-# maskrcnn-benchmark's: four buffers, no eps
-FrozenNorm = partial(FrozenBatchNorm2d, eps=0.0)
 
 
-def unit(inputs, planes, stride, norm, caffe=False):
-    """Bottleneck; the stride is in the 3x3, or (caffe) in the first 1x1."""
+def unit(inputs, planes, stride):
     downsample = None
     if inputs != 4 * planes:
         convolution = nn.Conv2d(inputs, 4 * planes, 1, stride, bias=False)
-        downsample = nn.Sequential(convolution, norm(4 * planes))
-    made = Bottleneck(inputs, planes, stride, downsample, norm_layer=norm)
-    if caffe:
-        made.conv1.stride, made.conv2.stride = made.conv2.stride, (1, 1)
-    return made
+        downsample = nn.Sequential(convolution, nn.BatchNorm2d(4 * planes))
+    return Bottleneck(inputs, planes, stride, downsample)
 
 
 class Block(nn.Module):
@@ -67,7 +59,7 @@ class Block(nn.Module):
         return self.gn(self.z(y.reshape(self.t(x).shape))) + x
 
 
-def stage(index, depth, width, block, norm, caffe=False):
+def stage(index, depth, width, block):
     planes = width * 2**index
     inputs = width if index == 0 else 2 * planes
     units = []
@@ -75,7 +67,7 @@ def stage(index, depth, width, block, norm, caffe=False):
         if index == 2 and block and number == UNITS[depth][index] - 1:
             units.append(Block(inputs, block))
         stride = 2 if index and number == 0 else 1
-        units.append(unit(inputs, planes, stride, norm, caffe))
+        units.append(unit(inputs, planes, stride))
         inputs = 4 * planes
     return nn.Sequential(*units)
 
@@ -85,60 +77,14 @@ class Classifier(ResNet):
 
     def __init__(self, depth=50, block=None, classes=200, width=8):
         nn.Module.__init__(self)  # torchvision's is 64 wide
-        norm = nn.BatchNorm2d
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
-        self.bn1 = norm(width)
+        self.bn1 = nn.BatchNorm2d(width)
         self.relu, self.maxpool = nn.ReLU(), nn.MaxPool2d(3, 2, 1)
         for index in range(4):
-            layer = stage(index, depth, width, block, norm)
+            layer = stage(index, depth, width, block)
             setattr(self, f'layer{index + 1}', layer)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(32 * width, classes)
-
-
-def named(**modules):
-    return nn.ModuleDict(modules)
-
-
-class DetectorC4(nn.Module):
-    """maskrcnn-benchmark's R-50-C4 with the author's block, by its names.
-
-    The box and the mask head share the last stage, and both name it.
-    """
-
-    def __init__(self, block=None):
-        super().__init__()
-        stem = named(
-            conv1=nn.Conv2d(3, 64, 7, 2, 3, bias=False), bn1=FrozenNorm(64)
-        )
-        layers = {
-            f'layer{i + 1}': stage(i, 50, 64, block, FrozenNorm, caffe=True)
-            for i in range(4)
-        }
-        extractor = named(head=named(layer4=layers.pop('layer4')))
-        self.backbone = named(body=named(stem=stem, **layers))
-        self.rpn = nn.Conv2d(1024, 8, 3)
-        self.rpn.register_buffer('anchors', torch.zeros(15, 4))
-        self.roi_heads = named(
-            box=named(
-                feature_extractor=extractor, cls_score=nn.Linear(2048, 81)
-            ),
-            mask=named(
-                feature_extractor=extractor, mask_logits=nn.Conv2d(8, 81, 1)
-            ),
-        )
-
-    def features(self, x):
-        """Output of layer3."""
-        body = self.backbone.body
-        x = body.stem.bn1(body.stem.conv1(x)).relu()
-        x = nn.functional.max_pool2d(x, 3, 2, 1)
-        for index in range(3):
-            x = body[f'layer{index + 1}'](x)
-        return x
-
-    def last_stage(self, x):
-        return self.roi_heads.box.feature_extractor.head.layer4(x)
 
 
 def train_a_little(network):

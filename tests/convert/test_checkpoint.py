@@ -5,12 +5,9 @@ import torch
 from torch import nn
 from torchvision.models import resnet50
 
-from cgnl_mm.convert import (
-    ConversionError,
-    Network,
-    convert_checkpoint,
-    inspect_checkpoint,
-)
+from cgnl_mm.convert import ConversionError, convert_checkpoint
+from cgnl_mm.convert.checkpoint import read_state_dict
+from cgnl_mm.convert.network import Network
 from cgnl_mm.insertion.initialization import named_blocks
 
 CONFIGS = {
@@ -42,7 +39,7 @@ def trained(reference):
 def test_same_logits(kind, groups, trained, build, reference, monkeypatch):
     monkeypatch.setattr(reference, 'GROUPS', groups)
     theirs = trained(kind)
-    assert inspect_checkpoint(saved(theirs))[1].groups == groups
+    assert read_state_dict(saved(theirs))[-1].groups == groups
     ours = build(CONFIGS[kind, groups], width=8)
     state = convert_checkpoint(saved(theirs))
     ours.load_state_dict(state, strict=True)
@@ -96,7 +93,7 @@ def test_published_networks(
 
     theirs = zeros(reference.Classifier, depth, kind, classes, 64)
     block, groups = OURS[kind]
-    _, network = inspect_checkpoint(theirs)
+    network = read_state_dict(theirs)[-1]
     assert network == Network(depth, block, groups, classes)
     if kind is not None:
         last = {50: 5, 101: 22, 152: 35}[depth]
@@ -110,7 +107,7 @@ def test_torchvision_with_and_without_a_classifier(zeros):
     assert len(ours) == len(theirs)
     assert 'head.fc.weight' in ours and 'backbone.layer3.5.bn3.bias' in ours
     del theirs['fc.weight'], theirs['fc.bias']
-    assert inspect_checkpoint(theirs)[1].num_classes is None
+    assert read_state_dict(theirs)[-1].num_classes is None
     ours = convert_checkpoint(theirs, backbone_only=True)
     assert {f'backbone.{key}' for key in theirs} == ours.keys()
     with pytest.raises(ConversionError, match=r'missing, .*head\.fc\.bias'):

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from cgnl_mm.cli.errors import setup_message
-from cgnl_mm.convert import Network
-from cgnl_mm.convert.files import advise_author, convert_file
+from cgnl_mm.convert.files import convert_file
 from cgnl_mm.errors import SetupError
 from cgnl_mm.ops.torch_versions import TORCH
 
@@ -79,19 +78,17 @@ def test_there_and_back(save, convert, tmp_path, legacy):
     theirs = save('model_best.pth.tar', legacy=legacy)
     out = convert('model_best.pth.tar', 'new/ours.pth')
     assert 'R-50' in out and '200 classes' in out
-    assert 'CGNL2d after unit 4 of layer3, 8 groups' in out
+    assert 'CGNL2d(groups=8) after unit 4' in out
     assert 'tools/test.py configs/r50_cgnl_cub.py new/ours.pth' in out
-    assert 'configs/r50_cgnlx_cub.py' in out
+    assert 'cgnlx' in out
     ours = torch.load('new/ours.pth', weights_only=True)
-    assert ours['meta']['author']['best_prec1'] == 80.5
     weight = ours['state_dict']['backbone.layer3.cgnl_4.norm.weight']
     assert torch.equal(weight, theirs.module.layer3[5].gn.weight)
 
     out = convert('new/ours.pth', 'model_best.pth.tar', 'author', force=True)
-    assert "--dataset 'cub' --arch '50' --nl-type 'cgnl' --nl-nums 1" in out
-    assert 'cgnlx' in out and 'groups=8' not in out
+    assert 'train_val.py' in out
     back = torch.load('model_best.pth.tar', weights_only=True)
-    assert back['epoch'] == 4 and back['best_prec1'] == 80.5
+    assert back['epoch'] == back['best_prec1'] == 0
     expected = theirs.state_dict()
     assert list(back['state_dict']) == list(expected)
     assert all(
@@ -114,16 +111,6 @@ def test_config_that_fits(kind, options, config, loads, save, convert):
     (line,) = [x for x in out.splitlines() if x.startswith('use: ')]
     assert config in line and loads in line
     assert 'cgnlx' not in out
-
-
-def test_detector(reference, zeros, convert, error_of):
-    state = zeros(reference.DetectorC4, 'cgnl')
-    torch.save(dict(model=state, iteration=9), 'in.pth')
-    error = error_of(to='mmdet')
-    assert 'rpn.weight' in error and '--backbone-only' in error
-    out = convert('in.pth', 'out.pth', 'mmdet', backbone=True)
-    assert 'configs/mask_rcnn_r50_c4_cgnl_coco.py' in out
-    assert 'data_preprocessor.mean=[102.9801,115.9465,122.7717]' in out
 
 
 def test_place_that_cannot_be_written(save, error_of):
@@ -172,16 +159,3 @@ def test_no_file(error_of):
     assert "IN: no file 'in.pth'" in error_of()
     Path('folder').mkdir()
     assert "no file 'folder'" in error_of('folder')
-
-
-@pytest.mark.parametrize('network, told, untold', [
-    (('CGNL2d', 8, 1000), "--dataset 'imagenet' --arch '101'", 'edited'),
-    (('CGNL2d', 4, 200), 'edited to 4', 'no data set'),
-    (('NonLocal2d', 1, 200), "--nl-type 'nl'", 'cgnlx'),
-    ((None, None, 200), "--arch '101' --valid", 'nl-type'),
-    (('CGNL2d', 8, 37), 'no data set of 37 classes', '--valid'),
-])  # fmt: skip
-def test_advice_for_the_authors_code(network, told, untold):
-    """What his train_val.py would not take, or take for something else."""
-    text = advise_author(Network(101, *network))
-    assert told in text and untold not in text

@@ -79,8 +79,8 @@ def test_script_draws_the_figure(tmp_path, warm):
 
 
 def test_table_of_repairs_is_complete():
-    from cgnl_mm.compat import WORKAROUNDS
+    from cgnl_mm.compat import REPAIRS
 
     text = (ROOT / 'docs/install.md').read_text('utf-8')
-    missing = [w.name for w in WORKAROUNDS if f'`{w.name}`' not in text]
+    missing = [name for name in REPAIRS if f'`{name}`' not in text]
     assert not missing

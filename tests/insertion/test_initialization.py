@@ -8,6 +8,7 @@ from mmcv.cnn.utils import fuse_conv_bn
 from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
 from networks import ZOO, assert_same, build, outputs, plugin, randomize
+from torch import nn
 
 from cgnl_mm import CGNL2d, CGNL3d, insert_after
 from cgnl_mm.insertion.initialization import named_blocks
@@ -224,3 +225,29 @@ def test_what_rewrites_layers_keeps_the_block():
         twin = rewrite(copy.deepcopy(net))
         twin.eval()
         torch.testing.assert_close(outputs(twin, x), expected)
+
+
+@pytest.mark.parametrize('host', ['mmdet', 'mmseg'])
+def test_layer_decay_of_a_hosts_own_constructor(host):
+    """A block has the rate of the unit before it."""
+    optimizers = pytest.importorskip(f'{host}.engine.optimizers')
+    convnext = dict(
+        type='ConvNeXt', arch='tiny', plugins=[plugin('stages.2.*')]
+    )
+    model = nn.Module()
+    model.backbone = build('mmpretrain', convnext)
+    constructor = optimizers.LearningRateDecayOptimizerConstructor(
+        dict(type='OptimWrapper', optimizer=SGD),
+        paramwise_cfg=dict(decay_rate=0.5, num_layers=6),
+    )
+    rates = {
+        name: group['lr']
+        for group in constructor(model).optimizer.param_groups
+        for name in group['param_names']
+    }
+    stage, found = 'backbone.stages.2', set()
+    for unit in range(9):
+        rate = rates[f'{stage}.{unit}.gamma']
+        assert rates[f'{stage}.cgnl_{unit}.theta.weight'] == rate
+        found.add(rate)
+    assert len(found) == 3

@@ -16,6 +16,7 @@ from torch import Tensor
 try:
     import torchvision
     from torchvision.extension import _has_ops
+    from torchvision.ops import sigmoid_focal_loss
 except (ImportError, RuntimeError) as error:
     raise ImportError(
         "mmcv's operators run on torchvision's here, and torchvision does "
@@ -33,14 +34,6 @@ _ops = torch.ops.torchvision
 _REDUCED = (torch.float16, torch.bfloat16)
 # mmcv's names of settings, in the order of torchvision's arguments
 _roi_settings = itemgetter('spatial_scale', 'aligned_height', 'aligned_width')
-_deform_settings = itemgetter(
-    *('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW'),
-    *('group', 'deformable_group'),
-)
-_modulated_settings = itemgetter(
-    *('stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w'),
-    *('group', 'deformable_group'),
-)
 
 
 def get_compiler_version() -> str:
@@ -136,191 +129,17 @@ def roi_align_backward(
     )
 
 
-def roi_pool_forward(*args, **kwargs) -> None:
-    """Raise: torchvision's rounds boxes to whole cells, mmcv's does not."""
-    raise _missing(
-        'roi_pool (torchvision has one, with another rounding of the boxes)',
-        'use RoIAlign, or ',
-    )
-
-
-roi_pool_backward = roi_pool_forward
-
-
-def _plain(input: Tensor, offset: Tensor, weight: Tensor) -> tuple:
-    """Return torchvision's arguments for no mask and no bias."""
-    input, weight = _full(input), _full(weight)
-    mask, bias = input.new_zeros(len(input), 1), weight.new_zeros(len(weight))
-    return input, weight, _full(offset), mask, bias
-
-
-def _modulated(
-    input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor, bias: Tensor
-) -> tuple:
-    """Return torchvision's arguments; mmcv's bias may be empty."""
-    input, weight, _, _, zero = _plain(input, offset, weight)
-    bias = _full(bias) if bias.numel() else zero
-    return input, weight, _full(offset), _full(mask), bias
-
-
-def deform_conv_forward(
-    input: Tensor,
-    weight: Tensor,
-    offset: Tensor,
-    output: Tensor,
-    *buffers: Tensor,
-    **sizes,
-) -> None:
-    """Deformable convolution (v1) into output.
-
-    Args:
-        input (Tensor): (B, C, H, W).
-        weight (Tensor): (C_out, C / groups, kH, kW).
-        offset (Tensor): (B, 2 * deform_groups * kH * kW, H_out, W_out), y
-            before x.
-        output (Tensor): (B, C_out, H_out, W_out), written.
-        *buffers (Tensor): mmcv's buffers, unused.
-        **sizes: mmcv's kW, kH, dW (stride), dH, padW, padH, dilationW,
-            dilationH, group, deformable_group; im2col_step, the batch of the
-            buffers, is unused.
-    """
-    output.copy_(
-        _ops.deform_conv2d(
-            *_plain(input, offset, weight), *_deform_settings(sizes), False
-        )
-    )
-
-
-def _deform_conv_backward(input, offset, grad_output, weight, sizes):
-    return _ops._deform_conv2d_backward(
-        _full(grad_output),
-        *_plain(input, offset, weight),
-        *_deform_settings(sizes),
-        False,
-    )
-
-
-def deform_conv_backward_input(
-    input: Tensor,
-    offset: Tensor,
-    grad_output: Tensor,
-    grad_input: Tensor,
-    grad_offset: Tensor,
-    weight: Tensor,
-    *buffers: Tensor,
-    **sizes,
-) -> None:
-    """Gradients of :func:`deform_conv_forward` by input and by offset."""
-    grads = _deform_conv_backward(input, offset, grad_output, weight, sizes)
-    grad_input.copy_(grads[0])
-    grad_offset.copy_(grads[2])
-
-
-def deform_conv_backward_parameters(
-    input: Tensor,
-    offset: Tensor,
-    grad_output: Tensor,
-    grad_weight: Tensor,
-    *buffers: Tensor,
-    scale: float,
-    **sizes,
-) -> None:
-    """Gradient of :func:`deform_conv_forward` by weight."""
-    # torchvision needs the weight's shape here, not its values
-    grads = _deform_conv_backward(
-        input, offset, grad_output, torch.zeros_like(grad_weight), sizes
-    )
-    grad_weight.copy_(grads[1] * scale)
-
-
-def modulated_deform_conv_forward(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    ones: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    output: Tensor,
-    columns: Tensor,
-    with_bias: bool,
-    **sizes,
-) -> None:
-    """Deformable convolution v2, :func:`deform_conv_forward` with a mask.
-
-    Args:
-        input, weight, offset, output (Tensor): As in
-            :func:`deform_conv_forward`.
-        bias (Tensor): (C_out,), or empty.
-        mask (Tensor): (B, deform_groups * kH * kW, H_out, W_out).
-        ones, columns (Tensor): mmcv's buffers, unused.
-        with_bias (bool): Whether there is a bias.
-        **sizes: mmcv's kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w,
-            dilation_h, dilation_w, group, deformable_group.
-    """
-    output.copy_(
-        _ops.deform_conv2d(
-            *_modulated(input, offset, weight, mask, bias),
-            *_modulated_settings(sizes),
-            True,
-        )
-    )
-
-
-def modulated_deform_conv_backward(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    ones: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    columns: Tensor,
-    grad_input: Tensor,
-    grad_weight: Tensor,
-    grad_bias: Tensor,
-    grad_offset: Tensor,
-    grad_mask: Tensor,
-    grad_output: Tensor,
-    with_bias: bool,
-    **sizes,
-) -> None:
-    """Gradients of :func:`modulated_deform_conv_forward`."""
-    grads = _ops._deform_conv2d_backward(
-        _full(grad_output),
-        *_modulated(input, offset, weight, mask, bias),
-        *_modulated_settings(sizes),
-        True,
-    )
-    targets = (grad_input, grad_weight, grad_offset, grad_mask)
-    for target, grad in zip(targets, grads):
-        target.copy_(grad)
-    if with_bias:
-        grad_bias.copy_(grads[4])
-
-
-def _focal(input: Tensor, target: Tensor, weight: Tensor):
-    """Compute what both directions of the sigmoid focal loss start from.
-
-    Returns:
-        tuple[Tensor]: (N, C) each: probability p and its complement q, both
-            with their logarithms, whether the class is the target, and the
-            (N, 1) class weight or 1.
-    """
-    p = _full(input).sigmoid()
-    q = 1 - p
-    tiny = torch.finfo(torch.float32).tiny
-    classes = torch.arange(input.size(1), device=input.device)
-    factor = _full(weight)[target][:, None] if weight.numel() else 1
-    log_p, log_q = (x.clamp(min=tiny).log() for x in (p, q))
-    return p, log_p, q, log_q, target[:, None] == classes, factor
+def _focal_loss(
+    logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float
+) -> Tensor:
+    classes = torch.arange(logits.size(1), device=logits.device)
+    one_hot = (target[:, None] == classes).to(logits.dtype)
+    loss = sigmoid_focal_loss(logits, one_hot, alpha, gamma)
+    return loss * _full(weight)[target][:, None] if weight.numel() else loss
 
 
 def sigmoid_focal_loss_forward(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    output: Tensor,
-    gamma: float,
-    alpha: float,
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, **settings
 ) -> None:
     """Focal loss of each entry into output.
 
@@ -329,16 +148,10 @@ def sigmoid_focal_loss_forward(
         target (Tensor): (N,) int64 class; C and above are background.
         weight (Tensor): (C,) class weights, or empty.
         output (Tensor): (N, C), written.
-        gamma (float): Exponent of the modulating factor.
-        alpha (float): Weight of the positive entries.
+        **settings: gamma, the exponent of the modulating factor, and alpha,
+            the weight of the positive entries.
     """
-    p, log_p, q, log_q, positive, factor = _focal(input, target, weight)
-    loss = torch.where(
-        positive,
-        -alpha * q**gamma * log_p,
-        -(1 - alpha) * p**gamma * log_q,
-    )
-    output.copy_(loss * factor)
+    output.copy_(_focal_loss(_full(input), target, weight, **settings))
 
 
 def sigmoid_focal_loss_backward(
@@ -346,17 +159,13 @@ def sigmoid_focal_loss_backward(
     target: Tensor,
     weight: Tensor,
     grad_input: Tensor,
-    gamma: float,
-    alpha: float,
+    **settings,
 ) -> None:
     """Derivative of :func:`sigmoid_focal_loss_forward` into grad_input."""
-    p, log_p, q, log_q, positive, factor = _focal(input, target, weight)
-    grad = torch.where(
-        positive,
-        -alpha * q**gamma * (q - gamma * p * log_p),
-        -(1 - alpha) * p**gamma * (gamma * q * log_q - p),
-    )
-    grad_input.copy_(grad * factor)
+    logits = _full(input).requires_grad_()
+    with torch.enable_grad():
+        loss = _focal_loss(logits, target, weight, **settings).sum()
+    grad_input.copy_(torch.autograd.grad(loss, logits)[0])
 
 
 def _missing(operator: str, instead: str = '') -> NotImplementedError:

@@ -5,7 +5,6 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor
 
-from ..attention import to_accumulator
 from ..powers import polynomial_gradient
 from ..series import evaluate, split_powers
 
@@ -34,17 +33,13 @@ class Series:
         groups: int,
         scale: float = 1.0,
     ) -> None:
-        self.dim = None
-        if isinstance(coefficients, Tensor):
-            self.dim = coefficients.dim()
-            coefficients = to_accumulator(coefficients.detach())
+        self.is_trained = isinstance(coefficients, Tensor)
+        if self.is_trained:
+            coefficients = coefficients.detach()
         self.groups, self.scale = groups, scale
         self.is_identity = not len(coefficients)
-        split = {} if self.is_identity else split_powers(coefficients, groups)
-        self.terms = {
-            power: scale * (c.flatten() if isinstance(c, Tensor) else c)
-            for power, c in split.items()
-        }
+        split = {} if self.is_identity else split_powers(coefficients)
+        self.terms = {power: scale * c for power, c in split.items()}
         self.powers = list(self.terms)
         self.is_dot = self.powers == [1]
 
@@ -62,12 +57,12 @@ class Series:
             return theta, None
         if self.is_dot:
             return theta, factors[1].view(-1, self.groups)
-        return evaluate(factors, to_accumulator(theta)), None
+        return evaluate(factors, theta), None
 
     def _factors(self, moments: Moments) -> Moments:
         """Return the factor (B G, 1, 1) of each power of theta."""
         return {
-            power: (term * moments[power].view(-1, self.groups)).view(-1, 1, 1)
+            power: (term * moments[power]).view(-1, 1, 1)
             for power, term in self.terms.items()
         }
 
@@ -93,18 +88,14 @@ class Series:
         if self.is_dot:
             d_theta, d_factors = d_y, {1: d_factor.flatten()}
         else:
-            d_theta, d_factors = polynomial_gradient(
-                self._factors(moments), to_accumulator(theta), d_y
-            )
+            factors = self._factors(moments)
+            d_theta, d_factors = polynomial_gradient(factors, theta, d_y)
             d_factors = {p: d.flatten() for p, d in d_factors.items()}
-        d_moments = {
-            power: (d_factors[power].view(-1, self.groups) * term).flatten()
-            for power, term in self.terms.items()
-        }
-        if self.dim is None:
+        d_moments = {p: d_factors[p] * t for p, t in self.terms.items()}
+        if not self.is_trained:
             return d_theta, d_moments, None
         d_terms = torch.stack(
             [self.scale * (d_factors[p] * moments[p]) for p in self.powers], -1
         )
         d_terms = d_terms.unflatten(0, (-1, self.groups)).sum(0)
-        return d_theta, d_moments, d_terms.sum(0) if self.dim == 1 else d_terms
+        return d_theta, d_moments, d_terms.sum(0)

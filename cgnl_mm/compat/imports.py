@@ -1,10 +1,14 @@
-"""Mend a module of a host as soon as, and only if, somebody imports it."""
+"""Act on the import of a host's module, or stand in for a missing one."""
 
 import sys
 from collections import defaultdict
 from importlib.abc import MetaPathFinder
+from importlib.util import spec_from_file_location
+from pathlib import Path
 from types import ModuleType
 from typing import Callable
+
+STAND_INS = Path(__file__).parent / 'stand_ins'
 
 
 class AfterImportFinder(MetaPathFinder):
@@ -36,6 +40,18 @@ class AfterImportFinder(MetaPathFinder):
         spec.loader.exec_module = exec_and_act
 
 
+class StandInFinder(MetaPathFinder):
+    """Find one module in a file of ours."""
+
+    def __init__(self, name: str, file: Path):
+        self.name, self.file = name, file
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname == self.name:
+            return spec_from_file_location(fullname, self.file)
+        return None
+
+
 _finder = AfterImportFinder()
 
 
@@ -53,3 +69,16 @@ def after_import(name: str, action: Callable[[ModuleType], None]) -> None:
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
     _finder.actions[name].append(action)
+
+
+def provide(name: str, file: str) -> None:
+    """Make a missing module importable from a file of ``stand_ins``.
+
+    The finder goes last, so that a real module of that name always wins.
+
+    Args:
+        name (str): Full name of the missing module.
+        file (str): What to load instead. An ``__init__.py`` makes it a
+            package, whose modules are those beside the file.
+    """
+    sys.meta_path.append(StandInFinder(name, STAND_INS / file))
