@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from mmengine.visualization import Visualizer
 from PIL import Image
 from torch import nn
 
 from ..errors import SetupError
 from .attention import attention_map, has_constant, is_cgnl
-from .blocks import choose_blocks
+from .blocks import choose_blocks, find_blocks
 from .draw import AttentionPlot, draw_panels, rendered
 from .inputs import Seen, load_sample, look
 
@@ -53,6 +54,33 @@ def draw_maps(
             options = dict(save_all=True, duration=PAUSE, loop=0)
             pictures[0].save(film, append_images=pictures[1:], **options)
             print(film)
+
+
+def add_maps(
+    visualizer: Visualizer, model: nn.Module, cfg, samples: list, step: int
+) -> None:
+    """Draw what the middle of each sample attends to, for a visualizer.
+
+    Args:
+        visualizer (Visualizer): Gets ``cgnl_<block>_<number>``, a picture
+            for each block that attends and for each sample.
+        model (Module): In evaluation mode.
+        cfg (Config): Its config.
+        samples (list[dict]): What the test pipeline makes of the samples.
+        step (int): Number of the iteration.
+    """
+    blocks = {
+        name: block
+        for name, block in find_blocks(model).items()
+        if block.mode != 'none'
+    }
+    for number, data in enumerate(samples):
+        seen = look(model, cfg, blocks, data)
+        for name in seen.blocks:
+            plot = plot_of(name, blocks[name], seen, place_of(None, seen))
+            picture = rendered(draw_panels(plot, plot.point[0]))
+            # a slash would name a folder that LocalVisBackend lacks
+            visualizer.add_image(f'cgnl_{name}_{number}', picture, step)
 
 
 def read_point(text: str | None) -> tuple[int, ...] | None:

@@ -1,13 +1,18 @@
 """The hook in real trainings, against a plain PyTorch loop."""
 
 import json
+import random
 from collections import defaultdict
 
+import numpy as np
 import pytest
 import torch
 from mmcv.cnn import NonLocal2d
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, ImgDataPreprocessor
+from PIL import Image
 from runs import train_here
 from torch import nn
 from torch.nn import functional as F
@@ -41,8 +46,10 @@ class Tiny(BaseModel):
         self.block = block
         self.head = nn.Linear(8, 2)
 
-    def forward(self, inputs, label, mode='tensor'):
+    def forward(self, inputs, label, mode='tensor', data_samples=None):
         y = self.head(self.block(self.stem(inputs)).mean((2, 3)))
+        if mode == 'predict':
+            return y
         return dict(loss=F.cross_entropy(y, torch.as_tensor(label)))
 
 
@@ -64,7 +71,7 @@ def tiny(**options):
 
 
 def train(model, folder, hooks=(), interval=3, accumulate=1,
-          log_level='ERROR', backends=('Local',)):  # fmt: skip
+          log_level='ERROR', backends=('Local',), **given):  # fmt: skip
     """Two epochs of four iterations, in order; the scalars by step."""
     runner = train_here(
         model,
@@ -89,6 +96,7 @@ def train(model, folder, hooks=(), interval=3, accumulate=1,
             vis_backends=[dict(type=f'{name}VisBackend') for name in backends],
         ),
         log_level=log_level,
+        **given,
     )
     logged = defaultdict(dict)
     (file,) = folder.glob('*/vis_data/scalars.json')
@@ -134,6 +142,14 @@ def by_hand(model, accumulate=1):
             optimizer.step()
             optimizer.zero_grad()
     return attention, gradients
+
+
+class Count(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(count=len(results))
 
 
 class Watch(Hook):
@@ -199,18 +215,76 @@ def test_interval(tmp_path, interval, steps):
     )
 
 
+def assert_same_weights(one, other):
+    """Bit for bit, and not those of the start."""
+    for key, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+    assert not torch.equal(one.block.phi.weight, tiny().block.phi.weight)
+
+
 @pytest.mark.parametrize('accumulate', [1, 4])
 def test_training_is_the_same_bit_for_bit(tmp_path, accumulate):
-    weights = []  # of one start
+    models = []
     for name, hooks in (('without', []), ('with', [CGNLStatisticsHook(1)])):
-        model = tiny(norm_cfg=dict(type='BN'))  # running statistics, too
-        train(model, tmp_path / name, hooks, accumulate=accumulate)
-        weights.append(model.state_dict())
-    for key, value in weights[0].items():
-        assert torch.equal(value, weights[1][key]), key
-    assert not torch.equal(
-        weights[0]['block.phi.weight'], tiny().block.phi.weight
-    )
+        # running statistics, too
+        models.append(tiny(norm_cfg=dict(type='BN')))
+        train(models[-1], tmp_path / name, hooks, accumulate=accumulate)
+    assert_same_weights(*models)
+
+
+class Drawn:
+    """Samples of which each has noise, as by an augmentation."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        noise = torch.rand(1) + np.random.rand() + random.random()
+        inputs = torch.linspace(0, 200, 75).view(3, 5, 5).roll(index) + noise
+        return dict(inputs=inputs, label=0)
+
+
+class Freeze(Hook):
+    """Leave a layer in another mode than the network, and look after it."""
+
+    priority = 'VERY_HIGH'
+
+    def after_train_epoch(self, runner):
+        runner.model.block.norm.eval()
+
+    def before_val(self, runner):
+        assert runner.model.training and not runner.model.block.norm.training
+
+
+def test_maps_of_fixed_samples_change_nothing(tmp_path):
+    models, drawn = [], []
+    for maps in (0, 2):
+        folder = tmp_path / str(maps)
+        models.append(tiny(norm_cfg=dict(type='BN')))
+        models[-1].data_preprocessor = ImgDataPreprocessor()
+        hooks = [CGNLStatisticsHook(maps=maps), Freeze()]
+        train(
+            models[-1], folder, hooks, cfg=Config(dict(default_scope='mmdet')),
+            val_dataloader=dict(
+                dataset=Drawn(),
+                sampler=dict(type='DefaultSampler', shuffle=False),
+            ),
+            val_evaluator=Evaluator([Count()]), val_cfg={},
+            randomness=dict(seed=1),
+        )  # fmt: skip
+        drawn.append((torch.rand(1), np.random.rand(), random.random()))
+        assert not models[-1].block._forward_pre_hooks
+    assert drawn[0] == drawn[1]
+    assert_same_weights(*models)
+    pictures = {x.name: x for x in folder.glob('*/vis_data/vis_image/*')}
+    assert set(pictures) == {
+        f'cgnl_block_{number}_{step}.png'
+        for number in range(2)
+        for step in (4, 8)
+    }
+    for path in pictures.values():
+        pixels = np.asarray(Image.open(path)).astype(int)
+        assert (np.ptp(pixels, -1) > 60).mean() > 0.02  # in colour
 
 
 def test_network_has_no_hook_between_two_records(tmp_path):
