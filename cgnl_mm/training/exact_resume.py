@@ -7,7 +7,6 @@ from mmengine.runner import Runner
 
 from ..datasets.seeded import SeededBatchSampler, seed_everything
 from .accumulation import mean_gradients, restore_gradients
-from .config_changes import warn_of_changes
 from .loaders import is_iter_based, start_workers_late
 
 KEY = 'exact_resume'
@@ -47,9 +46,8 @@ class ExactResumeHook(Hook):
     ``--deterministic``), with the same number of processes and batch size.
     In several processes, gradients inside a group are equal up to rounding.
     With another number, or other data, the place is found by the number of
-    samples, and a warning says so. Another warning shows the settings that
-    differ from the checkpoint's. The hook costs about 20 us a batch. The seed
-    is that of ``randomness`` or, if there is none, of the checkpoint.
+    samples, and a warning says so. The hook costs about 20 us a batch. The
+    seed is that of ``randomness`` or, if there is none, of the checkpoint.
 
     Samples of an iterable data set have no number and stay as they are.
     """
@@ -101,7 +99,6 @@ class ExactResumeHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if not runner._resume:
             return
-        warn_of_changes(runner, checkpoint)
         self._loaded = checkpoint.get(KEY)
         self._seed = self._loaded and checkpoint['meta'].get('seed')
         if self._loaded is None:

@@ -90,7 +90,7 @@ EACH = dict(interval=1, by_epoch=False, max_keep_ckpts=1)
 
 def train(
     folder, length=6, counts=1, epochs=3, hooks=(), resume=None,
-    checkpoint=EACH, **given,
+    checkpoint=EACH, batch=2, **given,
 ):  # fmt: skip
     """Return the runner, or the network of a run that was interrupted."""
     torch.manual_seed(0)
@@ -98,7 +98,7 @@ def train(
     loader = dict(
         dataset=data,
         sampler=dict(type='DefaultSampler', shuffle=True),
-        batch_size=2,
+        batch_size=batch,
         collate_fn=stack,
     )
     optimizer = dict(type='AdamW', lr=1e-2)
@@ -195,17 +195,23 @@ def test_processes_share_one_copy_of_the_gradients(warm, tmp_path):
         assert out == "{}\n{'both': 4.0, 'one': 4.0}\n"
 
 
-@pytest.mark.parametrize('length, left', [(4, 4), (10, 6)])
+LENGTH = 'the data set has {} samples, at the checkpoint it had 6'.format
+
+
+@pytest.mark.parametrize('length, batch, left, said', [
+    (4, 2, 0, LENGTH(4)),
+    (10, 2, 6, LENGTH(10)),
+    (6, 1, 2, 'a step takes 1 samples, before the checkpoint it took 2'),
+])  # fmt: skip
 def test_other_data_are_said_and_epochs_stay_passes(
-    tmp_path, capsys, length, left
+    tmp_path, capsys, length, batch, left, said
 ):
-    """Two of three batches are done; then there are two, or five."""
+    """Two of three batches are done; then there are two, five or six."""
     train(tmp_path, hooks=[Interrupt('SIGTERM', 2)])
-    last = train(tmp_path, length, resume=True)
+    last = train(tmp_path, length, resume=True, batch=batch)
     assert last.epoch == 3
     seen = Counter(int(x) for x in last.model.drawn)
-    assert sum(seen.values()) == left * (length == 10) + 2 * length
-    said = f'the data set has {length} samples, at the checkpoint it had 6'
+    assert sum(seen.values()) == left + 2 * length
     assert capsys.readouterr().out.count(said) == 1
 
 

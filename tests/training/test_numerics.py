@@ -55,7 +55,7 @@ class Spoil(Hook):
 
 
 class Poison(Hook):
-    """NaN in a weight or a buffer, for good, after the step of one iteration."""
+    """NaN in a weight or a buffer, for good, after one iteration."""
 
     def __init__(self, at, where='stem.bias'):
         self.at, self.where = at, where
