@@ -1,23 +1,19 @@
 """Attention over pictures, with matplotlib."""
 
 import math
-import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import colors, font_manager
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-SIGNED, POSITIVE = 'RdBu_r', 'Reds'  # zero is white in both
-POINT = '#39ff14'  # in neither colour map
+COLOURS = 'RdBu_r'  # zero is white
+POINT = '#39ff14'  # not among these colours
 SHADE = 0.25  # of black, where the picture is: it must not hide the colours
-FEW = 4  # positions: blurred, so few would show what is not there
 
 
 @dataclass
@@ -27,26 +23,22 @@ class AttentionPlot:
     Attributes:
         frames (ndarray): (T, H, W, 3) RGB, uint8; T is 1 for an image.
         maps (ndarray): (G, T', H', W') one map a group, over the frames.
-        names (Sequence[str]): Name of each group.
+        names (list[str]): Name of each group.
         point (tuple[int, int, int]): Frame, x and y in pixels.
         size (tuple[int, int]): (H, W) that the maps cover; more than the
             frames where the network's input was padded.
         cell (tuple[float, float, float, float]): Left, top, width and height
             of the point's cell of the feature map, in pixels.
-        title (str): First line of the picture.
-        legend (str): What the colours say.
-        signed (bool): Whether values below zero mean something.
+        title (str): What stands above the panels.
     """
 
     frames: np.ndarray
     maps: np.ndarray
-    names: Sequence[str]
+    names: list[str]
     point: tuple[int, int, int]
     size: tuple[int, int]
     cell: tuple[float, float, float, float]
     title: str
-    legend: str
-    signed: bool = True
 
     def slice_of(self, frame: int) -> int:
         """Return the index of a frame on the time axis of the maps."""
@@ -69,8 +61,8 @@ def draw_panels(plot: AttentionPlot, frame: int = 0) -> Figure:
     height, width = plot.frames.shape[1:3]
     # inches; the titles are legible where 400 pixels show the whole
     size = (
-        max(columns * 1.6 + 1.2, 4.6),
-        rows * (1.6 * height / width + 0.4) + 0.6,
+        max(columns * 1.6, 4.6),
+        rows * (1.6 * height / width + 0.4) + 0.7,
     )
     fig = Figure(size, dpi=110, layout='constrained')
     fig.get_layout_engine().set(h_pad=0.03, w_pad=0.03, hspace=0, wspace=0)
@@ -83,10 +75,8 @@ def draw_panels(plot: AttentionPlot, frame: int = 0) -> Figure:
     cells.flat[0].set_title(f'input{number}', fontsize=9)
     moment = plot.maps[:, plot.slice_of(frame)]
     for axes, name, heat in zip(cells.flat[1:], plot.names, moment):
-        end = np.abs(heat).max()
-        _draw_frame(axes, plot, frame, heat, end or 1.0)
-        axes.set_title(f'{name}\nmax {end:.3g}', fontsize=9)
-    _draw_bar(fig, plot, cells)
+        _draw_frame(axes, plot, frame, heat)
+        axes.set_title(f'{name}\nmax {np.abs(heat).max():.3g}', fontsize=9)
     return fig
 
 
@@ -106,37 +96,22 @@ def drawable(text: str) -> str:
     return ascii(text)[1:-1]
 
 
-def _draw_bar(fig: Figure, plot: AttentionPlot, cells: np.ndarray) -> None:
-    norm = colors.Normalize(-1 if plot.signed else 0, 1)
-    colours = ScalarMappable(norm, SIGNED if plot.signed else POSITIVE)
-    bar = fig.colorbar(colours, ax=cells, shrink=0.7, aspect=25, pad=0.02)
-    bar.set_label(textwrap.fill(plot.legend, 30), fontsize=8)
-    ends = ('- max', '0', '+ max') if plot.signed else ('0', 'max')
-    bar.set_ticks((-1, 0, 1) if plot.signed else (0, 1), labels=ends)
-
-
 def _draw_frame(
     axes: Axes,
     plot: AttentionPlot,
     frame: int,
     heat: np.ndarray | None = None,
-    end: float = 1.0,
 ) -> None:
     """Draw one frame, or a map (H', W') in colours that the frame shades.
 
-    The shade is light, so that a value has the colour that the bar gives it.
+    The shade is light, so that each value keeps its colour.
     """
     picture = plot.frames[frame]
     height, width = picture.shape[:2]
     if heat is not None:
-        axes.imshow(
-            heat,
-            cmap=SIGNED if plot.signed else POSITIVE,
-            vmin=-end if plot.signed else 0,
-            vmax=end,
-            interpolation='nearest' if max(heat.shape) <= FEW else 'bilinear',
-            extent=(0, plot.size[1], plot.size[0], 0),
-        )
+        end = np.abs(heat).max() or 1.0
+        whole = dict(extent=(0, plot.size[1], plot.size[0], 0))
+        axes.imshow(heat, COLOURS, vmin=-end, vmax=end, **whole)
         shade = SHADE * (1 - picture.mean(-1, keepdims=True) / 255)
         picture = np.concatenate([np.zeros((height, width, 3)), shade], -1)
     axes.imshow(picture, extent=(0, width, height, 0))

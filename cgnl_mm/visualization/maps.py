@@ -151,13 +151,12 @@ def plot_of(
     ]
     maps = attention_map(block, x[:1], cell[5 - x.dim() :])[0]
     maps = maps.reshape(len(maps), -1, *maps.shape[-2:]).cpu().double()
-    what, names = 'attention', [f'group {group}' for group in range(len(maps))]
+    what, names = 'Attention', [f'group {group}' for group in range(len(maps))]
     if not is_cgnl(block):
         names = ['all channels']
     elif has_constant(block):
         maps = maps - maps.mean((1, 2, 3), keepdim=True)
         what += ' above its mean'
-    share = 'the largest of the group' if is_cgnl(block) else 'the largest'
     where = f'x={across}, y={down}'
     if len(seen.frames) > 1:
         where += f', frame {frame}'
@@ -169,8 +168,6 @@ def plot_of(
         point=(at, across, down),
         size=seen.size,
         cell=(cell[2] * wide, cell[1] * tall, wide, tall),
-        title=f'Attention of the position {where} (green)\n{name}: '
-        f'{type(block).__name__}, {block.mode}',
-        legend=f'{what}, relative to {share}',
-        signed=is_cgnl(block) or block.mode == 'dot_product',
+        title=f'{what}, from {where} (green)\nred: + max, blue: - max\n'
+        f'{name}: {type(block).__name__}, {block.mode}',
     )

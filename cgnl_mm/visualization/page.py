@@ -93,7 +93,6 @@ def _describe_groups(name: str, block: nn.Module, x: Tensor) -> dict:
         looking=_encode(looking.cpu().numpy(), np.float32),
         looked=_encode(looked.cpu().numpy(), np.float32),
         centred=has_constant(block),
-        signed=True,
     )
 
 
@@ -114,7 +113,6 @@ def _describe_weights(name: str, block: nn.Module, x: Tensor) -> dict:
         keys=(1, *first.shape[2:])[-3:],
         weights=_encode(np.stack([s.cpu().numpy() for s in steps]), np.int8),
         centred=False,
-        signed=block.mode == 'dot_product',
     )
 
 
