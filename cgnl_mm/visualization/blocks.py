@@ -62,6 +62,33 @@ def choose_blocks(
     return found
 
 
+def choose_groups(
+    model: nn.Module, name: str | None, option: str
+) -> dict[str, nn.Module]:
+    """Find the blocks with channel groups that attend, by name.
+
+    Args:
+        model (Module): Any network.
+        name (str | None): As of :func:`choose_blocks`.
+        option (str): The option that needs such blocks.
+
+    Raises:
+        SetupError: The network has none.
+    """
+    named = choose_blocks(model, name)
+    found = {
+        key: block
+        for key, block in named.items()
+        if isinstance(block, _CGNLNd) and block.mode != 'none'
+    }
+    if not found:
+        raise SetupError(
+            f'{option} is about the attention of channel groups, and '
+            f'{", ".join(named)} has none: leave it out'
+        )
+    return found
+
+
 @contextmanager
 def block_inputs(blocks: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     """Keep the input of each block while the network runs.

@@ -8,8 +8,8 @@ from torch import nn
 
 from ..errors import SetupError
 from ..hosts import host_of
-from .attention import group_factors, is_cgnl
-from .blocks import block_inputs, choose_blocks
+from .attention import group_factors
+from .blocks import block_inputs, choose_groups
 
 
 def print_groups(
@@ -28,17 +28,7 @@ def print_groups(
     """
     if limit < 1:
         raise SetupError(f'--dataset takes a positive number, got {limit}')
-    named = choose_blocks(model, block)
-    blocks = {
-        name: block
-        for name, block in named.items()
-        if is_cgnl(block) and block.mode != 'none'
-    }
-    if not blocks:
-        raise SetupError(
-            f'--dataset is about the attention of channel groups, and '
-            f'{", ".join(named)} has none: give an image or a video'
-        )
+    blocks = choose_groups(model, block, '--dataset')
     for name, by_power in collect(model, cfg, blocks, limit).items():
         count = len(next(iter(by_power.values())))
         print(f'{name}, {count} samples')

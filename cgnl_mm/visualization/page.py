@@ -7,7 +7,6 @@ import base64
 import html
 import io
 import json
-from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
@@ -15,18 +14,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import SetupError
-from .attention import (
-    attention_factors,
-    attention_map,
-    has_constant,
-    is_cgnl,
-)
-from .blocks import choose_blocks
+from .attention import attention_factors, has_constant
+from .blocks import choose_groups
 from .inputs import Seen, load_sample, look
 from .maps import place_of
-
-MAX_WEIGHTS = 2**23  # of a non-local block: 8 MB in the page
 
 
 def write_page(
@@ -44,15 +35,15 @@ def write_page(
         cfg (Config): Its config.
         file (Path): An image or a video.
         out (Path): The page, an html file.
-        block (str | None): Name of a block; None for all.
+        block (str | None): Name of a block; None for all that have groups.
         point (tuple[int, ...] | None): x, y and maybe frame of the position
             that is chosen first; None for the middle.
 
     Raises:
-        SetupError: The file cannot be read, an option does not fit it, or a
-            block does not run or has too many positions.
+        SetupError: The file cannot be read, an option does not fit it, or no
+            block has groups.
     """
-    blocks = choose_blocks(model, block)
+    blocks = choose_groups(model, block, '--html')
     seen = look(model, cfg, blocks, load_sample(cfg, file))
     frame, x, y = place_of(point, seen)
     page = dict(
@@ -75,49 +66,22 @@ def _describe(name: str, block: nn.Module, seen: Seen) -> dict:
     x = seen.input_of(name)
     # A block on clips has one sample; one on images has a sample a frame.
     x = x[:1] if x.dim() == 5 else x[: len(seen.frames)]
-    describe = _describe_groups if is_cgnl(block) else _describe_weights
+    looking, looked = attention_factors(block, x)
     return dict(
         name=name,
         type=f'{type(block).__name__}, {block.mode}',
         samples=len(x),
         grid=(1, *x.shape[2:])[-3:],
-        **describe(name, block, x),
-    )
-
-
-def _describe_groups(name: str, block: nn.Module, x: Tensor) -> dict:
-    looking, looked = attention_factors(block, x)
-    return dict(
         groups=[f'group {group}' for group in range(block.groups)],
         powers=len(looking),
-        looking=_encode(looking.cpu().numpy(), np.float32),
-        looked=_encode(looked.cpu().numpy(), np.float32),
+        looking=_encode(looking),
+        looked=_encode(looked),
         centred=has_constant(block),
     )
 
 
-def _describe_weights(name: str, block: nn.Module, x: Tensor) -> dict:
-    """Describe a non-local block by the weights of all its positions."""
-    places = list(np.ndindex(*x.shape[2:]))
-    first = attention_map(block, x, places[0])
-    if len(places) * first.numel() > MAX_WEIGHTS:
-        raise SetupError(
-            f'{name} has {len(places)} positions, too many for a page; '
-            'leave --html out to draw one of them'
-        )
-    rows = [attention_map(block, x, place) for place in places]
-    scales = np.array([row.abs().max().item() or 1.0 for row in rows])
-    steps = [(row / s * 127).round() for row, s in zip(rows, scales)]
-    return dict(
-        groups=['all channels'],
-        keys=(1, *first.shape[2:])[-3:],
-        weights=_encode(np.stack([s.cpu().numpy() for s in steps]), np.int8),
-        centred=False,
-    )
-
-
-def _encode(values: Iterable, dtype: type) -> str:
-    little = np.ascontiguousarray(values).astype(np.dtype(dtype), copy=False)
+def _encode(values: Tensor) -> str:
+    little = values.cpu().numpy().astype('<f4')
     return base64.b64encode(little.tobytes()).decode()
 
 
