@@ -4,7 +4,6 @@ import errno
 import os
 import os.path as osp
 import shutil
-from typing import Optional
 
 from mmengine import dist
 from mmengine.hooks import CheckpointHook
@@ -74,23 +73,26 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         require_start(runner)
-        loaded = resumed_from(runner)
-        is_own = loaded and self._saves_beside(loaded, runner)
-        known = runner.message_hub.runtime_info
-        if loaded and not is_own:
-            # what has one of these names here is another run's
-            runner.message_hub.update_info('keep_ckpt_ids', [])
-        elif loaded and self._kept is not None:
-            # MMEngine has one list for all hooks
-            runner.message_hub.update_info('keep_ckpt_ids', self._kept)
+        hub = runner.message_hub
+        kept = self._kept
+        if kept is None:  # saved by MMEngine's hook
+            kept = hub.runtime_info.get('keep_ckpt_ids', [])
+        # what has these numbers here may be another run's, or another hook's
+        hub.update_info('keep_ckpt_ids', [])
         super().before_train(runner)
         if dist.is_main_process():
             self._remove_halves(runner)
         self.file_backend = _LaterRemoval(
             self.file_backend, folder=self.out_dir, outdated=self._outdated
         )
-        if is_own:
-            self._take_up(loaded, known)
+        loaded = resumed_from(runner)
+        folders = self.out_dir, runner.work_dir
+        if loaded and any(lies_in(loaded, folder) for folder in folders):
+            if self.max_keep_ckpts > 0:
+                self.keep_ckpt_ids.extend(kept)
+            self.last_ckpt = hub.runtime_info.get('last_ckpt')
+            if dist.is_main_process():
+                self._remove_left(loaded)
 
     def _remove_halves(self, runner: Runner) -> None:
         ends = tuple(x + PART for x in ('.pth', self.filename_tmpl[-4:]))
@@ -99,29 +101,11 @@ class AtomicCheckpointHook(CheckpointHook):
                 if name.endswith(ends):
                     remove(osp.join(folder, name))
 
-    def _take_up(self, loaded: str, known: dict) -> None:
-        """Know the run's files where they are now, in a copy or not."""
-        self.last_ckpt = self._here(known.get('last_ckpt'))
-        if getattr(self, 'best_ckpt_path', None):
-            self.best_ckpt_path = self._here(self.best_ckpt_path)
-        for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            self.best_ckpt_path_dict[name] = self._here(path)
-        # the job was killed after it saved, before it removed them
-        if dist.is_main_process():
-            paths = [osp.join(self.out_dir, name) for name in self._left]
-            self._outdated += [p for p in paths if is_older(p, loaded)]
-            self._remove_outdated()
-
-    def _here(self, path: Optional[str]) -> Optional[str]:
-        here = path and osp.join(self.out_dir, osp.basename(path))
-        return here if path and self.file_backend.exists(here) else path
-
-    def _saves_beside(self, path: str, runner: Runner) -> bool:
-        """Return whether a checkpoint lies where the run saves its own."""
-        out_dir = self.out_dir or runner.work_dir  # or with the run's name
-        name = osp.basename(runner.work_dir.rstrip(osp.sep))
-        folders = (runner.work_dir, out_dir, osp.join(out_dir, name))
-        return any(lies_in(path, folder) for folder in folders)
+    def _remove_left(self, loaded: str) -> None:
+        """Remove what the job was killed before it removed."""
+        paths = [osp.join(self.out_dir, name) for name in self._left]
+        self._outdated += [p for p in paths if is_older(p, loaded)]
+        self._remove_outdated()
 
     def _save_checkpoint(self, runner: Runner) -> None:
         if may_save(runner):

@@ -10,12 +10,6 @@ from .accumulation import mean_gradients, restore_gradients
 from .loaders import is_iter_based, start_workers_late
 
 KEY = 'exact_resume'
-# what a checkpoint and a run may differ in, and how it is said
-SIZES = dict(
-    samples_per_step='a step takes {} samples, before the checkpoint it took '
-    '{}',
-    samples='the data set has {} samples, at the checkpoint it had {}',
-)
 
 
 @HOOKS.register_module()
@@ -208,16 +202,15 @@ class ExactResumeHook(Hook):
     def _converted(self, runner: Runner, loaded, batches: int) -> int:
         """Return how many batches of now hold the samples of those then."""
         now = _sizes(runner)
-        then = {**now, **(loaded or {})}
-        changes = [
-            text.format(now[name], then[name])
-            for name, text in SIZES.items()
-            if now[name] != then[name]
-        ]
-        if changes:
+        then = loaded or now
+        sizes, old = (
+            f'{x["samples_per_step"]} of {x["samples"]}' for x in (now, then)
+        )
+        if sizes != old:
             runner.logger.warning(
-                f'{"; ".join(changes)}: the run goes on at the same number of '
-                'samples, but computes other batches than it would have'
+                f'a step takes {sizes} samples, before the checkpoint it took '
+                f'{old}: the run goes on at the same number of samples, but '
+                'computes other batches than it would have'
             )
         return batches * then['samples_per_step'] // now['samples_per_step']
 

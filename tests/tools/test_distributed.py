@@ -12,13 +12,13 @@ from runs import (
     fault,
     finish,
     free_port,
+    obstacle_on_cpu,
     records,
     scalars,
     write_config,
 )
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
-from cgnl_mm.training.fsdp import obstacle_on_cpu
 
 
 @pytest.fixture
