@@ -213,10 +213,14 @@ def save_whole(
             _rename(part, path)
     except BaseException as error:
         if dist.is_main_process() and osp.isfile(part):
-            written = osp.getsize(part)
             os.remove(part)
             if isinstance(error, OSError) and error.errno in FULL:
-                raise _disk_full(error, path, written) from error
+                raise DiskFullError(
+                    error.errno,
+                    f'{path} could not be written: {error.strerror}. Earlier '
+                    'files are as they were: make room and go on with '
+                    '--resume',
+                ) from error
         raise
 
 
@@ -234,17 +238,6 @@ def remove(path: str) -> None:
     """Remove a local file, a folder with its files, or a link alone."""
     is_folder = osp.isdir(path) and not osp.islink(path)
     (shutil.rmtree if is_folder else os.remove)(path)
-
-
-def _disk_full(error: OSError, path: str, written: int) -> DiskFullError:
-    free = shutil.disk_usage(osp.dirname(path)).free
-    return DiskFullError(
-        error.errno,
-        f'{path} could not be written: {error.strerror} '
-        f'({written / 1e6:.0f} MB of it were written, {free / 1e6:.0f} MB '
-        'are free now). Earlier files are as they were: make room and go on '
-        'with --resume',
-    )
 
 
 def lies_in(path: str, folder: str) -> bool:

@@ -108,11 +108,7 @@ class ExactResumeHook(Hook):
             restore_gradients(runner, self._loaded.get('gradients'))
             self._restore_early_stopping(runner, self._loaded)
         loader = runner.train_dataloader
-        if loader.batch_sampler is None:
-            runner.logger.warning(
-                'ExactResumeHook: a data set without indices; random numbers '
-                'and place are not restored'
-            )
+        if loader.batch_sampler is None:  # a data set without indices
             return
         self._sampler = SeededBatchSampler(
             loader.batch_sampler,

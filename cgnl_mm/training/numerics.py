@@ -6,7 +6,7 @@ from typing import Dict, List, Optional
 
 import torch
 from mmengine import dist
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -72,12 +72,6 @@ class NumericsHook(Hook):
             self._handles.append(block.register_forward_hook(look))
         # such as a mask with -inf
         self._never_finite = _not_finite(runner.model)
-        if any(type(hook) is CheckpointHook for hook in runner.hooks):
-            runner.logger.warning(
-                'NumericsHook: CheckpointHook saves weights that are not '
-                'finite, too; default_hooks=dict(checkpoint=dict(type='
-                "'AtomicCheckpointHook')) does not"
-            )
 
     def after_train(self, runner: Runner) -> None:
         for handle in self._handles:

@@ -76,13 +76,9 @@ class PreemptionHook(Hook):
 
     def _drop_older(self, runner: Runner) -> None:
         """Remove preempted.pth if this run has a later checkpoint."""
-        note = osp.join(runner.work_dir, NOTE)
-        if not self._has_older or not osp.isfile(note):
-            return
-        with open(note) as file:
-            named = file.read().strip()
+        later = runner.message_hub.runtime_info.get('last_ckpt', '')
         path = osp.join(runner.work_dir, PREEMPTED)
-        if osp.basename(named) != PREEMPTED and is_older(path, named):
+        if self._has_older and is_older(path, later):
             remove(path)
             self._has_older = False
 

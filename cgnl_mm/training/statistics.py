@@ -104,14 +104,8 @@ class CGNLStatisticsHook(Hook):
                 'data, which this training lacks, or of a network that FSDP '
                 'has sharded: leave maps out'
             )
-        self._blocks = find_blocks(model)
-        if not self._blocks:
-            runner.logger.warning(
-                'CGNLStatisticsHook: this network has no CGNL or non-local '
-                'block, so nothing is logged'
-            )
-        if not is_main_process():
-            self._blocks = {}
+        # other processes log nothing
+        self._blocks = find_blocks(model) if is_main_process() else {}
         if self.interval is None:
             loggers = [h for h in runner.hooks if isinstance(h, LoggerHook)]
             self.interval = loggers[0].interval if loggers else 10

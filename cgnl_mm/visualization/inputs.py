@@ -1,7 +1,7 @@
 """An image or a video as a network gets it, with the inputs of its blocks."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,30 +14,20 @@ from ..hosts import host_of
 from .blocks import block_inputs
 
 
-@dataclass
-class Seen:
+class Seen(NamedTuple):
     """What a network saw.
 
     Attributes:
         frames (ndarray): (T, H, W, 3) RGB, uint8, without padding.
         size (tuple[int, int]): (H, W) with padding.
-        blocks (dict[str, Tensor]): Input of each block, (B, C, \\*spatial);
-            B counts the views, or the frames of a network of frames.
+        blocks (dict[str, Tensor]): Input of each block that ran, (B, C,
+            \\*spatial); B counts the views, or the frames of a network of
+            frames.
     """
 
     frames: np.ndarray
     size: tuple[int, int]
     blocks: dict[str, torch.Tensor]
-
-    def input_of(self, name: str) -> torch.Tensor:
-        """Return the input of a block.
-
-        Raises:
-            SetupError: The block did not run.
-        """
-        if name not in self.blocks:
-            raise SetupError(f'{name} does not run when this model predicts')
-        return self.blocks[name]
 
 
 def look(model: nn.Module, cfg, blocks: dict, data: dict) -> Seen:
@@ -48,10 +38,17 @@ def look(model: nn.Module, cfg, blocks: dict, data: dict) -> Seen:
         cfg (Config): Its config.
         blocks (dict[str, Module]): Blocks of the model, by name.
         data (dict): The sample, as from :func:`load_sample`.
+
+    Raises:
+        SetupError: None of the blocks runs.
     """
     with torch.no_grad(), block_inputs(blocks) as inputs:
         batch = model.data_preprocessor(pseudo_collate([data]), False)
         model(**batch, mode='predict')
+    if blocks and not inputs:
+        raise SetupError(
+            f'{", ".join(blocks)} does not run when this model predicts'
+        )
     size = tuple(batch['inputs'].shape[-2:])
     return Seen(frames_of(cfg, data), size, inputs)
 

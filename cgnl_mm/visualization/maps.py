@@ -40,8 +40,8 @@ def draw_maps(
     blocks = choose_blocks(model, block)
     seen = look(model, cfg, blocks, load_sample(cfg, file))
     place = place_of(point, seen)
-    for name, block in blocks.items():
-        plot = plot_of(name, block, seen, place)
+    for name in seen.blocks:
+        plot = plot_of(name, blocks[name], seen, place)
         pictures = [
             Image.fromarray(rendered(draw_panels(plot, frame)))
             for frame in range(len(plot.frames))
@@ -135,7 +135,7 @@ def plot_of(
     Raises:
         SetupError: The block has not that frame, or no attention.
     """
-    x, frames, (frame, across, down) = seen.input_of(name), seen.frames, place
+    x, frames, (frame, across, down) = seen.blocks[name], seen.frames, place
     at = frame
     if x.dim() == 4:  # each frame is a sample of its own
         if frame >= len(x):

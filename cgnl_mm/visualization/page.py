@@ -51,7 +51,7 @@ def write_page(
         frames=[_picture(picture) for picture in seen.frames],
         size=seen.size,
         place=dict(frame=frame, x=x, y=y),
-        blocks=[_describe(*named, seen) for named in blocks.items()],
+        blocks=[_describe(name, blocks[name], seen) for name in seen.blocks],
     )
     text = resources.files(__package__).joinpath('page.html').read_text()
     # A script ends at its closing tag, even within a string.
@@ -63,7 +63,7 @@ def write_page(
 
 
 def _describe(name: str, block: nn.Module, seen: Seen) -> dict:
-    x = seen.input_of(name)
+    x = seen.blocks[name]
     # A block on clips has one sample; one on images has a sample a frame.
     x = x[:1] if x.dim() == 5 else x[: len(seen.frames)]
     looking, looked = attention_factors(block, x)

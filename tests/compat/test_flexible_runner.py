@@ -3,7 +3,6 @@
 import pytest
 from runs import obstacle_on_cpu
 
-
 SCRIPT = """
 import os
 

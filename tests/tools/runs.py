@@ -4,6 +4,7 @@ import json
 import os
 import random
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -132,6 +133,23 @@ def fault(what, when, at=1, rank=0):
         "custom_imports['imports'].append('faulty_hook')\n"
         f"custom_hooks.insert(0, dict(type='FaultyHook', {options}))\n"
     )
+
+
+def in_two(python, script, folder):
+    """Run a script as the ranks 0 and 1; return each's output and errors.
+
+    The script gets its rank, and a file by which the two may meet.
+    """
+    processes = [
+        subprocess.Popen(
+            [python, '-c', script, rank, folder / 'store'],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in '01'
+    ]
+    return [process.communicate(timeout=120) for process in processes]
 
 
 def free_port():

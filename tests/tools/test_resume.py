@@ -300,7 +300,7 @@ def test_full_disk_leaves_the_previous_checkpoint(project, train, tmp_path):
     said = train(tmp_path, 'run.py', status=2)
     run = tmp_path / 'work_dirs/run'
     assert re.search(
-        r'^error: .*epoch_3.pth could not be written: File too large .*'
+        r'^error: .*epoch_3.pth could not be written: File too large. '
         r'Earlier files are as they were.*--resume',
         said,
         re.M,

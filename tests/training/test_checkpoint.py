@@ -113,20 +113,6 @@ def test_files_of_two_runs_stay_theirs(two, tmp_path, max_keep_ckpts):
         assert (third / name).read_text() == 'of the third'
 
 
-def test_published_from_another_folder(two, tmp_path):
-    """Nothing is better than its best one, which lies there."""
-    folder = tmp_path / 'other'
-    path = two / 'epoch_2.pth'
-    checkpoint = torch.load(path)
-    checkpoint['message_hub']['runtime_info']['best_score'] = 1000
-    torch.save(checkpoint, path)
-    before = names(two)
-    train(folder, 3, path, published_keys=['state_dict'])
-    published = names(folder) - {'epoch_3.pth'}
-    assert len(published) == 1 and published.pop().startswith('epoch_3-')
-    assert names(two) > before  # the best one, published beside itself
-
-
 def test_two_checkpoint_hooks(tmp_path):
     """What is outdated for one is not for the other."""
     folder, out = tmp_path / 'run', tmp_path / 'out'

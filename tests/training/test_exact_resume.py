@@ -5,7 +5,6 @@ tests/tools/test_resume.py does so with real processes and networks.
 
 import os
 import signal
-import subprocess
 from collections import Counter
 
 import pytest
@@ -13,7 +12,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.model import BaseModel
-from runs import stack, train_here
+from runs import in_two, stack, train_here
 from torch import nn
 
 from cgnl_mm.training import AtomicCheckpointHook, PreemptionHook, exact_resume
@@ -182,16 +181,7 @@ print({name: grad.item() for name, grad in mean_gradients(runner).items()})
 
 def test_processes_share_one_copy_of_the_gradients(warm, tmp_path):
     """A parameter may have no gradient yet, in one process or in all."""
-    processes = [
-        subprocess.Popen(
-            [warm, '-c', GATHER, rank, tmp_path / 'store'],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in '01'
-    ]
-    for process in processes:
-        out, _ = process.communicate(timeout=120)
+    for out, _ in in_two(warm, GATHER, tmp_path):
         assert out == "{}\n{'both': 4.0, 'one': 4.0}\n"
 
 

@@ -2,13 +2,12 @@
 
 import os
 import signal
-import subprocess
 
 import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from runs import train_here
+from runs import in_two, train_here
 from torch import nn
 
 from cgnl_mm import CGNL2d
@@ -112,11 +111,6 @@ def test_healthy_run_says_nothing(tmp_path):
         assert not block._forward_hooks  # none stays behind
 
 
-def test_hook_that_does_not_ask_is_named(tmp_path):
-    runner = train(tmp_path, checkpoint=dict(type='CheckpointHook'))
-    assert "dict(type='AtomicCheckpointHook')) does not" in runner.said
-
-
 @pytest.mark.parametrize(
     'spoil, said',
     [
@@ -193,16 +187,7 @@ print(hook.may_save(runner))
 
 
 def test_nan_of_one_process_keeps_all_from_saving(warm, tmp_path):
-    processes = [
-        subprocess.Popen(
-            [warm, '-c', ASK, rank, tmp_path / 'store'],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in '01'
-    ]
-    answers = [process.communicate(timeout=120) for process in processes]
+    answers = in_two(warm, ASK, tmp_path)
     assert [out for out, _ in answers] == ['False\n', 'False\n'], answers
     assert 'while another process is not finite' in answers[0][1]
 
