@@ -10,7 +10,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..errors import DiskFullError
+from ..errors import ConfigError, DiskFullError
 from .numerics import may_save
 from .resume import choose_checkpoint, resumed_from
 from .start import require_start
@@ -18,9 +18,8 @@ from .start import require_start
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # of the file that is not complete yet
 PART = '.part'
-# keys of a checkpoint: names of the files that it makes outdated, numbers of
-# those that are kept
-OUTDATED, KEPT = 'outdated_ckpts', 'kept_ckpts'
+# key of a checkpoint: names of the files that it makes outdated
+OUTDATED = 'outdated_ckpts'
 
 
 @HOOKS.register_module()
@@ -50,34 +49,38 @@ class AtomicCheckpointHook(CheckpointHook):
 
     :func:`save_whole` writes the files. Remote storage is left as it is. The
     arguments are those of MMEngine's CheckpointHook.
+
+    Raises:
+        ConfigError: In training, if there is another checkpoint hook.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._outdated = []  # paths that the next checkpoint supersedes
         self._left = []  # names that the loaded checkpoint had superseded
-        self._kept = None  # numbers of this hook's files then
 
     def before_run(self, runner: Runner) -> None:
+        hooks = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
+        if len(hooks) > 1:
+            raise ConfigError(
+                f'AtomicCheckpointHook: this config has {len(hooks)} hooks '
+                'that save checkpoints, and a resumed run cannot tell their '
+                'files apart: leave one'
+            )
         choose_checkpoint(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         names = [osp.basename(path) for path in self._outdated]
-        checkpoint[self._key(OUTDATED, runner)] = names
-        kept = list(getattr(self, 'keep_ckpt_ids', []))
-        checkpoint[self._key(KEPT, runner)] = kept
+        checkpoint[OUTDATED] = names
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        self._left = checkpoint.get(self._key(OUTDATED, runner), [])
-        self._kept = checkpoint.get(self._key(KEPT, runner))
+        self._left = checkpoint.get(OUTDATED, [])
 
     def before_train(self, runner: Runner) -> None:
         require_start(runner)
         hub = runner.message_hub
-        kept = self._kept
-        if kept is None:  # saved by MMEngine's hook
-            kept = hub.runtime_info.get('keep_ckpt_ids', [])
-        # what has these numbers here may be another run's, or another hook's
+        kept = hub.runtime_info.get('keep_ckpt_ids', [])
+        # what has these numbers here may be another run's
         hub.update_info('keep_ckpt_ids', [])
         super().before_train(runner)
         if dist.is_main_process():
@@ -129,11 +132,6 @@ class AtomicCheckpointHook(CheckpointHook):
             is_folder = backend.isdir(path)
             (backend.rmtree if is_folder else backend.remove)(path)
         self._outdated.clear()
-
-    def _key(self, name: str, runner: Runner) -> str:
-        hooks = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
-        number = hooks.index(self)
-        return f'{name}_{number}' if number else name
 
 
 class _Around:

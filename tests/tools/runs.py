@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import torch
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from torch import nn
 
 from cgnl_mm.ops.torch_versions import TORCH
 
@@ -81,6 +83,32 @@ def write_config(folder, name, base=CONFIG, extra='', **given):
     options = {**dict(batch=4, epochs=1, backbone=''), **given}
     text = SMALL.format(base=str(base), **options)
     (folder / f'{name}.py').write_text(text + extra)
+
+
+class Net(BaseModel):
+    """Has dropout, and notes the numbers that it is trained on."""
+
+    def __init__(self):
+        super().__init__()
+        layers = nn.Linear(1, 8), nn.Dropout(), nn.Linear(8, 1)
+        self.layer = nn.Sequential(*layers)
+        self.drawn = []
+
+    def forward(self, inputs, mode='tensor'):
+        if mode == 'predict':
+            return [inputs]
+        self.drawn += inputs.flatten().tolist()
+        return dict(loss=self.layer(inputs).square().mean())
+
+
+class Count(BaseMetric):
+    """The number of batches."""
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(count=len(results))
 
 
 def stack(samples):

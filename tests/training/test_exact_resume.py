@@ -9,11 +9,8 @@ from collections import Counter
 
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.hooks import EarlyStoppingHook, Hook
-from mmengine.model import BaseModel
-from runs import in_two, stack, train_here
-from torch import nn
+from runs import Count, Net, in_two, stack, train_here
 
 from cgnl_mm.training import AtomicCheckpointHook, PreemptionHook, exact_resume
 from cgnl_mm.training.exact_resume import ExactResumeHook
@@ -30,20 +27,6 @@ class Draws:
 
     def __getitem__(self, index):
         return torch.rand(1) + index
-
-
-class Net(BaseModel):
-    def __init__(self):
-        super().__init__()
-        layers = nn.Linear(1, 8), nn.Dropout(), nn.Linear(8, 1)
-        self.layer = nn.Sequential(*layers)
-        self.drawn = []
-
-    def forward(self, inputs, mode='tensor'):
-        if mode == 'predict':
-            return [inputs]
-        self.drawn += inputs.flatten().tolist()
-        return dict(loss=self.layer(inputs).square().mean())
 
 
 def drawn(folder, rank, monkeypatch):
@@ -201,14 +184,6 @@ def test_other_data_are_said_and_epochs_stay_passes(
     assert sum(seen.values()) == left + 2 * length
     told = f'takes {said} samples, before the checkpoint it took 2 of 6'
     assert capsys.readouterr().out.count(told) == 1
-
-
-class Count(BaseMetric):
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
-
-    def compute_metrics(self, results):
-        return dict(count=len(results))
 
 
 class Score(Hook):

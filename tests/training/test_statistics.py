@@ -9,11 +9,11 @@ import pytest
 import torch
 from mmcv.cnn import NonLocal2d
 from mmengine.config import Config
-from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel, ImgDataPreprocessor
 from PIL import Image
-from runs import train_here
+from runs import Count, train_here
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import default_collate
@@ -65,7 +65,7 @@ def tiny(**options):
 
 
 def train(model, folder, hooks=(), interval=3, accumulate=1,
-          log_level='ERROR', backends=('Local',), **given):  # fmt: skip
+          backends=('Local',), **given):  # fmt: skip
     """Two epochs of four iterations, in order; the scalars by step."""
     runner = train_here(
         model,
@@ -89,7 +89,7 @@ def train(model, folder, hooks=(), interval=3, accumulate=1,
             type='Visualizer',
             vis_backends=[dict(type=f'{name}VisBackend') for name in backends],
         ),
-        log_level=log_level,
+        log_level='ERROR',
         **given,
     )
     logged = defaultdict(dict)
@@ -136,14 +136,6 @@ def by_hand(model, accumulate=1):
             optimizer.step()
             optimizer.zero_grad()
     return attention, gradients
-
-
-class Count(BaseMetric):
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
-
-    def compute_metrics(self, results):
-        return dict(count=len(results))
 
 
 def test_scalars_are_those_of_the_plain_loop(tmp_path):
