@@ -1,14 +1,13 @@
 """Show what one position of an image or a video attends to.
 
     python tools/visualize_attention.py CONFIG CHECKPOINT clip.mp4 \\
-        --point 30,24,3 --groups 0 5
+        --point 30,24,3
     python tools/visualize_attention.py CONFIG CHECKPOINT --dataset 200
 
-An image gives ``<block>.png``; a video also ``<block>_frames.png``, mp4 and
-gif, all of what the network gets. Red is positive, blue negative, each group
+An image gives ``<block>.png``; a video also ``<block>.gif``, a picture for
+each frame that the network gets. Red is positive, blue negative, each group
 on its own scale. ``--html`` gives a page to click on instead. ``--dataset``
-gives ``<block>_groups.png`` and ``<block>_groups.csv``: sign and size of each
-group's attention.
+prints sign and size of each group's attention.
 """
 
 import argparse
@@ -18,7 +17,7 @@ from pathlib import Path
 from cgnl_mm import cli
 from cgnl_mm.cli import run
 from cgnl_mm.deploy.model import build_model, move_to_device
-from cgnl_mm.visualization.groups import draw_groups
+from cgnl_mm.visualization.groups import print_groups
 from cgnl_mm.visualization.maps import draw_maps, read_point
 from cgnl_mm.visualization.page import write_page
 
@@ -33,15 +32,10 @@ def parse_args() -> argparse.Namespace:
     about = 'statistics over N samples of the test data, or all of them'
     every = dict(nargs='?', const=sys.maxsize)
     add('--dataset', **every, type=int, metavar='N', help=about)
-    about = 'position that looks, from 0: pixels of the file and, in a '
-    about += 'video, a frame of those that the network gets; default: middle'
+    about = 'position that looks, from 0: a pixel and, in a video, a frame, '
+    about += 'of those that the network gets; default: the middle'
     add('--point', metavar='X,Y[,T]', help=about)
     add('--block', metavar='NAME', help='default: every block')
-    about = 'channel groups to draw, from 0; default: all'
-    add('--groups', nargs='+', type=int, metavar='K', help=about)
-    about = 'weigh with g: what each position contributes (CGNL blocks)'
-    add('--weighted', action='store_true', help=about)
-    add('--fps', type=float, default=4.0, help='of mp4 and gif')
     about = 'write one page that shows every position, in place of pictures'
     add('--html', type=Path, metavar='FILE', help=about)
     about = 'default: work_dirs/<name of the config>/attention'
@@ -58,22 +52,22 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     out = args.out or Path('work_dirs', Path(args.config).stem, 'attention')
-    cli.require_writable(out, '--out')
     if args.html:
         cli.require_writable(args.html, '--html', folder=False)
+    else:
+        cli.require_writable(out, '--out')
     if args.input is not None:
         cli.require_file(str(args.input), 'input')
     point = read_point(args.point)
     cfg = cli.load_config(args.config, args.cfg_options)
     model = move_to_device(build_model(cfg, args.checkpoint), args.device)
-    settings = args.block, point, args.groups, args.weighted
     if args.input is None:
         cli.require_data(cfg, ('test',))
-        draw_groups(model, cfg, args.dataset, out, args.block)
+        print_groups(model, cfg, args.dataset, args.block)
     elif args.html:
-        write_page(model, cfg, args.input, args.html, *settings)
+        write_page(model, cfg, args.input, args.html, args.block, point)
     else:
-        draw_maps(model, cfg, args.input, out, *settings, args.fps)
+        draw_maps(model, cfg, args.input, out, args.block, point)
 
 
 if __name__ == '__main__':

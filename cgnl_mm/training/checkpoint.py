@@ -4,14 +4,13 @@ import errno
 import os
 import os.path as osp
 import shutil
-from typing import Optional
 
 from mmengine import dist
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..errors import DiskFullError
+from ..errors import ConfigError, DiskFullError
 from .numerics import may_save
 from .resume import choose_checkpoint, resumed_from
 from .start import require_start
@@ -19,9 +18,8 @@ from .start import require_start
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # of the file that is not complete yet
 PART = '.part'
-# keys of a checkpoint: names of the files that it makes outdated, numbers of
-# those that are kept
-OUTDATED, KEPT = 'outdated_ckpts', 'kept_ckpts'
+# key of a checkpoint: names of the files that it makes outdated
+OUTDATED = 'outdated_ckpts'
 
 
 @HOOKS.register_module()
@@ -51,46 +49,53 @@ class AtomicCheckpointHook(CheckpointHook):
 
     :func:`save_whole` writes the files. Remote storage is left as it is. The
     arguments are those of MMEngine's CheckpointHook.
+
+    Raises:
+        ConfigError: In training, if there is another checkpoint hook.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._outdated = []  # paths that the next checkpoint supersedes
         self._left = []  # names that the loaded checkpoint had superseded
-        self._kept = None  # numbers of this hook's files then
 
     def before_run(self, runner: Runner) -> None:
+        hooks = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
+        if len(hooks) > 1:
+            raise ConfigError(
+                f'AtomicCheckpointHook: this config has {len(hooks)} hooks '
+                'that save checkpoints, and a resumed run cannot tell their '
+                'files apart: leave one'
+            )
         choose_checkpoint(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         names = [osp.basename(path) for path in self._outdated]
-        checkpoint[self._key(OUTDATED, runner)] = names
-        kept = list(getattr(self, 'keep_ckpt_ids', []))
-        checkpoint[self._key(KEPT, runner)] = kept
+        checkpoint[OUTDATED] = names
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        self._left = checkpoint.get(self._key(OUTDATED, runner), [])
-        self._kept = checkpoint.get(self._key(KEPT, runner))
+        self._left = checkpoint.get(OUTDATED, [])
 
     def before_train(self, runner: Runner) -> None:
         require_start(runner)
-        loaded = resumed_from(runner)
-        is_own = loaded and self._saves_beside(loaded, runner)
-        known = runner.message_hub.runtime_info
-        if loaded and not is_own:
-            # what has one of these names here is another run's
-            runner.message_hub.update_info('keep_ckpt_ids', [])
-        elif loaded and self._kept is not None:
-            # MMEngine has one list for all hooks
-            runner.message_hub.update_info('keep_ckpt_ids', self._kept)
+        hub = runner.message_hub
+        kept = hub.runtime_info.get('keep_ckpt_ids', [])
+        # what has these numbers here may be another run's
+        hub.update_info('keep_ckpt_ids', [])
         super().before_train(runner)
         if dist.is_main_process():
             self._remove_halves(runner)
         self.file_backend = _LaterRemoval(
             self.file_backend, folder=self.out_dir, outdated=self._outdated
         )
-        if is_own:
-            self._take_up(loaded, known)
+        loaded = resumed_from(runner)
+        folders = self.out_dir, runner.work_dir
+        if loaded and any(lies_in(loaded, folder) for folder in folders):
+            if self.max_keep_ckpts > 0:
+                self.keep_ckpt_ids.extend(kept)
+            self.last_ckpt = hub.runtime_info.get('last_ckpt')
+            if dist.is_main_process():
+                self._remove_left(loaded)
 
     def _remove_halves(self, runner: Runner) -> None:
         ends = tuple(x + PART for x in ('.pth', self.filename_tmpl[-4:]))
@@ -99,29 +104,11 @@ class AtomicCheckpointHook(CheckpointHook):
                 if name.endswith(ends):
                     remove(osp.join(folder, name))
 
-    def _take_up(self, loaded: str, known: dict) -> None:
-        """Know the run's files where they are now, in a copy or not."""
-        self.last_ckpt = self._here(known.get('last_ckpt'))
-        if getattr(self, 'best_ckpt_path', None):
-            self.best_ckpt_path = self._here(self.best_ckpt_path)
-        for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            self.best_ckpt_path_dict[name] = self._here(path)
-        # the job was killed after it saved, before it removed them
-        if dist.is_main_process():
-            paths = [osp.join(self.out_dir, name) for name in self._left]
-            self._outdated += [p for p in paths if is_older(p, loaded)]
-            self._remove_outdated()
-
-    def _here(self, path: Optional[str]) -> Optional[str]:
-        here = path and osp.join(self.out_dir, osp.basename(path))
-        return here if path and self.file_backend.exists(here) else path
-
-    def _saves_beside(self, path: str, runner: Runner) -> bool:
-        """Return whether a checkpoint lies where the run saves its own."""
-        out_dir = self.out_dir or runner.work_dir  # or with the run's name
-        name = osp.basename(runner.work_dir.rstrip(osp.sep))
-        folders = (runner.work_dir, out_dir, osp.join(out_dir, name))
-        return any(lies_in(path, folder) for folder in folders)
+    def _remove_left(self, loaded: str) -> None:
+        """Remove what the job was killed before it removed."""
+        paths = [osp.join(self.out_dir, name) for name in self._left]
+        self._outdated += [p for p in paths if is_older(p, loaded)]
+        self._remove_outdated()
 
     def _save_checkpoint(self, runner: Runner) -> None:
         if may_save(runner):
@@ -145,11 +132,6 @@ class AtomicCheckpointHook(CheckpointHook):
             is_folder = backend.isdir(path)
             (backend.rmtree if is_folder else backend.remove)(path)
         self._outdated.clear()
-
-    def _key(self, name: str, runner: Runner) -> str:
-        hooks = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
-        number = hooks.index(self)
-        return f'{name}_{number}' if number else name
 
 
 class _Around:
@@ -229,10 +211,14 @@ def save_whole(
             _rename(part, path)
     except BaseException as error:
         if dist.is_main_process() and osp.isfile(part):
-            written = osp.getsize(part)
             os.remove(part)
             if isinstance(error, OSError) and error.errno in FULL:
-                raise _disk_full(error, path, written) from error
+                raise DiskFullError(
+                    error.errno,
+                    f'{path} could not be written: {error.strerror}. Earlier '
+                    'files are as they were: make room and go on with '
+                    '--resume',
+                ) from error
         raise
 
 
@@ -250,17 +236,6 @@ def remove(path: str) -> None:
     """Remove a local file, a folder with its files, or a link alone."""
     is_folder = osp.isdir(path) and not osp.islink(path)
     (shutil.rmtree if is_folder else os.remove)(path)
-
-
-def _disk_full(error: OSError, path: str, written: int) -> DiskFullError:
-    free = shutil.disk_usage(osp.dirname(path)).free
-    return DiskFullError(
-        error.errno,
-        f'{path} could not be written: {error.strerror} '
-        f'({written / 1e6:.0f} MB of it were written, {free / 1e6:.0f} MB '
-        'are free now). Earlier files are as they were: make room and go on '
-        'with --resume',
-    )
 
 
 def lies_in(path: str, folder: str) -> bool:

@@ -7,16 +7,9 @@ from mmengine.runner import Runner
 
 from ..datasets.seeded import SeededBatchSampler, seed_everything
 from .accumulation import mean_gradients, restore_gradients
-from .config_changes import warn_of_changes
 from .loaders import is_iter_based, start_workers_late
 
 KEY = 'exact_resume'
-# what a checkpoint and a run may differ in, and how it is said
-SIZES = dict(
-    samples_per_step='a step takes {} samples, before the checkpoint it took '
-    '{}',
-    samples='the data set has {} samples, at the checkpoint it had {}',
-)
 
 
 @HOOKS.register_module()
@@ -47,9 +40,8 @@ class ExactResumeHook(Hook):
     ``--deterministic``), with the same number of processes and batch size.
     In several processes, gradients inside a group are equal up to rounding.
     With another number, or other data, the place is found by the number of
-    samples, and a warning says so. Another warning shows the settings that
-    differ from the checkpoint's. The hook costs about 20 us a batch. The seed
-    is that of ``randomness`` or, if there is none, of the checkpoint.
+    samples, and a warning says so. The hook costs about 20 us a batch. The
+    seed is that of ``randomness`` or, if there is none, of the checkpoint.
 
     Samples of an iterable data set have no number and stay as they are.
     """
@@ -101,7 +93,6 @@ class ExactResumeHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if not runner._resume:
             return
-        warn_of_changes(runner, checkpoint)
         self._loaded = checkpoint.get(KEY)
         self._seed = self._loaded and checkpoint['meta'].get('seed')
         if self._loaded is None:
@@ -117,11 +108,7 @@ class ExactResumeHook(Hook):
             restore_gradients(runner, self._loaded.get('gradients'))
             self._restore_early_stopping(runner, self._loaded)
         loader = runner.train_dataloader
-        if loader.batch_sampler is None:
-            runner.logger.warning(
-                'ExactResumeHook: a data set without indices; random numbers '
-                'and place are not restored'
-            )
+        if loader.batch_sampler is None:  # a data set without indices
             return
         self._sampler = SeededBatchSampler(
             loader.batch_sampler,
@@ -211,16 +198,15 @@ class ExactResumeHook(Hook):
     def _converted(self, runner: Runner, loaded, batches: int) -> int:
         """Return how many batches of now hold the samples of those then."""
         now = _sizes(runner)
-        then = {**now, **(loaded or {})}
-        changes = [
-            text.format(now[name], then[name])
-            for name, text in SIZES.items()
-            if now[name] != then[name]
-        ]
-        if changes:
+        then = loaded or now
+        sizes, old = (
+            f'{x["samples_per_step"]} of {x["samples"]}' for x in (now, then)
+        )
+        if sizes != old:
             runner.logger.warning(
-                f'{"; ".join(changes)}: the run goes on at the same number of '
-                'samples, but computes other batches than it would have'
+                f'a step takes {sizes} samples, before the checkpoint it took '
+                f'{old}: the run goes on at the same number of samples, but '
+                'computes other batches than it would have'
             )
         return batches * then['samples_per_step'] // now['samples_per_step']
 

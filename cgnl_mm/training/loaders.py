@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from typing import Callable, Optional, Sequence
+from typing import Callable, Optional
 
 from mmengine.runner import IterBasedTrainLoop, Runner, loops
 from torch.utils.data import DataLoader
@@ -52,41 +52,39 @@ def start_workers_late() -> None:
     loops._InfiniteDataloaderIterator = LateIterator
 
 
-def shelter_workers(runner: Runner, signals: Sequence[int]) -> None:
-    """Let workers that start from now on outlive signals.
+def shelter_workers(runner: Runner) -> None:
+    """Let workers that start from now on outlive a SIGTERM.
 
-    A signal to a whole process group would otherwise end the workers before
-    their process has taken its last batch.
+    One to a whole process group would otherwise end the workers before their
+    process has taken its last batch.
 
     Args:
         runner (Runner): Its loops for training and validation are built.
-        signals (Sequence[int]): Numbers of signals.
     """
     if not hasattr(signal, 'sigwaitinfo'):  # Linux has it, macOS not
         return
     for loop in (runner.train_loop, runner.val_loop):
         loader = getattr(loop, 'dataloader', None)
         if isinstance(loader, DataLoader):
-            loader.worker_init_fn = _Shelter(signals, loader.worker_init_fn)
+            loader.worker_init_fn = _Shelter(loader.worker_init_fn)
 
 
 class _Shelter:
     """A worker_init_fn. A class, since workers may be spawned: pickled."""
 
-    def __init__(
-        self, signals: Sequence[int], inner: Optional[Callable[[int], None]]
-    ) -> None:
-        self.signals, self.inner = tuple(signals), inner
+    def __init__(self, inner: Optional[Callable[[int], None]]) -> None:
+        self.inner = inner
 
     def __call__(self, worker_id: int) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, self.signals)
-        threading.Thread(target=self._obey_parent, daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_obey_parent, daemon=True).start()
         if self.inner is not None:
             self.inner(worker_id)
 
-    def _obey_parent(self) -> None:
-        # not SIG_IGN: multiprocessing ends its workers by SIGTERM at exit,
-        # and waits for them
-        while signal.sigwaitinfo(self.signals).si_pid != os.getppid():
-            pass
-        os._exit(0)
+
+def _obey_parent() -> None:
+    # not SIG_IGN: multiprocessing ends its workers by SIGTERM at exit, and
+    # waits for them
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)

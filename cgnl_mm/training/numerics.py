@@ -2,12 +2,11 @@
 
 from functools import partial
 from itertools import chain
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, List, Optional
 
 import torch
 from mmengine import dist
-from mmengine.hooks import CheckpointHook, EMAHook, Hook
-from mmengine.model import is_model_wrapper
+from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -66,24 +65,13 @@ class NumericsHook(Hook):
         self._handles: list = []
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
         self._groups = {}
-        for name, block in find_blocks(model).items():
+        for name, block in find_blocks(runner.model).items():
             self._groups[name] = getattr(block, 'groups', 1)
             look = partial(self._look, name)
             self._handles.append(block.register_forward_hook(look))
         # such as a mask with -inf
-        networks = _networks(runner)
-        buffers = chain(*(x.named_buffers() for _, x in networks))
-        self._never_finite = set(_not_finite(buffers))
-        if any(type(hook) is CheckpointHook for hook in runner.hooks):
-            runner.logger.warning(
-                'NumericsHook: CheckpointHook saves weights that are not '
-                'finite, too; default_hooks=dict(checkpoint=dict(type='
-                "'AtomicCheckpointHook')) does not"
-            )
+        self._never_finite = _not_finite(runner.model)
 
     def after_train(self, runner: Runner) -> None:
         for handle in self._handles:
@@ -115,14 +103,8 @@ class NumericsHook(Hook):
         Args:
             runner (Runner): The runner of the training.
         """
-        bad = [
-            f'{name}{x}'
-            for name, network in _networks(runner)
-            for x in _not_finite(
-                chain(network.named_parameters(), network.named_buffers())
-            )
-            if x not in self._never_finite
-        ]
+        names = _not_finite(runner.model)
+        bad = [name for name in names if name not in self._never_finite]
         # a single iteration, of finite weights, is what AMP gets over
         mine = None
         if bad:
@@ -167,18 +149,16 @@ class NumericsHook(Hook):
             )
 
     def _describe(self, sums: Dict[str, tuple], loss: Tensor) -> str:
-        found = [self._origin(sums)]
-        if not torch.isfinite(loss):
-            found.append(f'the loss is {loss.item()}')
-            if sums and not found[0]:
-                found.append('all blocks are finite')
-        return '; '.join(filter(None, found))
+        found = self._origin(sums)
+        if torch.isfinite(loss):
+            return found
+        found = found or 'no block is seen at fault'
+        return f'{found}; the loss is {loss.item()}'
 
     def _origin(self, sums: Dict[str, tuple]) -> str:
         for name, (x, out) in sums.items():
             if not torch.isfinite(x).all():
-                fault = 'its input is not finite, so the fault lies before it'
-                return f'{name}: {fault}'
+                return f'{name}: its input is not finite: the fault is before'
             bad = ~torch.isfinite(out).all(0)
             if bad.any():
                 groups = bad.view(self._groups[name], -1).any(1).nonzero()
@@ -202,12 +182,6 @@ def may_save(runner: Runner) -> bool:
     return all([hook.may_save(runner) for hook in hooks])
 
 
-def _networks(runner: Runner) -> List[Tuple[str, nn.Module]]:
-    """Return the network and its averages, with a prefix for their names."""
-    averages = [h.ema_model for h in runner.hooks if isinstance(h, EMAHook)]
-    return [('', runner.model), *[('average of ', x.module) for x in averages]]
-
-
 def _channel_sums(x: Tensor) -> Tensor:
     """Return sums (batch, channels) that are not finite where x is not.
 
@@ -217,6 +191,7 @@ def _channel_sums(x: Tensor) -> Tensor:
     return x.detach().flatten(2).sum(2, dtype=wide)
 
 
-def _not_finite(tensors: Iterable[Tuple[str, Tensor]]) -> List[str]:
-    """Return the names of the tensors that are not finite."""
-    return [name for name, x in tensors if not torch.isfinite(x).all()]
+def _not_finite(model: nn.Module) -> List[str]:
+    """Return the names of the weights and buffers that are not finite."""
+    named = chain(model.named_parameters(), model.named_buffers())
+    return [name for name, x in named if not torch.isfinite(x).all()]

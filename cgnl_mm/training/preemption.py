@@ -4,9 +4,7 @@ import os
 import os.path as osp
 import signal
 import sys
-import threading
 import time
-from typing import Sequence
 
 import torch
 from mmengine import dist
@@ -14,13 +12,13 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..errors import ConfigError
 from .checkpoint import is_older, lies_in, remove, save_whole
 from .loaders import shelter_workers
 from .numerics import may_save
 from .resume import NOTE, PREEMPTED, choose_checkpoint, resumed_from
 from .start import require_start
 
+STATUS = 128 + signal.SIGTERM
 ONCE = 5.0  # seconds in which a signal that comes again is the same one
 
 
@@ -32,15 +30,15 @@ class PreemptionHook(Hook):
 
         custom_hooks = [dict(type='PreemptionHook')]
 
-    On a signal the iteration is finished, ``preempted.pth`` is written to
-    the work folder, and every process exits with 128 + the signal's number
-    (143 for SIGTERM). ``--resume`` goes on from that file, at the next batch
-    with :class:`ExactResumeHook`, else at the first batch of the epoch. The
-    file goes when there is a later checkpoint. Another signal, 5 s later or
-    more, ends the process at once. A signal within 5 s counts as the same
-    one, which a launcher of the same process group passes on.
+    On a SIGTERM the iteration is finished, ``preempted.pth`` is written to
+    the work folder, and every process exits with 143. ``--resume`` goes on
+    from that file, at the next batch with :class:`ExactResumeHook`, else at
+    the first batch of the epoch. The file goes when there is a later
+    checkpoint. Another signal, 5 s later or more, ends the process at once. A
+    signal within 5 s counts as the same one, which a launcher of the same
+    process group passes on.
 
-    Workers of the data loaders outlive the signals, so that one to the whole
+    Workers of the data loaders outlive the signal, so that one to the whole
     process group is fine (on Linux; elsewhere signal the main process).
 
     One process that got the signal is enough: they agree after each training
@@ -48,30 +46,13 @@ class PreemptionHook(Hook):
     at once. Slurm's ``--signal=TERM@120`` gives the time that an iteration
     and the saving need; ``torchrun`` kills its processes 30 s after a
     SIGTERM.
-
-    Args:
-        signals (Sequence[str]): Names of signals. Defaults to
-            ('SIGTERM', ).
-
-    Raises:
-        ConfigError: If a name is not that of a signal.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, signals: Sequence[str] = ('SIGTERM',)) -> None:
-        names = [signals] if isinstance(signals, str) else signals
-        known = signal.Signals.__members__
-        for name in names:
-            if name not in known:
-                raise ConfigError(
-                    f'PreemptionHook: signals: {name!r} is not the name of '
-                    "a signal such as 'SIGTERM' or 'SIGUSR1'"
-                )
-        self.signals = [known[name] for name in names]
-        self._received = 0
-        self._at = 0.0
-        self._previous = {}
+    def __init__(self) -> None:
+        self._received_at = 0.0  # 0: never
+        self._previous = signal.SIG_DFL
         self._has_older = False  # perhaps a file of the run before
 
     def before_run(self, runner: Runner) -> None:
@@ -82,57 +63,40 @@ class PreemptionHook(Hook):
         loaded = resumed_from(runner)
         is_own = loaded and lies_in(loaded, runner.work_dir)
         self._has_older = is_own and dist.is_main_process()
-        if threading.current_thread() is not threading.main_thread():
-            runner.logger.warning(
-                'PreemptionHook: signals reach the main thread only, and '
-                'this training is in another one'
-            )
-            return
-        for number in self.signals:
-            self._previous[number] = signal.signal(number, self._receive)
-        shelter_workers(runner, self.signals)
+        before = signal.signal(signal.SIGTERM, self._receive)
+        self._previous = before or signal.SIG_DFL
+        shelter_workers(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         self._drop_older(runner)
 
     def after_train(self, runner: Runner) -> None:
         self._drop_older(runner)
-        self._restore()
+        signal.signal(signal.SIGTERM, self._previous)
 
     def _drop_older(self, runner: Runner) -> None:
         """Remove preempted.pth if this run has a later checkpoint."""
-        note = osp.join(runner.work_dir, NOTE)
-        if not self._has_older or not osp.isfile(note):
-            return
-        with open(note) as file:
-            named = file.read().strip()
+        later = runner.message_hub.runtime_info.get('last_ckpt', '')
         path = osp.join(runner.work_dir, PREEMPTED)
-        if osp.basename(named) != PREEMPTED and is_older(path, named):
+        if self._has_older and is_older(path, later):
             remove(path)
             self._has_older = False
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-        self._previous = {}
 
     def _receive(self, number: int, frame) -> None:
         # nothing else: a handler may interrupt anything
         now = time.monotonic()
-        if not self._received:
-            self._received, self._at = number, now
-        elif now - self._at > ONCE:
-            self._restore()
+        if not self._received_at:
+            self._received_at = now
+        elif now - self._received_at > ONCE:
+            signal.signal(number, self._previous)
             os.kill(os.getpid(), number)
 
     def after_train_iter(self, runner: Runner, **kwargs) -> None:
         self._end_if_told(runner, runner.iter + 1)
-        if self._has_older and self.every_n_train_iters(runner, 50):
-            self._drop_older(runner)
 
     def after_val_iter(self, runner: Runner, **kwargs) -> None:
         # processes may have different numbers of these
-        if self._received and dist.get_world_size() == 1:
+        if self._received_at and dist.get_world_size() == 1:
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):  # it is in the model's place
                     hook._swap_ema_parameters()
@@ -143,20 +107,18 @@ class PreemptionHook(Hook):
             self._end_if_told(runner, runner.iter)
 
     def _end_if_told(self, runner: Runner, iterations: int) -> None:
-        received = torch.tensor(self._received)
+        received = torch.tensor(int(self._received_at > 0))
         dist.all_reduce(received, 'max')
-        number = int(received)
-        if not number:
+        if not received:
             return
-        name = signal.Signals(number).name
-        runner.logger.warning(f'{name} after iteration {iterations}')
+        runner.logger.warning(f'SIGTERM after iteration {iterations}')
         said = 'nothing is saved, --resume goes on from the last checkpoint'
         if may_save(runner):
             said = f'{self._save(runner, iterations)} is written; --resume '
             said += 'goes on from there'
-        runner.logger.warning(f'{said}. Exit status {128 + number}')
+        runner.logger.warning(f'{said}. Exit status {STATUS}')
         runner.visualizer.close()
-        sys.exit(128 + number)
+        sys.exit(STATUS)
 
     def _save(self, runner: Runner, iterations: int) -> str:
         save_whole(

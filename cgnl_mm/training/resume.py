@@ -88,7 +88,6 @@ def _read_note(folder: str) -> str:
         with open(note, encoding='utf-8') as file:
             named = file.read().strip()
     except FileNotFoundError:
-        print_log(f'there is no {note}', 'current')
         return ''
     except (OSError, UnicodeDecodeError) as error:
         _warn(f'{note} cannot be read: {error}')
@@ -117,13 +116,13 @@ def _fault_of_named(path: str) -> Optional[str]:
     if osp.isdir(path):  # the shards of DeepSpeed or FSDP are not read
         return None if os.listdir(path) else 'an empty folder'
     try:
-        _read_progress(path, needs_optimizer=False)
+        _read_progress(path)
     except ValueError as reason:
         return str(reason)
     return find_fault(path)
 
 
-def _read_progress(path: str, needs_optimizer: bool = True) -> tuple:
+def _read_progress(path: str) -> tuple:
     """Read a checkpoint's iterations and time, without its tensors.
 
     Raises:
@@ -132,17 +131,13 @@ def _read_progress(path: str, needs_optimizer: bool = True) -> tuple:
     if osp.isdir(path):
         raise ValueError('a folder')
     try:
-        checkpoint = torch.load(
+        meta = torch.load(
             path, map_location='cpu', mmap=zipfile.is_zipfile(path)
-        )
-        meta = checkpoint['meta']
-        progress = int(meta['iter']), str(meta.get('time', ''))
+        )['meta']
+        return int(meta['iter']), str(meta.get('time', ''))
     except Exception as error:  # a stranger's file may raise anything
         reason = f'not the checkpoint of a training ({type(error).__name__})'
         raise ValueError(find_fault(path) or reason) from None
-    if needs_optimizer and 'optimizer' not in checkpoint:
-        raise ValueError('without the state of an optimizer')
-    return progress
 
 
 def _find_furthest(paths: list) -> Optional[str]:

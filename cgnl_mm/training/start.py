@@ -5,6 +5,7 @@ import os
 import os.path as osp
 import socket
 from typing import Optional
+from weakref import WeakSet
 
 from mmengine import dist
 from mmengine.logging import print_log
@@ -21,12 +22,14 @@ except ImportError:  # Windows
 LOCK = 'training.lock'
 # by process and folder; never closed, since that would give the lock up
 _files = {}
+_checked = WeakSet()  # runners
 
 
 def require_start(runner: Runner) -> None:
     """Lock the work folder, and compare where the processes begin.
 
-    A hook calls this first in ``before_train``, in every process.
+    A hook calls this first in ``before_train``, in every process. The first
+    call of a runner does it.
 
     Args:
         runner (Runner): The runner, or a FlexibleRunner; what it resumes
@@ -36,6 +39,9 @@ def require_start(runner: Runner) -> None:
         SetupError: Another training holds the folder, or the processes go
             on from different checkpoints. Every process raises it.
     """
+    if runner in _checked:
+        return
+    _checked.add(runner)
     fault = lock_folder(runner.work_dir) if dist.is_main_process() else None
     name = printable(osp.basename(resumed_from(runner) or '')) or 'no file'
     start = f'from {name} at iteration {runner.iter}'

@@ -1,22 +1,23 @@
 """Log curves that show whether a block is alive."""
 
+import random
+from contextlib import contextmanager
 from functools import partial
-from typing import Dict, Optional
+from typing import Dict, Iterator, Optional
 
+import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from ..errors import require_count
+from ..errors import ConfigError, require_count
 from ..visualization import find_blocks, group_factors, is_cgnl
 
 PREFIX = 'cgnl'
-FSDP_INFIX = '._fsdp_wrapped_module'
 
 
 @HOOKS.register_module()
@@ -49,68 +50,80 @@ class CGNLStatisticsHook(Hook):
     the attention, which it has per position. While theta has no gradient
     there are no shares; so it is in a fresh block.
 
+    With ``maps``, pictures ``cgnl_<block>_<number>`` go to the backends, too:
+    what the middle of some samples of the validation data attends to, the
+    same samples each time. The network computes them in evaluation mode, in
+    the main process, after every ``maps_interval``-th epoch.
+
     Nothing is attached to the network between two logged iterations, and the
     training computes what it would without the hook. The values are of the
     main process's samples in that iteration, and of the block's first call
     in it; the gradients are those of the next optimizer step: of all
-    processes, unscaled and accumulated. FSDP shards the gradients, so there
-    are no shares. A network compiled as a whole may ignore hooks; it
-    then gets ``norm_weight`` and the gradients alone.
+    processes, unscaled and accumulated. There are no shares where FSDP
+    shards the gradients, or where there are several optimizers. A network
+    compiled as a whole may ignore hooks; it then gets the shares alone.
 
     Args:
         interval (int, optional): Iterations between two records; None:
             together with the LoggerHook's. Defaults to None.
+        maps (int): Number of samples to draw. Defaults to 0.
+        maps_interval (int): Epochs between two pictures. Defaults to 1.
 
     Raises:
-        ConfigError: If interval is not positive.
+        ConfigError: If an interval is not positive, or maps are wanted
+            without validation data or with FSDP.
     """
 
     priority = 'NORMAL'
 
-    def __init__(self, interval: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        interval: Optional[int] = None,
+        maps: int = 0,
+        maps_interval: int = 1,
+    ) -> None:
         if interval is not None:
             require_count('CGNLStatisticsHook: interval', interval)
-        self.interval = interval
+        require_count('CGNLStatisticsHook: maps_interval', maps_interval)
+        self.interval, self.maps_interval = interval, maps_interval
+        self.maps = maps
+        self._samples: list = []
         self._scalars: Dict[str, float] = {}
         self._handles: list = []  # of the blocks, in a logged iteration
         self._optimizer_handles: list = []
-        self._pending: set = set()  # optimizers whose next step is recorded
+        self._is_pending = False  # the optimizer's next step is recorded
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model
-        self._is_sharded = any(
+        is_sharded = any(
             isinstance(m, FullyShardedDataParallel) for m in model.modules()
         )
-        while is_model_wrapper(model):
-            model = model.module
-        self._blocks = {
-            name.replace(FSDP_INFIX, ''): block
-            for name, block in find_blocks(model).items()
-        }
-        if not self._blocks:
-            runner.logger.warning(
-                'CGNLStatisticsHook: this network has no CGNL or non-local '
-                'block, so nothing is logged'
+        if self.maps and (is_sharded or runner.val_dataloader is None):
+            raise ConfigError(
+                f'CGNLStatisticsHook: maps={self.maps} are of validation '
+                'data, which this training lacks, or of a network that FSDP '
+                'has sharded: leave maps out'
             )
-        if not is_main_process():
-            self._blocks = {}
+        # other processes log nothing
+        self._blocks = find_blocks(model) if is_main_process() else {}
         if self.interval is None:
             loggers = [h for h in runner.hooks if isinstance(h, LoggerHook)]
             self.interval = loggers[0].interval if loggers else 10
-        self._optimizers = _optimizers(runner.optim_wrapper)
-        if self._blocks and not self._is_sharded:
-            self._optimizer_handles = [
-                optimizer.register_step_pre_hook(self._record_gradients)
-                for optimizer in self._optimizers
-            ]
+        optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+        if self._blocks and optimizer is not None and not is_sharded:
+            handle = optimizer.register_step_pre_hook(self._record_gradients)
+            self._optimizer_handles.append(handle)
+        if self._blocks and self.maps:
+            data = runner.val_dataloader.dataset
+            places = np.linspace(0, len(data) - 1, self.maps).astype(int)
+            with _same_randomness():
+                self._samples = [data[place] for place in places.tolist()]
 
     def before_train_iter(self, runner, batch_idx: int, **kwargs) -> None:
-        if not self._blocks or not self._is_due(runner, batch_idx):
+        if not self._is_due(runner, batch_idx):
             return
-        self._pending.update(self._optimizers)
+        self._is_pending = True
         for name, block in self._blocks.items():
-            if not self._is_sharded:
-                self._scalars[f'{name}/norm_weight'] = _last_weight(block)
             record = partial(self._record, name)
             self._handles.append(block.register_forward_hook(record))
 
@@ -126,6 +139,25 @@ class CGNLStatisticsHook(Hook):
     def after_train(self, runner: Runner) -> None:
         _remove(self._handles)
         _remove(self._optimizer_handles)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        if not self._samples or not self.every_n_epochs(
+            runner, self.maps_interval
+        ):
+            return
+        # here, since it needs matplotlib
+        from ..visualization.maps import add_maps
+
+        model = getattr(runner.model, 'module', runner.model)
+        modes = {module: module.training for module in model.modules()}
+        model.eval()
+        with _same_randomness():
+            add_maps(
+                runner.visualizer, model, runner.cfg, self._samples,
+                runner.iter,
+            )  # fmt: skip
+        for module, mode in modes.items():
+            module.training = mode
 
     def _is_due(self, runner: Runner, batch_idx: int) -> bool:
         """Return whether the LoggerHook, with this interval, would log."""
@@ -143,8 +175,8 @@ class CGNLStatisticsHook(Hook):
         x, scalars = args[0], self._scalars
         if f'{name}/output_ratio' in scalars:
             return
-        if self._is_sharded:  # whole in the forward pass alone
-            scalars[f'{name}/norm_weight'] = _last_weight(block)
+        # FSDP has it whole in the forward pass alone
+        scalars[f'{name}/norm_weight'] = _last_weight(block)
         wide = torch.promote_types(x.dtype, torch.float32)
         x_wide = x.to(wide)
         ratio = (out.to(wide) - x_wide).norm() / x_wide.norm()
@@ -164,9 +196,9 @@ class CGNLStatisticsHook(Hook):
     def _record_gradients(self, optimizer, *_) -> None:
         """Record before the step, when gradients are summed and unscaled."""
         # with accumulated gradients the step may come iterations later
-        if optimizer not in self._pending:
+        if not self._is_pending:
             return
-        self._pending.remove(optimizer)
+        self._is_pending = False
         own = {id(p) for g in optimizer.param_groups for p in g['params']}
         for name, block in self._blocks.items():
             sizes = {}
@@ -202,8 +234,11 @@ def _last_weight(block: nn.Module) -> float:
     return weight.detach().float().abs().mean().item()
 
 
-def _optimizers(wrapper) -> list:
-    """Return the optimizers of an OptimWrapper or an OptimWrapperDict."""
-    if hasattr(wrapper, 'optim_wrappers'):
-        return [w.optimizer for w in wrapper.optim_wrappers.values()]
-    return [wrapper.optimizer]
+@contextmanager
+def _same_randomness() -> Iterator[None]:
+    """Let what is drawn inside change nothing that is drawn later."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])

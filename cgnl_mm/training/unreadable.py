@@ -15,9 +15,10 @@ from ..errors import (
     TooManyUnreadableError,
     csv_field,
     printable,
-    require_count,
 )
 from .loaders import is_iter_based, start_workers_late
+
+INTERVAL = 50  # iterations between two looks at what the workers reported
 
 
 @HOOKS.register_module()
@@ -38,24 +39,21 @@ class UnreadableDataHook(Hook):
     Args:
         limit (float): Share of the training samples above which the run
             stops. Defaults to 0.02.
-        interval (int): Iterations between two looks at what the workers
-            reported. Defaults to 50.
 
     Raises:
-        ConfigError: If limit is not in [0, 1) or interval not positive.
+        ConfigError: If limit is not in [0, 1).
         TooManyUnreadableError: In training, above the limit.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, limit: float = 0.02, interval: int = 50) -> None:
+    def __init__(self, limit: float = 0.02) -> None:
         if not isinstance(limit, (int, float)) or not 0 <= limit < 1:
             raise ConfigError(
                 f'UnreadableDataHook: limit is a share of the samples, from 0 '
                 f'to below 1, got {limit!r}'
             )
-        require_count('UnreadableDataHook: interval', interval)
-        self.limit, self.interval = limit, interval
+        self.limit = limit
         self.reasons: Dict[str, str] = {}
         self._log = None
         start_workers_late()
@@ -81,7 +79,7 @@ class UnreadableDataHook(Hook):
         guard_loader(runner.test_dataloader)
 
     def after_train_iter(self, runner: Runner, **kwargs) -> None:
-        if self.every_n_train_iters(runner, self.interval):
+        if self.every_n_train_iters(runner, INTERVAL):
             self._log.check(len(self._report(runner)), self._lists)
 
     def after_train_epoch(self, runner: Runner) -> None:

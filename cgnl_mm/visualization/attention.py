@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks.cgnl import _CGNLNd
+from ..errors import ConfigError
 from ..ops.series import split_powers
 
 
@@ -28,7 +29,6 @@ def attention_map(
     block: nn.Module,
     x: Tensor,
     position: Sequence[int],
-    weighted: bool = False,
 ) -> Tensor:
     r"""Attention that one position pays to every position.
 
@@ -41,10 +41,7 @@ def attention_map(
                 = s Σₚ cₚ mean_c(θ[c, i]ᵖ) Σ_d φ[d, j]ᵖ
 
     by the block's own series (paper, Eq. 12), so that no affinity is formed:
-    cost is linear in the number of positions. ``weighted`` multiplies each
-    f(θ[c, i], φ[d, j]) by g[d, j]; the map then adds up to the mean over the
-    group's channels of the operator's output at i: it is what each position
-    contributes to it.
+    cost is linear in the number of positions.
 
     For the dot product a group's maps of all positions are one map
     Σ_d φ[d, j] times the number mean_c θ[c, i]: the position decides on
@@ -58,8 +55,6 @@ def attention_map(
         block (Module): A CGNL block or a non-local block of mmcv.
         x (Tensor): Its input (B, C, \*spatial).
         position (Sequence[int]): Index along each spatial axis.
-        weighted (bool): Whether to weigh with g; CGNL only.
-            Defaults to False.
 
     Returns:
         Tensor: (B, G, \*spatial), float32 or wider; G is 1 for a non-local
@@ -67,9 +62,8 @@ def attention_map(
         softmax.
 
     Raises:
-        ValueError: If the position is outside of the map, the block has no
-            attention (``mode='none'``) or a non-local block shall be
-            weighted.
+        ValueError: If the position is outside of the map, or the block has
+            no attention (``mode='none'``).
     """
     spatial = tuple(x.shape[2:])
     if len(position) != len(spatial) or not all(
@@ -80,19 +74,14 @@ def attention_map(
         )
     flat = int(np.ravel_multi_index(position, spatial))
     if not is_cgnl(block):
-        if weighted:
-            raise ValueError('weighted maps are of CGNL blocks only')
         return _non_local_row(block, x, flat)
-
-    looking, seen = attention_factors(block, x, weighted)
+    looking, seen = attention_factors(block, x)
     total = (looking[..., flat, None] * seen).sum(0)
     return total.view(len(x), block.groups, *spatial)
 
 
 @torch.no_grad()
-def attention_factors(
-    block: nn.Module, x: Tensor, weighted: bool = False
-) -> tuple[Tensor, Tensor]:
+def attention_factors(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return what all maps of a CGNL block are made of.
 
     The map of position i is :math:`A_i(j) = \sum_p l_p(i)\, m_p(j)`, where p
@@ -101,21 +90,19 @@ def attention_factors(
     Args:
         block (Module): A CGNL block.
         x (Tensor): Its input (B, C, \*spatial) with S positions.
-        weighted (bool): Whether to weigh with g. Defaults to False.
 
     Returns:
         tuple[Tensor, Tensor]: l and m, each (P, B, G, S), float32 or wider.
 
     Raises:
-        ValueError: If the block has no attention (``mode='none'``).
+        ConfigError: A ValueError: the block has no attention
+            (``mode='none'``).
     """
-    _require_attention(block)
-    theta, phi, g = _project(block, x, ('theta', 'phi', 'g'))
-    values = g if weighted else torch.ones_like(g)
+    theta, phi = _project(block, x, ('theta', 'phi'))
     scale = block.scale(x[0, 0].numel())
     terms = _terms(block, phi.dtype).items()
     looking = [scale * term * (theta**p).mean(2) for p, term in terms]
-    seen = [(phi**p * values).sum(2) for p, _ in terms]
+    seen = [(phi**p).sum(2) for p, _ in terms]
     return torch.stack(looking), torch.stack(seen)
 
 
@@ -136,9 +123,9 @@ def group_factors(block: nn.Module, x: Tensor) -> dict[int, Tensor]:
         coefficient is the number 0 are absent.
 
     Raises:
-        ValueError: If the block has no attention (``mode='none'``).
+        ConfigError: A ValueError: the block has no attention
+            (``mode='none'``).
     """
-    _require_attention(block)
     phi, g = _project(block, x, ('phi', 'g'))
     scale = block.scale(x[0, 0].numel())
     return {
@@ -147,15 +134,12 @@ def group_factors(block: nn.Module, x: Tensor) -> dict[int, Tensor]:
     }
 
 
-def _require_attention(block: nn.Module) -> None:
-    if block.mode == 'none':
-        raise ValueError(
-            "a block with mode='none' (the residual control) has no attention"
-        )
-
-
 def _project(block: nn.Module, x: Tensor, names: Sequence[str]):
     """Compute maps (B, G, C / G, N) as the block does, widened as there."""
+    if block.mode == 'none':
+        raise ConfigError(
+            "a block with mode='none' (the residual control) has no attention"
+        )
     maps = [_widened(getattr(block, name)(x)) for name in names]
     return [t.reshape(len(x), block.groups, -1, x[0, 0].numel()) for t in maps]
 

@@ -1,5 +1,6 @@
 """The attention blocks of a network, and what goes into them."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,18 +10,21 @@ from torch import Tensor, nn
 from ..blocks.cgnl import _CGNLNd
 from ..errors import SetupError
 
+# what DDP and FSDP add to the names of modules
+WRAPPERS = re.compile(r'^module\.|\._fsdp_wrapped_module')
+
 
 def find_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """Find the CGNL and the non-local blocks, in the order of the modules.
 
     Args:
-        model (Module): Any network.
+        model (Module): Any network; DDP or FSDP may wrap it.
 
     Returns:
         dict[str, Module]: By name, 'backbone.layer3.cgnl_4'.
     """
     return {
-        name: module
+        WRAPPERS.sub('', name): module
         for name, module in model.named_modules()
         if isinstance(module, (_CGNLNd, _NonLocalNd))
     }
@@ -54,6 +58,33 @@ def choose_blocks(
         raise SetupError(
             f'--block: no block {name!r} in this network; it has '
             f'{", ".join(blocks)}'
+        )
+    return found
+
+
+def choose_groups(
+    model: nn.Module, name: str | None, option: str
+) -> dict[str, nn.Module]:
+    """Find the blocks with channel groups that attend, by name.
+
+    Args:
+        model (Module): Any network.
+        name (str | None): As of :func:`choose_blocks`.
+        option (str): The option that needs such blocks.
+
+    Raises:
+        SetupError: The network has none.
+    """
+    named = choose_blocks(model, name)
+    found = {
+        key: block
+        for key, block in named.items()
+        if isinstance(block, _CGNLNd) and block.mode != 'none'
+    }
+    if not found:
+        raise SetupError(
+            f'{option} is about the attention of channel groups, and '
+            f'{", ".join(named)} has none: leave it out'
         )
     return found
 

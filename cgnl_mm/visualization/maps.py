@@ -2,19 +2,17 @@
 
 from pathlib import Path
 
+from mmengine.visualization import Visualizer
+from PIL import Image
 from torch import nn
 
 from ..errors import SetupError
 from .attention import attention_map, has_constant, is_cgnl
-from .blocks import choose_blocks
-from .draw import (
-    AttentionPlot,
-    draw_filmstrip,
-    draw_panels,
-    rendered,
-    write_film,
-)
-from .inputs import Seen, follow, look
+from .blocks import choose_blocks, find_blocks
+from .draw import AttentionPlot, draw_panels, rendered
+from .inputs import Seen, load_sample, look
+
+PAUSE = 250  # milliseconds that a film shows a frame
 
 
 def draw_maps(
@@ -24,9 +22,6 @@ def draw_maps(
     out: Path,
     block: str | None = None,
     point: tuple[int, ...] | None = None,
-    groups: list[int] | None = None,
-    weighted: bool = False,
-    fps: float = 4.0,
 ) -> None:
     """Write the pictures of every block and print where they are.
 
@@ -38,33 +33,54 @@ def draw_maps(
         block (str | None): Name of a block; None for all.
         point (tuple[int, ...] | None): x, y and maybe frame of the position;
             None for the middle.
-        groups (list[int] | None): Channel groups to draw; None for all.
-        weighted (bool): Whether to weigh the attention with g.
-        fps (float): Frames a second of mp4 and gif.
 
     Raises:
         SetupError: The file cannot be read, or an option does not fit it.
     """
-    if not 0 < fps <= 1000:
-        raise SetupError(f'--fps takes a number up to 1000, got {fps}')
     blocks = choose_blocks(model, block)
-    seen = look(model, cfg, blocks, file)
-    place = place_of(cfg, file, point, seen)
-    for name, block in blocks.items():
-        plot = plot_of(name, block, seen, place, groups, weighted)
+    seen = look(model, cfg, blocks, load_sample(cfg, file))
+    place = place_of(point, seen)
+    for name in seen.blocks:
+        plot = plot_of(name, blocks[name], seen, place)
+        pictures = [
+            Image.fromarray(rendered(draw_panels(plot, frame)))
+            for frame in range(len(plot.frames))
+        ]
         out.mkdir(parents=True, exist_ok=True)
-        is_clip = len(plot.frames) > 1
-        still = out / f'{name}.png'
-        frame = place[0] if is_clip else 0
-        draw_panels(plot, frame, own_scale=True).savefig(still)
+        still, film = out / f'{name}.png', out / f'{name}.gif'
+        pictures[plot.point[0]].save(still)
         print(still)
-        if is_clip:
-            strip, film = out / f'{name}_frames.png', out / f'{name}.mp4'
-            draw_filmstrip(plot).savefig(strip)
-            frames = range(len(plot.frames))
-            pictures = [rendered(draw_panels(plot, at)) for at in frames]
-            write_film(pictures, film, fps)
-            print(strip, film, film.with_suffix('.gif'), sep='\n')
+        if len(pictures) > 1:
+            options = dict(save_all=True, duration=PAUSE, loop=0)
+            pictures[0].save(film, append_images=pictures[1:], **options)
+            print(film)
+
+
+def add_maps(
+    visualizer: Visualizer, model: nn.Module, cfg, samples: list, step: int
+) -> None:
+    """Draw what the middle of each sample attends to, for a visualizer.
+
+    Args:
+        visualizer (Visualizer): Gets ``cgnl_<block>_<number>``, a picture
+            for each block that attends and for each sample.
+        model (Module): In evaluation mode.
+        cfg (Config): Its config.
+        samples (list[dict]): What the test pipeline makes of the samples.
+        step (int): Number of the iteration.
+    """
+    blocks = {
+        name: block
+        for name, block in find_blocks(model).items()
+        if block.mode != 'none'
+    }
+    for number, data in enumerate(samples):
+        seen = look(model, cfg, blocks, data)
+        for name in seen.blocks:
+            plot = plot_of(name, blocks[name], seen, place_of(None, seen))
+            picture = rendered(draw_panels(plot, plot.point[0]))
+            # a slash would name a folder that LocalVisBackend lacks
+            visualizer.add_image(f'cgnl_{name}_{number}', picture, step)
 
 
 def read_point(text: str | None) -> tuple[int, ...] | None:
@@ -83,55 +99,30 @@ def read_point(text: str | None) -> tuple[int, ...] | None:
 
 
 def place_of(
-    cfg, file: Path, point: tuple[int, ...] | None, seen: Seen
+    point: tuple[int, ...] | None, seen: Seen
 ) -> tuple[int, int, int]:
-    """Return a point of the file as (frame, x, y) of the network's pixels.
+    """Return a point as frame, x and y; the middle if it is None.
 
     Raises:
         SetupError: The point is outside.
     """
-    total, height, width = seen.frames.shape[:3]
-    if point is None:
-        return total // 2, width // 2, height // 2
-    x, y = follow(cfg, file, point)
-    if (x, y) != point[:2]:
-        print(
-            f'x={point[0]}, y={point[1]} of {file} is x={x}, y={y} of the '
-            f'{width} x {height} pixels that the network gets'
-        )
-    frame = point[2] if len(point) == 3 else total // 2
-    if not 0 <= frame < total:
+    lengths = seen.frames.shape[:3]
+    frame, down, across = (length // 2 for length in lengths)
+    if point is not None:
+        across, down, frame = (*point, frame)[:3]
+    if not all(0 <= i < n for i, n in zip((frame, down, across), lengths)):
+        total, height, width = lengths
         raise SetupError(
-            f'--point: frame {frame} is outside: the network gets {total} '
-            f'frame{"s" * (total > 1)} (0 to {total - 1})'
+            f'--point {",".join(map(str, point))} is outside: the network '
+            f'gets {width} x {height} pixels (x 0 to {width - 1}, y 0 to '
+            f'{height - 1}) and {total} frame{"s" * (total > 1)} (0 to '
+            f'{total - 1})'
         )
-    return frame, x, y
-
-
-def choose_groups(
-    name: str, count: int, groups: list[int] | None
-) -> list[int]:
-    """Return the channel groups to show; None asks for all.
-
-    Raises:
-        SetupError: The block has no such group.
-    """
-    chosen = list(range(count) if groups is None else groups)
-    if not all(0 <= group < count for group in chosen):
-        raise SetupError(
-            f'--groups {" ".join(map(str, chosen))}: {name} has the groups '
-            f'0 to {count - 1}'
-        )
-    return chosen
+    return frame, across, down
 
 
 def plot_of(
-    name: str,
-    block: nn.Module,
-    seen: Seen,
-    place: tuple[int, int, int],
-    groups: list[int] | None,
-    weighted: bool,
+    name: str, block: nn.Module, seen: Seen, place: tuple[int, int, int]
 ) -> AttentionPlot:
     """Compute the maps of one block, ready to be drawn.
 
@@ -140,14 +131,11 @@ def plot_of(
         block (Module): A CGNL or a non-local block.
         seen (Seen): What the network saw.
         place (tuple[int, int, int]): Frame, x and y of the position.
-        groups (list[int] | None): Channel groups to draw; None for all.
-        weighted (bool): Whether to weigh the attention with g.
 
     Raises:
-        SetupError: The block has not that frame, no such group or no
-            attention.
+        SetupError: The block has not that frame, or no attention.
     """
-    x, frames, (frame, across, down) = seen.input_of(name), seen.frames, place
+    x, frames, (frame, across, down) = seen.blocks[name], seen.frames, place
     at = frame
     if x.dim() == 4:  # each frame is a sample of its own
         if frame >= len(x):
@@ -161,34 +149,25 @@ def plot_of(
         index * cells // length
         for index, cells, length in zip((at, down, across), grid, lengths)
     ]
-    try:
-        maps = attention_map(block, x[:1], cell[5 - x.dim() :], weighted)[0]
-    except ValueError as error:
-        raise SetupError(f'{name}: {error}') from error
-    maps = maps.reshape(len(maps), -1, *maps.shape[-2:]).cpu()
-    groups = choose_groups(name, len(maps), groups)
-    what = 'contribution to the output' if weighted else 'attention'
-    names = [f'group {group}' for group in groups]
+    maps = attention_map(block, x[:1], cell[5 - x.dim() :])[0]
+    maps = maps.reshape(len(maps), -1, *maps.shape[-2:]).cpu().double()
+    what, names = 'Attention', [f'group {group}' for group in range(len(maps))]
     if not is_cgnl(block):
         names = ['all channels']
-    elif not weighted and has_constant(block):
+    elif has_constant(block):
         maps = maps - maps.mean((1, 2, 3), keepdim=True)
         what += ' above its mean'
-    share = 'the largest of the group' if is_cgnl(block) else 'the largest'
     where = f'x={across}, y={down}'
     if len(seen.frames) > 1:
         where += f', frame {frame}'
+    tall, wide = (n / cells for n, cells in zip(seen.size, grid[1:]))
     return AttentionPlot(
         frames=frames,
-        maps=maps[groups].double().numpy(),
+        maps=maps.numpy(),
         names=names,
         point=(at, across, down),
         size=seen.size,
-        cell=cell,
-        grid=grid,
-        title=f'What the position at {where} (green, with its cell of the '
-        f'feature map) attends to\n{name}: {type(block).__name__}, '
-        f'{block.mode}',
-        legend=f'{what}, relative to {share}',
-        signed=is_cgnl(block) or block.mode == 'dot_product',
+        cell=(cell[2] * wide, cell[1] * tall, wide, tall),
+        title=f'{what}, from {where} (green)\nred: + max, blue: - max\n'
+        f'{name}: {type(block).__name__}, {block.mode}',
     )

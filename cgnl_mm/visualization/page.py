@@ -7,7 +7,6 @@ import base64
 import html
 import io
 import json
-from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
@@ -15,18 +14,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import SetupError
-from .attention import (
-    attention_factors,
-    attention_map,
-    has_constant,
-    is_cgnl,
-)
-from .blocks import choose_blocks
-from .inputs import Seen, look
-from .maps import choose_groups, place_of
-
-MAX_WEIGHTS = 2**23  # of a non-local block: 8 MB in the page
+from .attention import attention_factors, has_constant
+from .blocks import choose_groups
+from .inputs import Seen, load_sample, look
+from .maps import place_of
 
 
 def write_page(
@@ -36,8 +27,6 @@ def write_page(
     out: Path,
     block: str | None = None,
     point: tuple[int, ...] | None = None,
-    groups: list[int] | None = None,
-    weighted: bool = False,
 ) -> None:
     """Write a page on which a reader chooses block, group and position.
 
@@ -46,29 +35,23 @@ def write_page(
         cfg (Config): Its config.
         file (Path): An image or a video.
         out (Path): The page, an html file.
-        block (str | None): Name of a block; None for all.
+        block (str | None): Name of a block; None for all that have groups.
         point (tuple[int, ...] | None): x, y and maybe frame of the position
             that is chosen first; None for the middle.
-        groups (list[int] | None): Channel groups to offer; None for all.
-        weighted (bool): Whether to weigh the attention with g.
 
     Raises:
-        SetupError: The file cannot be read, an option does not fit it, or a
-            block does not run or has too many positions.
+        SetupError: The file cannot be read, an option does not fit it, or no
+            block has groups.
     """
-    blocks = choose_blocks(model, block)
-    seen = look(model, cfg, blocks, file)
-    frame, x, y = place_of(cfg, file, point, seen)
+    blocks = choose_groups(model, block, '--html')
+    seen = look(model, cfg, blocks, load_sample(cfg, file))
+    frame, x, y = place_of(point, seen)
     page = dict(
         name=file.name,
         frames=[_picture(picture) for picture in seen.frames],
         size=seen.size,
         place=dict(frame=frame, x=x, y=y),
-        what='contribution to the output' if weighted else 'attention',
-        blocks=[
-            _describe(name, module, seen, groups, weighted)
-            for name, module in blocks.items()
-        ],
+        blocks=[_describe(name, blocks[name], seen) for name in seen.blocks],
     )
     text = resources.files(__package__).joinpath('page.html').read_text()
     # A script ends at its closing tag, even within a string.
@@ -79,74 +62,26 @@ def write_page(
     print(out)
 
 
-def _describe(
-    name: str,
-    block: nn.Module,
-    seen: Seen,
-    groups: list[int] | None,
-    weighted: bool,
-) -> dict:
-    x = seen.input_of(name)
+def _describe(name: str, block: nn.Module, seen: Seen) -> dict:
+    x = seen.blocks[name]
     # A block on clips has one sample; one on images has a sample a frame.
     x = x[:1] if x.dim() == 5 else x[: len(seen.frames)]
-    entry = dict(name=name, type=f'{type(block).__name__}, {block.mode}')
-    try:
-        if is_cgnl(block):
-            chosen = choose_groups(name, block.groups, groups)
-            described = _describe_groups(block, x, chosen, weighted)
-        else:
-            described = _describe_weights(name, block, x, weighted)
-    except ValueError as error:
-        raise SetupError(f'{name}: {error}') from error
-    return entry | described | dict(grid=(1, *x.shape[2:])[-3:])
-
-
-def _describe_groups(
-    block: nn.Module, x: Tensor, chosen: list[int], weighted: bool
-) -> dict:
-    factors = attention_factors(block, x, weighted)
-    looking, looked = (part[:, :, chosen] for part in factors)
+    looking, looked = attention_factors(block, x)
     return dict(
-        groups=[f'group {group}' for group in chosen],
+        name=name,
+        type=f'{type(block).__name__}, {block.mode}',
+        samples=len(x),
+        grid=(1, *x.shape[2:])[-3:],
+        groups=[f'group {group}' for group in range(block.groups)],
         powers=len(looking),
-        samples=len(x),
-        looking=_numbers(looking),
-        looked=_numbers(looked),
-        centred=has_constant(block) and not weighted,
-        signed=True,
+        looking=_encode(looking),
+        looked=_encode(looked),
+        centred=has_constant(block),
     )
 
 
-def _describe_weights(
-    name: str, block: nn.Module, x: Tensor, weighted: bool
-) -> dict:
-    """Describe a non-local block by the weights of all its positions."""
-    places = list(np.ndindex(*x.shape[2:]))
-    first = attention_map(block, x, places[0], weighted)
-    if len(places) * first.numel() > MAX_WEIGHTS:
-        raise SetupError(
-            f'{name} has {len(places)} positions, too many for a page; '
-            'leave --html out to draw one of them'
-        )
-    rows = [attention_map(block, x, place) for place in places]
-    scales = np.array([row.abs().max().item() or 1.0 for row in rows])
-    steps = [(row / s * 127).round() for row, s in zip(rows, scales)]
-    return dict(
-        groups=['all channels'],
-        samples=len(x),
-        keys=(1, *first.shape[2:])[-3:],
-        weights=_encode(np.stack([s.cpu().numpy() for s in steps]), np.int8),
-        centred=False,
-        signed=block.mode == 'dot_product',
-    )
-
-
-def _numbers(values: Tensor) -> str:
-    return _encode(values.cpu().numpy(), np.float32)
-
-
-def _encode(values: Iterable, dtype: type) -> str:
-    little = np.ascontiguousarray(values).astype(np.dtype(dtype), copy=False)
+def _encode(values: Tensor) -> str:
+    little = values.cpu().numpy().astype('<f4')
     return base64.b64encode(little.tobytes()).decode()
 
 

@@ -1,8 +1,7 @@
 """FSDP's optimizer state, of one process; tests/tools has two of them."""
 
 import pytest
-
-from cgnl_mm.training.fsdp import obstacle_on_cpu
+from runs import obstacle_on_cpu
 
 SCRIPT = """
 import os

@@ -4,12 +4,17 @@ import json
 import os
 import random
 import socket
+import subprocess
 import time
 from pathlib import Path
 
 import torch
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from torch import nn
+
+from cgnl_mm.ops.torch_versions import TORCH
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/i3d_r18_cgnl_movingdigits.py'
@@ -66,10 +71,44 @@ val_dataloader['dataset'] = dict(pipeline=pipelines[1], **data)
 """
 
 
+def obstacle_on_cpu():
+    """Say why FSDP does not run here without a GPU; None with one, too."""
+    # 2.1 does not start; 2.6 and 2.11 crash where it saves
+    if TORCH < (2, 14) and not torch.cuda.is_available():
+        return f'torch >= 2.14 is needed, this is {torch.__version__}'
+    return None
+
+
 def write_config(folder, name, base=CONFIG, extra='', **given):
     options = {**dict(batch=4, epochs=1, backbone=''), **given}
     text = SMALL.format(base=str(base), **options)
     (folder / f'{name}.py').write_text(text + extra)
+
+
+class Net(BaseModel):
+    """Has dropout, and notes the numbers that it is trained on."""
+
+    def __init__(self):
+        super().__init__()
+        layers = nn.Linear(1, 8), nn.Dropout(), nn.Linear(8, 1)
+        self.layer = nn.Sequential(*layers)
+        self.drawn = []
+
+    def forward(self, inputs, mode='tensor'):
+        if mode == 'predict':
+            return [inputs]
+        self.drawn += inputs.flatten().tolist()
+        return dict(loss=self.layer(inputs).square().mean())
+
+
+class Count(BaseMetric):
+    """The number of batches."""
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(count=len(results))
 
 
 def stack(samples):
@@ -122,6 +161,23 @@ def fault(what, when, at=1, rank=0):
         "custom_imports['imports'].append('faulty_hook')\n"
         f"custom_hooks.insert(0, dict(type='FaultyHook', {options}))\n"
     )
+
+
+def in_two(python, script, folder):
+    """Run a script as the ranks 0 and 1; return each's output and errors.
+
+    The script gets its rank, and a file by which the two may meet.
+    """
+    processes = [
+        subprocess.Popen(
+            [python, '-c', script, rank, folder / 'store'],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in '01'
+    ]
+    return [process.communicate(timeout=120) for process in processes]
 
 
 def free_port():

@@ -191,6 +191,6 @@ def test_goes_on_with_another_number_of_processes(folder, said_by):
 def test_other_batch_size_is_told(folder, said_by):
     """Two of the full batch: half of the steps, and a warning."""
     said, two = go_on_in_two(folder, said_by, batch=4)
-    assert 'a step takes 8 samples, before the checkpoint it took 4' in said
+    assert 'a step takes 8 of 16 samples, before the checkpoint it' in said
     assert 'epoch 2 goes on after batch 1 of 2' in said
     assert [len(record['losses']) for record in two] == [1, 1]

@@ -284,25 +284,9 @@ def test_damaged_checkpoint_is_passed_over(saved, train):
     said = train(saved, 'run.py', '--resume')
     assert re.search(r'passed over \S*epoch_4.pth: damaged at ', said), said
     assert 'resumed epoch: 3, iter: 18' in said
-    assert 'other settings' not in said
     torch.testing.assert_close(
         last(run)['state_dict'], whole['state_dict'], rtol=0, atol=0
     )
-
-
-def test_changed_settings_are_named(saved, train):
-    """Weights of another kernel fit: nothing else would tell."""
-    (saved / 'work_dirs/run/epoch_4.pth').unlink()
-    said = train(
-        saved, 'run.py', '--resume', '--cfg-options',
-        'model.backbone.plugins.0.cfg.mode=gaussian_rbf',
-        'train_cfg.max_epochs=5',
-    )  # fmt: skip
-    assert 'resumed epoch: 3' in said
-    changes = said.partition('(-: then, +: now):')[2]
-    assert re.search(r"^\+.*mode='gaussian_rbf'", changes, re.M)
-    assert re.search(r'^-.*max_epochs=4', changes, re.M)
-    assert re.search(r'^\+.*max_epochs=5', changes, re.M)
 
 
 def test_full_disk_leaves_the_previous_checkpoint(project, train, tmp_path):
@@ -316,7 +300,7 @@ def test_full_disk_leaves_the_previous_checkpoint(project, train, tmp_path):
     said = train(tmp_path, 'run.py', status=2)
     run = tmp_path / 'work_dirs/run'
     assert re.search(
-        r'^error: .*epoch_3.pth could not be written: File too large .*'
+        r'^error: .*epoch_3.pth could not be written: File too large. '
         r'Earlier files are as they were.*--resume',
         said,
         re.M,

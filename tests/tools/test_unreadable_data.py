@@ -10,7 +10,7 @@ from PIL import Image
 from cgnl_mm.training.unreadable import FaultLog
 
 HOOK = """
-custom_hooks = [dict(type='UnreadableDataHook', limit={limit}, interval=1)]
+custom_hooks = [dict(type='UnreadableDataHook', limit={limit})]
 train_dataloader.update(num_workers=2)
 """
 

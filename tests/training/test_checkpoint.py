@@ -7,27 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.model import BaseModel
-from runs import train_here
-from torch import nn
+from mmengine.hooks import CheckpointHook
+from runs import Net, train_here
 
 import cgnl_mm  # noqa: F401
-from cgnl_mm.errors import DiskFullError, SetupError
-from cgnl_mm.training import AtomicCheckpointHook, PreemptionHook, resume
+from cgnl_mm.errors import ConfigError, DiskFullError, SetupError
+from cgnl_mm.training import PreemptionHook, resume
 from cgnl_mm.training.checkpoint import save_whole
 from cgnl_mm.training.resume import find_latest
 from cgnl_mm.training.start import LOCK
-
-
-class Net(BaseModel):
-    def __init__(self):
-        super().__init__()
-        self.head = nn.Linear(3, 1)
-
-    def forward(self, inputs, mode='tensor'):
-        if mode == 'predict':
-            return [inputs]
-        return dict(loss=self.head(inputs).square().mean())
 
 
 class Growing(BaseMetric):
@@ -47,7 +35,7 @@ def train(folder, epochs, resume=None, hooks=(), **checkpoint):
     hook = dict(type='AtomicCheckpointHook', interval=1, **checkpoint)
     hook.update(save_best='score', rule='greater')
     return train_here(
-        Net(), folder, list(torch.randn(4, 3)), hooks, epochs, resume,
+        Net(), folder, list(torch.randn(4, 1)), hooks, epochs, resume,
         [Growing()], default_hooks=dict(checkpoint=hook),
     )  # fmt: skip
 
@@ -59,10 +47,10 @@ def names(folder):
     return {path.name for path in folder.glob('*.pth')}
 
 
-def outdate(path, *files, key='outdated_ckpts'):
+def outdate(path, *files):
     """As if the job had been killed before it removed them."""
     checkpoint = torch.load(path)
-    checkpoint[key] = list(files)
+    checkpoint['outdated_ckpts'] = list(files)
     torch.save(checkpoint, path)
 
 
@@ -113,52 +101,9 @@ def test_files_of_two_runs_stay_theirs(two, tmp_path, max_keep_ckpts):
         assert (third / name).read_text() == 'of the third'
 
 
-def test_published_from_another_folder(two, tmp_path):
-    """Nothing is better than its best one, which lies there."""
-    folder = tmp_path / 'other'
-    path = two / 'epoch_2.pth'
-    checkpoint = torch.load(path)
-    checkpoint['message_hub']['runtime_info']['best_score'] = 1000
-    torch.save(checkpoint, path)
-    before = names(two)
-    train(folder, 3, path, published_keys=['state_dict'])
-    published = names(folder) - {'epoch_3.pth'}
-    assert len(published) == 1 and published.pop().startswith('epoch_3-')
-    assert names(two) > before  # the best one, published beside itself
-
-
-def test_two_checkpoint_hooks(tmp_path):
-    """What is outdated for one is not for the other."""
-    folder, out = tmp_path / 'run', tmp_path / 'out'
-
-    def other():
-        return AtomicCheckpointHook(out_dir=str(out), interval=1)
-
-    train(folder, 2, hooks=[other()])
-    assert names(out / 'run') == {*EPOCHS[:2]}
-    outdate(folder / 'epoch_2.pth', 'epoch_1.pth')
-    train(folder, 3, folder / 'epoch_2.pth', hooks=[other()])
-    assert 'epoch_1.pth' not in names(folder)
-    assert names(out / 'run') == {*EPOCHS[:3]}
-    # and the other way round
-    outdate(folder / 'epoch_3.pth', 'epoch_1.pth', key='outdated_ckpts_1')
-    train(folder, 4, folder / 'epoch_3.pth', hooks=[other()])
-    assert names(out / 'run') == {*EPOCHS[1:]} < names(folder)
-
-
-def test_two_hooks_in_one_folder_remove_their_own(tmp_path):
-    """MMEngine remembers one list of what is kept, for all hooks."""
-
-    def run(epochs, resume=None):
-        other = AtomicCheckpointHook(
-            by_epoch=False, interval=1, max_keep_ckpts=2
-        )
-        train(tmp_path, epochs, resume, [other], max_keep_ckpts=1)
-        return names(tmp_path)
-
-    best = 'best_score_epoch_{}.pth'.format
-    assert run(2) == {'epoch_2.pth', best(2), 'iter_3.pth', 'iter_4.pth'}
-    assert run(3, True) == {'epoch_3.pth', best(3), 'iter_5.pth', 'iter_6.pth'}
+def test_second_checkpoint_hook_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match='has 2 hooks that save checkpoin'):
+        train(tmp_path, 1, hooks=[CheckpointHook(interval=1)])
 
 
 def test_what_a_killed_job_left_goes_when_it_is_superseded(two):

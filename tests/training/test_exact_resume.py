@@ -5,16 +5,12 @@ tests/tools/test_resume.py does so with real processes and networks.
 
 import os
 import signal
-import subprocess
 from collections import Counter
 
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.hooks import EarlyStoppingHook, Hook
-from mmengine.model import BaseModel
-from runs import stack, train_here
-from torch import nn
+from runs import Count, Net, in_two, stack, train_here
 
 from cgnl_mm.training import AtomicCheckpointHook, PreemptionHook, exact_resume
 from cgnl_mm.training.exact_resume import ExactResumeHook
@@ -31,20 +27,6 @@ class Draws:
 
     def __getitem__(self, index):
         return torch.rand(1) + index
-
-
-class Net(BaseModel):
-    def __init__(self):
-        super().__init__()
-        layers = nn.Linear(1, 8), nn.Dropout(), nn.Linear(8, 1)
-        self.layer = nn.Sequential(*layers)
-        self.drawn = []
-
-    def forward(self, inputs, mode='tensor'):
-        if mode == 'predict':
-            return [inputs]
-        self.drawn += inputs.flatten().tolist()
-        return dict(loss=self.layer(inputs).square().mean())
 
 
 def drawn(folder, rank, monkeypatch):
@@ -90,7 +72,7 @@ EACH = dict(interval=1, by_epoch=False, max_keep_ckpts=1)
 
 def train(
     folder, length=6, counts=1, epochs=3, hooks=(), resume=None,
-    checkpoint=EACH, **given,
+    checkpoint=EACH, batch=2, **given,
 ):  # fmt: skip
     """Return the runner, or the network of a run that was interrupted."""
     torch.manual_seed(0)
@@ -98,7 +80,7 @@ def train(
     loader = dict(
         dataset=data,
         sampler=dict(type='DefaultSampler', shuffle=True),
-        batch_size=2,
+        batch_size=batch,
         collate_fn=stack,
     )
     optimizer = dict(type='AdamW', lr=1e-2)
@@ -182,39 +164,26 @@ print({name: grad.item() for name, grad in mean_gradients(runner).items()})
 
 def test_processes_share_one_copy_of_the_gradients(warm, tmp_path):
     """A parameter may have no gradient yet, in one process or in all."""
-    processes = [
-        subprocess.Popen(
-            [warm, '-c', GATHER, rank, tmp_path / 'store'],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in '01'
-    ]
-    for process in processes:
-        out, _ = process.communicate(timeout=120)
+    for out, _ in in_two(warm, GATHER, tmp_path):
         assert out == "{}\n{'both': 4.0, 'one': 4.0}\n"
 
 
-@pytest.mark.parametrize('length, left', [(4, 4), (10, 6)])
+@pytest.mark.parametrize('length, batch, left, said', [
+    (4, 2, 0, '2 of 4'),
+    (10, 2, 6, '2 of 10'),
+    (6, 1, 2, '1 of 6'),
+])  # fmt: skip
 def test_other_data_are_said_and_epochs_stay_passes(
-    tmp_path, capsys, length, left
+    tmp_path, capsys, length, batch, left, said
 ):
-    """Two of three batches are done; then there are two, or five."""
+    """Two of three batches are done; then there are two, five or six."""
     train(tmp_path, hooks=[Interrupt('SIGTERM', 2)])
-    last = train(tmp_path, length, resume=True)
+    last = train(tmp_path, length, resume=True, batch=batch)
     assert last.epoch == 3
     seen = Counter(int(x) for x in last.model.drawn)
-    assert sum(seen.values()) == left * (length == 10) + 2 * length
-    said = f'the data set has {length} samples, at the checkpoint it had 6'
-    assert capsys.readouterr().out.count(said) == 1
-
-
-class Count(BaseMetric):
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
-
-    def compute_metrics(self, results):
-        return dict(count=len(results))
+    assert sum(seen.values()) == left + 2 * length
+    told = f'takes {said} samples, before the checkpoint it took 2 of 6'
+    assert capsys.readouterr().out.count(told) == 1
 
 
 class Score(Hook):

@@ -11,10 +11,8 @@ from cgnl_mm.errors import ConfigError
     [
         ('CGNLStatisticsHook', dict(interval=0), 'interval .* got 0'),
         ('NumericsHook', dict(patience=1.5), 'patience .* got 1.5'),
-        ('PreemptionHook', dict(signals=['TERM']), "signals: 'TERM' .*'SIGTE"),
         ('UnreadableDataHook', dict(limit=2), 'limit .* got 2'),
         ('UnreadableDataHook', dict(limit='some'), "limit .* got 'some'"),
-        ('UnreadableDataHook', dict(interval=-1), 'interval .* got -1'),
     ],
 )
 def test_bad_value_is_named(hook, settings, said):

@@ -1,14 +1,19 @@
 """The hook in real trainings, against a plain PyTorch loop."""
 
 import json
+import random
 from collections import defaultdict
 
+import numpy as np
 import pytest
 import torch
 from mmcv.cnn import NonLocal2d
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
-from runs import train_here
+from mmengine.model import BaseModel, ImgDataPreprocessor
+from PIL import Image
+from runs import Count, train_here
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import default_collate
@@ -41,15 +46,11 @@ class Tiny(BaseModel):
         self.block = block
         self.head = nn.Linear(8, 2)
 
-    def forward(self, inputs, label, mode='tensor'):
+    def forward(self, inputs, label, mode='tensor', data_samples=None):
         y = self.head(self.block(self.stem(inputs)).mean((2, 3)))
+        if mode == 'predict':
+            return y
         return dict(loss=F.cross_entropy(y, torch.as_tensor(label)))
-
-
-def network(block):
-    model = Tiny(block)
-    model._is_init = True  # the Runner would; mmcv's fails with sub_sample
-    return model
 
 
 def tiny(**options):
@@ -64,7 +65,7 @@ def tiny(**options):
 
 
 def train(model, folder, hooks=(), interval=3, accumulate=1,
-          log_level='ERROR', backends=('Local',)):  # fmt: skip
+          backends=('Local',), **given):  # fmt: skip
     """Two epochs of four iterations, in order; the scalars by step."""
     runner = train_here(
         model,
@@ -88,7 +89,8 @@ def train(model, folder, hooks=(), interval=3, accumulate=1,
             type='Visualizer',
             vis_backends=[dict(type=f'{name}VisBackend') for name in backends],
         ),
-        log_level=log_level,
+        log_level='ERROR',
+        **given,
     )
     logged = defaultdict(dict)
     (file,) = folder.glob('*/vis_data/scalars.json')
@@ -136,47 +138,23 @@ def by_hand(model, accumulate=1):
     return attention, gradients
 
 
-class Watch(Hook):
-    """Counts what is attached to the network while an iteration runs."""
-
-    priority = 'VERY_LOW'
-
-    def __init__(self):
-        self.attached = {}
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        optimizer = runner.optim_wrapper.optimizer
-        self.attached[runner.iter + 1] = (
-            sum(
-                len(m._forward_hooks) + len(m._forward_pre_hooks)
-                for m in runner.model.modules()
-            ),
-            len(optimizer._optimizer_step_pre_hooks),
-        )
-
-
 def test_scalars_are_those_of_the_plain_loop(tmp_path):
-    _, logged = train(tiny(), tmp_path, [CGNLStatisticsHook(interval=2)])
+    """In the log and in TensorBoard."""
+    events = pytest.importorskip(
+        'tensorboard.backend.event_processing.event_accumulator'
+    )
+    hook = dict(type='CGNLStatisticsHook', interval=2)
+    _, logged = train(
+        tiny(), tmp_path, [hook], backends=('Local', 'Tensorboard')
+    )
     attention, gradients = by_hand(tiny())
     assert sorted(logged) == [2, 4, 6, 8]
+    (file,) = tmp_path.glob('*/vis_data/events.out.tfevents.*')
+    shown = events.EventAccumulator(str(file)).Reload()
     for step, record in logged.items():
         assert record == pytest.approx(
             {**attention[step], **gradients[step]}, rel=2e-4
         )
-
-
-def test_tensorboard_shows_them(tmp_path):
-    events = pytest.importorskip(
-        'tensorboard.backend.event_processing.event_accumulator'
-    )
-    hooks = [dict(type='CGNLStatisticsHook')]
-    _, logged = train(
-        tiny(), tmp_path, hooks, backends=('Local', 'Tensorboard')
-    )
-    (file,) = tmp_path.glob('*/vis_data/events.out.tfevents.*')
-    shown = events.EventAccumulator(str(file)).Reload()
-    assert sorted(logged) == [3, 7]
-    for step, record in logged.items():
         for name, value in record.items():
             points = {p.step: p.value for p in shown.Scalars(f'cgnl/{name}')}
             assert points[step] == pytest.approx(value, rel=1e-6)
@@ -199,28 +177,80 @@ def test_interval(tmp_path, interval, steps):
     )
 
 
+def assert_same_weights(one, other):
+    """Bit for bit, and not those of the start."""
+    for key, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+    assert not torch.equal(one.block.phi.weight, tiny().block.phi.weight)
+
+
 @pytest.mark.parametrize('accumulate', [1, 4])
 def test_training_is_the_same_bit_for_bit(tmp_path, accumulate):
-    weights = []  # of one start
+    models = []
     for name, hooks in (('without', []), ('with', [CGNLStatisticsHook(1)])):
-        model = tiny(norm_cfg=dict(type='BN'))  # running statistics, too
-        train(model, tmp_path / name, hooks, accumulate=accumulate)
-        weights.append(model.state_dict())
-    for key, value in weights[0].items():
-        assert torch.equal(value, weights[1][key]), key
-    assert not torch.equal(
-        weights[0]['block.phi.weight'], tiny().block.phi.weight
-    )
-
-
-def test_network_has_no_hook_between_two_records(tmp_path):
-    watch = Watch()
-    runner, _ = train(tiny(), tmp_path, [CGNLStatisticsHook(2), watch])
-    assert watch.attached == {
-        step: (0, 1) if step % 2 else (1, 1) for step in range(1, 9)
-    }
+        # running statistics, too
+        models.append(tiny(norm_cfg=dict(type='BN')))
+        runner, _ = train(
+            models[-1], tmp_path / name, hooks, accumulate=accumulate
+        )
+    assert_same_weights(*models)
     assert not runner.model.block._forward_hooks
     assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+
+
+class Drawn:
+    """Samples of which each has noise, as by an augmentation."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        noise = torch.rand(1) + np.random.rand() + random.random()
+        inputs = torch.linspace(0, 200, 75).view(3, 5, 5).roll(index) + noise
+        return dict(inputs=inputs, label=0)
+
+
+class Freeze(Hook):
+    """Leave a layer in another mode than the network, and look after it."""
+
+    priority = 'VERY_HIGH'
+
+    def after_train_epoch(self, runner):
+        runner.model.block.norm.eval()
+
+    def before_val(self, runner):
+        assert runner.model.training and not runner.model.block.norm.training
+
+
+def test_maps_of_fixed_samples_change_nothing(tmp_path):
+    models, drawn = [], []
+    for maps in (0, 2):
+        folder = tmp_path / str(maps)
+        models.append(tiny(norm_cfg=dict(type='BN')))
+        models[-1].data_preprocessor = ImgDataPreprocessor()
+        hooks = [CGNLStatisticsHook(maps=maps), Freeze()]
+        train(
+            models[-1], folder, hooks, cfg=Config(dict(default_scope='mmdet')),
+            val_dataloader=dict(
+                dataset=Drawn(),
+                sampler=dict(type='DefaultSampler', shuffle=False),
+            ),
+            val_evaluator=Evaluator([Count()]), val_cfg={},
+            randomness=dict(seed=1),
+        )  # fmt: skip
+        drawn.append((torch.rand(1), np.random.rand(), random.random()))
+        assert not models[-1].block._forward_pre_hooks
+    assert drawn[0] == drawn[1]
+    assert_same_weights(*models)
+    pictures = {x.name: x for x in folder.glob('*/vis_data/vis_image/*')}
+    assert set(pictures) == {
+        f'cgnl_block_{number}_{step}.png'
+        for number in range(2)
+        for step in (4, 8)
+    }
+    for path in pictures.values():
+        pixels = np.asarray(Image.open(path)).astype(int)
+        assert (np.ptp(pixels, -1) > 60).mean() > 0.02  # in colour
 
 
 def test_accumulated_gradients_are_those_of_the_step(tmp_path):
@@ -235,29 +265,41 @@ def test_accumulated_gradients_are_those_of_the_step(tmp_path):
     }
 
 
-def test_every_power_is_logged(tmp_path):
-    model = tiny(mode='embedded_gaussian', order=2)
-    _, logged = train(model, tmp_path, [CGNLStatisticsHook(4)])
-    assert {key for key in logged[8] if 'attention' in key} == {
-        f'block/attention_p{power}_{name}'
-        for power in range(3)
-        for name in ('mean', 'std', 'positive')
-    }
+def non_local(**options):
+    model = Tiny(NonLocal2d(8, zeros_init=False, std=0.3, **options))
+    model._is_init = True  # the Runner would; mmcv's fails with sub_sample
+    return model
+
+
+ALL = ('norm_weight', 'output_ratio')
+POWERS = [
+    f'attention_p{p}_{x}'
+    for p in range(3)
+    for x in ('mean', 'std', 'positive')
+]
 
 
 @pytest.mark.parametrize(
-    'options',
+    'make, options, names',
     [
-        dict(norm_cfg=dict(type='BN')),
-        dict(sub_sample=True, mode='dot_product'),
+        (
+            tiny,
+            dict(mode='embedded_gaussian', order=2),
+            [*ALL, *POWERS, *GRADIENTS],
+        ),
+        (tiny, dict(mode='none', norm_cfg=False, norm_weight=1.0), ALL),
+        (non_local, dict(norm_cfg=dict(type='BN')), [*ALL, *GRADIENTS]),
+        (
+            non_local,
+            dict(sub_sample=True, mode='dot_product'),
+            [*ALL, *GRADIENTS],
+        ),
     ],
 )
-def test_non_local_block_gets_all_but_the_attention(tmp_path, options):
-    model = network(NonLocal2d(8, zeros_init=False, std=0.3, **options))
-    _, logged = train(model, tmp_path, [CGNLStatisticsHook(4)])
-    names = ('norm_weight', 'output_ratio', *GRADIENTS)
+def test_block_logs_what_it_has(tmp_path, make, options, names):
+    _, logged = train(make(**options), tmp_path, [CGNLStatisticsHook(4)])
     assert set(logged[8]) == {f'block/{name}' for name in names}
-    assert all(value > 0 for value in logged[8].values())
+    assert logged[8]['block/norm_weight'] > 0
 
 
 def test_dead_block_is_seen(tmp_path):
@@ -269,20 +311,3 @@ def test_dead_block_is_seen(tmp_path):
     record = logged[8]
     assert record['block/norm_weight'] == 0
     assert not any('gradient' in key for key in record)
-
-
-def test_control_and_block_without_norm(tmp_path):
-    model = tiny(mode='none', norm_cfg=False, norm_weight=1.0)
-    start = model.block.conv_out.weight.abs().mean().item()
-    _, logged = train(model, tmp_path, [CGNLStatisticsHook(1)])
-    assert logged[1]['block/norm_weight'] == pytest.approx(start)
-    assert set(logged[1]) == {'block/norm_weight', 'block/output_ratio'}
-
-
-def test_network_without_blocks_gets_a_warning(tmp_path, capfd):
-    hooks = [CGNLStatisticsHook()]
-    _, logged = train(
-        network(nn.Identity()), tmp_path, hooks, log_level='WARNING'
-    )
-    assert not logged
-    assert 'has no CGNL or non-local block' in capfd.readouterr().out

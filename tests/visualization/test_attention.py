@@ -44,15 +44,14 @@ def operator_output(block, x):
     return cgnl_attention(*maps, *series)
 
 
-def explicit_map(block, x, position, kernel, weighted):
+def explicit_map(block, x, position, kernel):
     """Column by column from the truth: values are on at one position only."""
-    theta, phi, g = block.theta(x), block.phi(x), block.g(x)
+    theta, phi = block.theta(x), block.phi(x)
     full = torch.zeros(len(x), block.groups, *x.shape[2:], dtype=x.dtype)
     for j in range(full[0, 0].numel()):
         only = torch.zeros_like(x[:1, :1]).flatten()
         only[j] = 1
-        values = g if weighted else torch.ones_like(g)
-        values = values * only.view(1, 1, *x.shape[2:])
+        values = torch.ones_like(phi) * only.view(1, 1, *x.shape[2:])
         options = dict(groups=block.groups, scale=scale_of(block, x))
         y = generalized_nonlocal(theta, phi, values, kernel, **options)
         here = y[(..., *position)].view(len(x), block.groups, -1).mean(-1)
@@ -63,20 +62,18 @@ def explicit_map(block, x, position, kernel, weighted):
 PLACES = {1: [(4,)], 2: [(0, 0), (2, 1), (1, 0)], 3: [(1, 0, 2)]}
 FACTORS = {
     'mode': MODES, 'rank, groups': [(1, 2), (2, 1), (2, 2), (2, 6), (3, 2)],
-    'use_scale': [False, True], 'weighted': [False, True],
+    'use_scale': [False, True],
 }  # fmt: skip
 
 
 @pytest.mark.pairs(FACTORS)
 @torch.no_grad()
-def test_map_is_the_row_of_the_affinity(
-    mode, rank, groups, use_scale, weighted
-):
+def test_map_is_the_row_of_the_affinity(mode, rank, groups, use_scale):
     options = dict(mode=mode, groups=groups, use_scale=use_scale)
     block, x = block_and_input(rank, **options)
     for at in PLACES[rank]:
-        expected = explicit_map(block, x, at, block.coefficients, weighted)
-        found = attention_map(block, x, at, weighted)
+        expected = explicit_map(block, x, at, block.coefficients)
+        found = attention_map(block, x, at)
         assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -144,14 +141,12 @@ def test_position_outside_names_the_size(position):
         attention_map(block, x, position)
 
 
-def test_blocks_without_what_is_asked_say_so():
+def test_block_without_attention_says_so():
     block, x = block_and_input(mode='none')
     with pytest.raises(ValueError, match='no attention'):
         attention_map(block, x, (0, 0))
     with pytest.raises(ValueError, match='no attention'):
         group_factors(block, x)
-    with pytest.raises(ValueError, match='CGNL blocks only'):
-        attention_map(NonLocal2d(12), x.float(), (0, 0), weighted=True)
 
 
 def test_inputs_are_kept_and_the_hooks_removed():

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cgnl_mm.datasets.moving_digits import prepare_moving_digits
 from cgnl_mm.visualization import attention_map, find_blocks
-from cgnl_mm.visualization.inputs import look
+from cgnl_mm.visualization.inputs import load_sample, look
 from cgnl_mm.visualization.page import write_page
 
 CHROMIUM = next(
@@ -40,14 +40,12 @@ READER = """
 @pytest.mark.skipif(CHROMIUM is None, reason='chromium is not installed')
 @pytest.mark.parametrize('name, options, panels', [
     ('i3d_r18_cgnl_movingdigits', dict(mode='embedded_gaussian'), 9),
-    ('i3d_r18_nl_movingdigits', {}, 9),
-    ('r18_cgnl_digits', dict(weighted=True), 2),
+    ('r18_cgnl_digits', {}, 2),
 ])  # fmt: skip
 def test_reader_sees_the_map_of_the_position_that_he_chooses(
     name, options, panels, tmp_path
 ):
     torch.manual_seed(0)
-    weighted = options.pop('weighted', False)
     cfg, model = trained(name, **options)
     is_clip = name.startswith('i3d')
     file, out = tmp_path / 'digit.png', tmp_path / 'a.html'
@@ -57,7 +55,7 @@ def test_reader_sees_the_map_of_the_position_that_he_chooses(
     else:
         pixels = np.random.default_rng(0).integers(0, 255, (28, 28))
         Image.fromarray(pixels.astype(np.uint8)).save(file)
-    write_page(model, cfg, file, out, weighted=weighted)
+    write_page(model, cfg, file, out)
     text = out.read_text()
     assert not re.search(r'(src|href)=|https?:', text)  # It loads nothing.
 
@@ -70,7 +68,7 @@ def test_reader_sees_the_map_of_the_position_that_he_chooses(
     (seen,) = re.findall(r'data-seen="(.*?)"', found.stdout)
     seen = json.loads(seen.replace('&quot;', '"'))
     ((key, block),) = find_blocks(model).items()
-    looked = look(model, cfg, {key: block}, file)
+    looked = look(model, cfg, {key: block}, load_sample(cfg, file))
     frames, (height, width) = looked.frames, looked.size
     at = dict(frame=len(frames) // 2 + is_clip, x=width * 3 // 4)
     assert {k: seen[k] for k in at} == at
@@ -80,12 +78,11 @@ def test_reader_sees_the_map_of_the_position_that_he_chooses(
     sizes = x.shape[2:]
     cell = [at['frame'] * sizes[0] // len(frames)] if is_clip else []
     cell += [seen['y'] * sizes[-2] // height, at['x'] * sizes[-1] // width]
-    maps = attention_map(block, x, cell, weighted)[0]
+    maps = attention_map(block, x, cell)[0]
     group = seen['group']
     truth = maps[group].flatten().double()
     if 'mode' in options:  # without the constant term
         truth = truth - truth.mean()
     drawn = torch.tensor(seen['map'], dtype=torch.float64)
     drawn, truth = drawn / drawn.abs().max(), truth / truth.abs().max()
-    # A non-local block's weights are drawn in 127 steps.
-    assert (drawn - truth).abs().max() < (5e-3 if '_nl_' in name else 1e-5)
+    assert (drawn - truth).abs().max() < 1e-5
