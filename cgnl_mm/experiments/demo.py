@@ -102,19 +102,21 @@ def follow(
                         env=env,
                     )
                 bars.add_task(f'{tool} {name}', total=epochs)
-            while None in [process.poll() for process in running.values()]:
+            codes = [None]
+            while None in codes:
                 time.sleep(0.5)
                 for bar, (_, name, *_) in enumerate(commands):
-                    done = read_progress(out / name)
-                    bars.update(bar, completed=done)
-                failed = [log for log, p in running.items() if p.poll()]
-                if failed:
-                    raise SetupError(f'a tool failed: {failed[0]} says why')
+                    bars.update(bar, completed=read_progress(out / name))
+                codes = [process.poll() for process in running.values()]
+                for log, code in zip(running, codes):
+                    if code:
+                        raise SetupError(f'a tool failed; {log} says why')
     except KeyboardInterrupt:
         raise SetupError('stopped; the same command goes on') from None
     finally:
         for process in running.values():
             process.terminate()
+        for process in running.values():
             process.wait()
 
 
@@ -141,16 +143,19 @@ def draw_curves(curves: dict[str, dict[int, float]]) -> Figure:
     bound = 100 * additive_bound('same')
     figure = Figure((4, 2.9), dpi=200, layout='constrained')
     axes = figure.subplots()
-    lines = {bound: f'most that a sum over frames reaches, {bound:.1f} %'}
-    for height, text in {**lines, 50: 'chance'}.items():
+    for height in (bound, 50):
         axes.axhline(height, color='0.6', linestyle=':')
-        axes.text(1, height + 1, text, color='0.4', fontsize=9)
+    text = f'limit of a sum over frames, {bound:.1f} %'
+    axes.text(1, bound + 1, text, color='0.4', fontsize=9)
+    side = axes.get_yaxis_transform()  # 1 is the right end of the axes
+    axes.text(1.01, 50, 'chance', color='0.4', va='center', transform=side)
     for name, curve in curves.items():
         label, color = LOOKS[name]
         last = max(curve)
         axes.plot(curve.keys(), curve.values(), 'o-', color=color)
         look = dict(color=color, ha='right', va='top', weight='bold')
-        axes.text(last, curve[last] - 3, f'{label} {curve[last]:.0f} %', look)
+        below = min(y for x, y in curve.items() if x > last / 4) - 3
+        axes.text(last, below, f'{label}, {curve[last]:.0f} %', look)
     axes.set(xlabel='epoch', ylabel='right answers, %', ylim=(30, 102))
     axes.set_xticks(range(1, last + 1))
     axes.spines[['top', 'right']].set_visible(False)

@@ -67,4 +67,4 @@ def test_curves_stand_beside_the_bound():
     assert set(bound) == {100 * (1 / 2 + 19 / 108)} and set(chance) == {50}
     assert [*plain, *block] == [51, 49, 80, 96.4]
     texts = [text.get_text() for text in axes.texts]
-    assert '67.6 %' in texts[0] and texts[-1] == 'with a CGNL block 96 %'
+    assert '67.6 %' in texts[0] and texts[-1] == 'with a CGNL block, 96 %'
