@@ -24,7 +24,6 @@ LOOKS = {
     PLAIN: ('plain network', '#444444'),
     BLOCK: ('with a CGNL block', '#b2182b'),
 }
-SHORTER = {'train_cfg.max_epochs': 4, 'param_scheduler.0.total_steps': 4}
 # A clip of the test, and where its first digit is: x, y, frame.
 CLIP, POINT = 'videos/test_00010.mp4', '10,10,0'
 # What MMEngine logs: epoch, iteration of how many; epoch, accuracy.
@@ -49,7 +48,7 @@ def run_demo(out: Path, options: dict, verbose: bool = False) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in (START, PLAIN, BLOCK):
         cfg = Config.fromfile(HOME / f'configs/{name}.py')
-        cfg.merge_from_dict({**SHORTER, **options})
+        cfg.merge_from_dict(options)
         epochs = cfg.train_cfg.max_epochs
         cfg.default_hooks.logger.interval = 5  # for the progress bars
         cfg.work_dir = str(out / name)
@@ -66,7 +65,9 @@ def run_demo(out: Path, options: dict, verbose: bool = False) -> None:
             # stopped before its last validation
             if (out / name / f'epoch_{epochs}.pth').exists():
                 shutil.rmtree(out / name)
-        follow(out, [('train', n, '--resume') for n in todo], epochs, verbose)
+        if todo:
+            commands = [('train', name, '--resume') for name in todo]
+            follow(out, commands, epochs, verbose)
     maps, picture = out / 'attention', out / 'relations.png'
     files = out / BLOCK / f'epoch_{epochs}.pth', Path(root, CLIP)
     where = '--point', POINT, '--groups', '0', '--out', maps
@@ -84,7 +85,7 @@ def follow(
     out: Path, commands: list[tuple], epochs: int, verbose: bool
 ) -> None:
     """Run tools side by side, with progress bars, to their end."""
-    threads = len(os.sched_getaffinity(0)) // max(len(commands), 1)
+    threads = len(os.sched_getaffinity(0)) // len(commands)
     env = dict(os.environ, OMP_NUM_THREADS=str(max(threads, 1)))
     # The tools end with the demo, however it is told to.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

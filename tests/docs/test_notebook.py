@@ -25,5 +25,5 @@ def test_notebook_runs_and_learns():
     texts = ''.join(output.get('text', '') for output in outputs)
     last = texts.split('epoch 4: ')[1]
     assert float(last.split('%')[0]) > 80
-    assert "['layer3.cgnl_2']" in texts.splitlines()[-1]
+    assert "['layer3.cgnl_1']" in texts.splitlines()[-1]
     assert any('image/png' in output.get('data', ()) for output in outputs)
