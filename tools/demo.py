@@ -8,28 +8,25 @@ A clip shows two handwritten digits, one at each end: are they the same one?
 """
 
 import argparse
-from pathlib import Path
 
-from cgnl_mm.cli import add_config_options, require_writable, run
+from cgnl_mm.cli import run
 from cgnl_mm.experiments.demo import run_demo
 
 
 def parse_args() -> argparse.Namespace:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    out, about = Path('work_dirs/demo'), 'default: %(default)s'
-    parser.add_argument('--out', type=Path, default=out, help=about)
+    about = 'take a few clips, in a folder without data and work_dirs'
+    parser.add_argument('--quick', action='store_true', help=about)
     about = 'show what the tools print'
     parser.add_argument('--verbose', action='store_true', help=about)
-    add_config_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    require_writable(args.out, '--out')
     print(__doc__)
-    run_demo(args.out, args.cfg_options or {}, args.verbose)
+    run_demo(args.quick, args.verbose)
 
 
 if __name__ == '__main__':

@@ -2,15 +2,14 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from mmengine.config import Config
 from rich.progress import Progress
 
 from ..datasets.relations import additive_bound, prepare_relations
@@ -24,90 +23,79 @@ LOOKS = {
     PLAIN: ('plain network', '#444444'),
     BLOCK: ('with a CGNL block', '#b2182b'),
 }
+RUNS, EPOCHS = Path('work_dirs'), 6
 # A clip of the test, and where its first digit is: x, y, frame.
-CLIP, POINT = 'videos/test_00010.mp4', '10,10,0'
+CLIP, POINT = 'data/relations/videos/test_00010.mp4', '10,10,0'
 # What MMEngine logs: epoch, iteration of how many; epoch, accuracy.
 PLACE = re.compile(r'Epoch\(train\) +\[(\d+)\]\[ *(\d+)/(\d+)\]')
 RESULT = re.compile(r'Epoch\(val\) +\[(\d+)\].* acc/top1: ([.\d]+)')
 
 
-def run_demo(out: Path, options: dict, verbose: bool = False) -> None:
+def run_demo(quick: bool = False, verbose: bool = False) -> None:
     """Train on the relations without and with a block, and draw the results.
 
-    What an earlier call has finished stays as it is.
+    What is trained already is not trained again.
 
     Args:
-        out (Path): The folder of the runs, their output and the pictures.
-        options (dict): Changes of the configs.
+        quick (bool): Whether to take a few clips, which teach nothing.
+            Defaults to False.
         verbose (bool): Whether the tools write to the terminal, in place of
             progress bars. Defaults to False.
 
     Raises:
         SetupError: A tool failed, or the user stopped the demo.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (START, PLAIN, BLOCK):
-        cfg = Config.fromfile(HOME / f'configs/{name}.py')
-        cfg.merge_from_dict(options)
-        epochs = cfg.train_cfg.max_epochs
-        cfg.default_hooks.logger.interval = 5  # for the progress bars
-        cfg.work_dir = str(out / name)
-        if name != START:
-            cfg.load_from = str(out / START / f'epoch_{epochs}.pth')
-        cfg.dump(out / f'{name}.py')
-        data = dict(cfg.train_dataloader.dataset)
-        root = data.pop('data_root', 'data/relations')
-        known = data.keys() & {'task', 'num_train', 'num_test'}
-        prepare_relations(root, **{key: data[key] for key in known})
+    digits, pairs, options = dict(num_train=4000), {}, []
+    if quick:
+        digits = pairs = dict(num_train=48, num_test=48)
+        keys = product(('train', 'val'), pairs.items())
+        options = [f'{a}_dataloader.dataset.{b}={n}' for a, (b, n) in keys]
+        options = ['--cfg-options', *options]
+    prepare_relations('data/digitclips', task='digit', **digits)
+    prepare_relations('data/relations', **pairs)
+    last = f'epoch_{EPOCHS}.pth'
     for names in ((START,), (PLAIN, BLOCK)):
-        todo = [n for n in names if epochs not in read_curve(out / n)]
-        for name in todo:
-            # stopped before its last validation
-            if (out / name / f'epoch_{epochs}.pth').exists():
-                shutil.rmtree(out / name)
-        if todo:
-            commands = [('train', name, '--resume') for name in todo]
-            follow(out, commands, epochs, verbose)
-    maps, picture = out / 'attention', out / 'relations.png'
-    files = out / BLOCK / f'epoch_{epochs}.pth', Path(root, CLIP)
-    where = '--point', POINT, '--groups', '0', '--out', maps
-    command = 'visualize_attention', BLOCK, *files, *where
-    follow(out, [command], epochs, verbose)
-    curves = {name: read_curve(out / name) for name in LOOKS}
+        todo = [name for name in names if not (RUNS / name / last).exists()]
+        follow('train', todo, ['--resume', *options], verbose)
+    seen = RUNS / BLOCK / last, CLIP, '--point', POINT, '--groups', '0'
+    follow('visualize_attention', [BLOCK], seen, verbose)
+    curves = {name: read_log(name)[1] for name in LOOKS}
+    picture = RUNS / 'relations.png'
     draw_curves(curves).savefig(picture)
     print('Right answers on digits of other writers:')
     for name, (label, _) in LOOKS.items():
-        print(f'  {label:18}{curves[name][epochs]:5.1f} %')
-    print('Pictures:', picture, *maps.glob('*_frames.png'), sep='\n  ')
+        print(f'  {label:18}{curves[name][max(curves[name])]:5.1f} %')
+    pictures = (RUNS / BLOCK).glob('attention/*_frames.png')
+    print('Pictures:', picture, *pictures, sep='\n  ')
 
 
-def follow(
-    out: Path, commands: list[tuple], epochs: int, verbose: bool
-) -> None:
-    """Run tools side by side, with progress bars, to their end."""
-    threads = len(os.sched_getaffinity(0)) // len(commands)
-    env = dict(os.environ, OMP_NUM_THREADS=str(max(threads, 1)))
-    # The tools end with the demo, however it is told to.
+def follow(tool: str, names: list[str], options: list, verbose: bool) -> None:
+    """Run a tool on configs side by side, and show how far it is."""
+    # The processes end with the demo, however it is told to.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threads = len(os.sched_getaffinity(0)) // max(len(names), 1)
+    env = dict(os.environ, OMP_NUM_THREADS=str(max(threads, 1)))
+    logs = {name: RUNS / name / f'{tool}.log' for name in names}
     running = {}
     try:
         with Progress(disable=verbose) as bars:
-            for tool, name, *rest in commands:
-                script, config = HOME / f'tools/{tool}.py', out / f'{name}.py'
-                log = out / f'{tool}_{name}.log'
+            for name, log in logs.items():
+                log.parent.mkdir(parents=True, exist_ok=True)
+                config = HOME / f'configs/{name}.py'
+                command = sys.executable, HOME / f'tools/{tool}.py', config
                 with open(log, 'a') as file:
                     running[log] = subprocess.Popen(
-                        [sys.executable, script, config, *rest],
+                        [*command, *options],
                         stdout=None if verbose else file,
                         stderr=subprocess.STDOUT,
                         env=env,
                     )
-                bars.add_task(f'{tool} {name}', total=epochs)
-            codes = [None]
+                bars.add_task(f'{tool} {name}', total=EPOCHS)
+            codes = [None] * len(names)
             while None in codes:
                 time.sleep(0.5)
-                for bar, (_, name, *_) in enumerate(commands):
-                    bars.update(bar, completed=read_progress(out / name))
+                for bar, name in enumerate(names):
+                    bars.update(bar, completed=read_log(name)[0])
                 codes = [process.poll() for process in running.values()]
                 for log, code in zip(running, codes):
                     if code:
@@ -121,22 +109,14 @@ def follow(
             process.wait()
 
 
-def read_log(folder: Path) -> str:
-    """Return what all sessions of a training have logged."""
-    return ''.join(p.read_text() for p in sorted(folder.glob('*/*.log')))
-
-
-def read_curve(folder: Path) -> dict[int, float]:
-    """Return the accuracy after each epoch of a training, in per cent."""
-    found = RESULT.findall(read_log(folder))
-    return {int(epoch): 100 * float(share) for epoch, share in found}
-
-
-def read_progress(folder: Path) -> float:
-    """Return how many epochs of a training are logged."""
-    found = PLACE.findall(read_log(folder))
-    done = [int(e) - 1 + int(i) / int(n) for e, i, n in found]
-    return max(done, default=0)
+def read_log(name: str) -> tuple[float, dict[int, float]]:
+    """Return how many epochs of a training are logged, and the accuracies."""
+    logs = sorted((RUNS / name).glob('*/*.log'))
+    text = ''.join(log.read_text() for log in logs)
+    places = PLACE.findall(text)
+    done = [int(e) - 1 + int(i) / int(n) for e, i, n in places]
+    curve = {int(e): 100 * float(share) for e, share in RESULT.findall(text)}
+    return max(done, default=0), curve
 
 
 def draw_curves(curves: dict[str, dict[int, float]]) -> Figure:
