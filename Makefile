@@ -8,38 +8,39 @@
 # JOBS    processes that run the tests                 make test JOBS=8
 # ARGS    options of pytest                            make test ARGS='-k nl'
 #         or names of faults                           make mutants ARGS=apply
+# VERBOSE 1 shows what the trainings print             make demo VERBOSE=1
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 ARGS ?=
+VERBOSE ?=
 
 BIN := $(VENV)/bin
-CONFIG := configs/i3d_r18_cgnl_movingdigits.py
-RUN := work_dirs/$(basename $(notdir $(CONFIG)))
 
-# The stamp's name tells what was installed from where: while it is there,
-# nothing is asked of pip, so that a rerun starts at once and offline.
+# A stamp's name tells what was installed from where: while it is there,
+# nothing is asked of pip, so that a rerun starts at once and offline. The demo
+# needs a part of it.
 KEY := $(shell (pwd; cat setup.py requirements/constraints.txt) | cksum \
 	| cut -d' ' -f1)
-STAMP := $(VENV)/.cgnl_mm-$(KEY)
+STAMP := $(VENV)/.cgnl_mm-$(KEY)-all
+PART := $(VENV)/.cgnl_mm-$(KEY)-part
 
 .PHONY: help demo test test-all mutants lint docs clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo      train I3D with a CGNL block on generated videos'
+	@echo 'make demo      a task that a network needs the block for: 10 minutes'
 	@echo 'make test      run the fast tests'
 	@echo 'make test-all  run all tests, as every night'
 	@echo 'make mutants   put in faults, one at a time: do the tests see them?'
 	@echo 'make lint      run ruff and mypy'
 	@echo 'make docs      build the documentation in docs/_build'
 	@echo 'make clean     remove work_dirs and caches (data and $(VENV) stay)'
-	@echo 'All but clean first install the tested versions into $(VENV);'
+	@echo 'All but clean first install what they need into $(VENV), as tested;'
 	@echo 'options: PYTHON=python3.11 VENV=.venv JOBS=2'
 
-demo: $(STAMP)
-	$(BIN)/python tools/train.py $(CONFIG) --work-dir $(RUN)
-	@$(BIN)/python tools/plot_curves.py $(RUN)
+demo: $(or $(wildcard $(STAMP)),$(PART))
+	@$(BIN)/python tools/demo.py $(if $(VERBOSE),--verbose)
 
 # one thread per process: two processes share the work better than threads
 test: $(STAMP)
@@ -66,7 +67,10 @@ clean:
 	find cgnl_mm configs tests tools -name __pycache__ -prune \
 		-exec rm -rf {} +
 
-$(STAMP):
-	@PYTHON='$(PYTHON)' VENV='$(VENV)' sh requirements/install.sh
-	@rm -f $(VENV)/.cgnl_mm-*
+$(STAMP): EXTRAS := all,test
+$(PART): EXTRAS := action
+$(STAMP) $(PART):
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' EXTRAS='$(EXTRAS)' \
+		sh requirements/install.sh
+	@rm -f $(filter-out $(STAMP) $(PART),$(wildcard $(VENV)/.cgnl_mm-*))
 	@touch $@

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Create $VENV with $PYTHON and install the tested versions (`make` calls it).
+# Create $VENV with $PYTHON, and install cgnl_mm with $EXTRAS in the tested
+# versions (`make` calls it).
 set -eu
 
 fail() {
@@ -32,9 +33,9 @@ fi
 
 echo "Installing the tested versions into $VENV: several gigabytes, once."
 # mmcv-lite would overwrite a compiled mmcv
-extras=all,lite,test
+extras=$EXTRAS,lite
 if "$python" -m pip show --quiet mmcv 2>/dev/null; then
-    extras=all,test
+    extras=$EXTRAS
 fi
 "$python" -m pip install --disable-pip-version-check \
     --constraint "$constraints" --editable ".[$extras]" ||

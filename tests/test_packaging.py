@@ -19,8 +19,9 @@ def test_installed_once(tmp_path):
         env = {k: v for k, v in os.environ.items() if k != 'MAKEFLAGS'}
         return subprocess.check_output(command, cwd=ROOT, env=env, text=True)
 
+    assert "EXTRAS='action' " in plan('demo')
     first = plan('test')
-    assert 'install.sh' in first
+    assert "EXTRAS='all,test' " in first and 'install.sh' in first
     (stamp,) = [x.split()[-1] for x in first.splitlines() if 'touch' in x]
     Path(stamp).touch()
     for target in ('demo', 'test', 'lint'):

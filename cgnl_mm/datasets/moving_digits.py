@@ -28,6 +28,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from rich.progress import track
 
 from ..errors import SetupError
 from .generate import check_least, load_split, write_splits
@@ -155,7 +156,7 @@ def write_clips(
     folder: Path,
     split: str,
     names: Iterable[str],
-    labels: Iterable[int],
+    labels: np.ndarray,
     clips: Iterable[np.ndarray],
     **encoding: str,
 ) -> None:
@@ -165,7 +166,7 @@ def write_clips(
         folder (Path): Folder of the data set.
         split (str): 'train' or 'test'.
         names (Iterable): The classes in order.
-        labels (Iterable): Index of the class of each clip.
+        labels (ndarray): Index of the class of each clip.
         clips (Iterable): Grey frames (T, H, W), uint8, of each clip.
         **encoding: Further options of the encoder.
 
@@ -175,7 +176,9 @@ def write_clips(
     (folder / 'videos').mkdir(exist_ok=True)
     (folder / 'classes.txt').write_text('\n'.join(names) + '\n')
     lines = []
-    for index, (label, frames) in enumerate(zip(labels, clips)):
+    pairs = zip(labels, clips)
+    shown = track(pairs, f'{split} clips', len(labels), transient=True)
+    for index, (label, frames) in enumerate(shown):
         name = f'videos/{split}_{index:05d}.mp4'
         write_video(folder / name, frames, **encoding)
         lines.append(f'{name} {label}\n')
