@@ -13,7 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FILES = sorted(
     path
-    for pattern in ('*.md', 'configs/*.md', 'docs/*.md', 'cgnl_mm/**/*.md')
+    for pattern in (
+        *('*.md', 'configs/*.md', 'docs/*.md', 'docs/zh/*.md'),
+        'cgnl_mm/**/*.md',
+    )
     for path in ROOT.glob(pattern)
 )
 LINK = re.compile(r'\]\((?!\w+:)([^)\s]+)\)')
