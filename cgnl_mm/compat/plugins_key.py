@@ -13,6 +13,7 @@ Cure: ``Registry.build`` inserts the entries that have ``after`` or
 function from its parent when it is made, so the method is replaced, which
 they share. The layer decay of mmdet and mmsegmentation, which expects a number
 in the place of ``cgnl_8``, takes the block for the unit before it.
+``ResNet3d`` starts from a model's checkpoint, blocks included.
 
 Delete when: never; this is what the package is for.
 """
@@ -53,6 +54,8 @@ def apply() -> None:
     for host in ('mmdet', 'mmseg'):
         name = f'{host}.engine.optimizers.layer_decay_optimizer_constructor'
         after_import(name, _mend_layer_decay)
+    after_import('mmaction.models.backbones.resnet3d', _mend)
+    after_import('mmaction.models.backbones.resnet3d_slowfast', _mend_pathway)
 
 
 def _mend_layer_decay(module: ModuleType) -> None:
@@ -64,3 +67,15 @@ def _mend_layer_decay(module: ModuleType) -> None:
         return original(BLOCK.sub(r'\1\2', var_name), max_layer_id)
 
     module.get_layer_id_for_convnext = get_layer_id
+
+
+def _mend(module: ModuleType) -> None:
+    from ..insertion.inflation import mend_initialization
+
+    mend_initialization(module.ResNet3d)
+
+
+def _mend_pathway(module: ModuleType) -> None:
+    from ..insertion.inflation import mend_inflation
+
+    mend_inflation(module.ResNet3dPathway)  # has one of its own

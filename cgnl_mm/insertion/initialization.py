@@ -68,10 +68,11 @@ def hidden_blocks(network: nn.Module):
 
 
 def named_blocks(network: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
-    """Yield the path and the module of each block that is not hidden."""
-    for path, module in network.named_modules():
-        if path and is_block(module):
-            yield path, module
+    """Yield the path and the module of each block, be it hidden or not."""
+    for path, parent in list(network.named_modules()):
+        for name, child in vars(parent).get(HIDDEN, parent._modules).items():
+            if is_block(child):
+                yield f'{path}.{name}' if path else name, child
 
 
 @contextmanager
