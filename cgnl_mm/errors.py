@@ -4,9 +4,12 @@ The tools print the message of a :class:`SetupError` alone, without a
 traceback: it names the value that is wrong and what to run instead.
 """
 
+import re
 from inspect import isclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
+
+PASSWORD = re.compile(r"""(://[^\s/:@'"]*:)[^\s/'"]+@""")
 
 
 class SetupError(Exception):
@@ -76,6 +79,11 @@ def printable(text: str) -> str:
     forge a line or a column, an escape sequence move the terminal's cursor.
     """
     return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def hide_passwords(text: str) -> str:
+    """Return ``text`` with ``***`` for the passwords of its URLs."""
+    return PASSWORD.sub(r'\1***@', text) if '@' in text else text
 
 
 def describe_error(error: BaseException) -> str:

@@ -11,9 +11,17 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS
 
-from ..errors import MissingHostError, SetupError
+from ..errors import MissingHostError, SetupError, hide_passwords
 from ..hosts import HOME, HOSTS, require_host
 from .lint import did_you_mean, find_mistakes, known_keys
+
+
+class PrintedConfig(Config):
+    """A config whose text, in logs and in checkpoints, hides passwords."""
+
+    @property
+    def pretty_text(self) -> str:
+        return hide_passwords(super().pretty_text)
 
 
 class KeyValueAction(DictAction):
@@ -82,6 +90,8 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Config:
         raise SetupError(f'{path}: {error.args[0]}') from error
     for mistake in find_mistakes(cfg):
         raise SetupError(mistake)
+    # Config has its own __setattr__
+    object.__setattr__(cfg, '__class__', PrintedConfig)
     return cfg
 
 

@@ -1,12 +1,13 @@
 """Run a tool; what the user can put right ends it in one line."""
 
 import errno
+import logging
 import re
 import sys
 from collections.abc import Callable
 from urllib.error import URLError
 
-from ..errors import SetupError
+from ..errors import SetupError, hide_passwords
 
 WORKER_DIED = re.compile(
     r'DataLoader worker \(.*?\) (is killed by signal: \w[\w ]*'
@@ -31,6 +32,7 @@ def run(main: Callable[[], None]) -> None:
     """
     # a name that the terminal cannot print must not end the tool
     sys.stdout.reconfigure(errors='backslashreplace')
+    _hide_passwords()
     try:
         main()
     except Exception as error:
@@ -39,6 +41,22 @@ def run(main: Callable[[], None]) -> None:
             raise
         print(f'error: {message}', file=sys.stderr)
         sys.exit(2)
+
+
+class HidingRecord(logging.LogRecord):
+    """A record of a log, without passwords."""
+
+    def getMessage(self) -> str:  # noqa: N802  logging's name
+        return hide_passwords(super().getMessage())
+
+
+def _hide_passwords() -> None:
+    """Keep the passwords of URLs out of the logs and of what is printed."""
+    logging.setLogRecordFactory(HidingRecord)
+    for stream in (sys.stdout, sys.stderr):
+        # an attribute, so that each user of the stream finds it
+        write = stream.write
+        stream.write = lambda text, to=write: to(hide_passwords(text))
 
 
 def setup_message(error: BaseException) -> str | None:

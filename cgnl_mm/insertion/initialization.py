@@ -10,13 +10,16 @@ import functools
 import inspect
 import zlib
 from contextlib import ExitStack, contextmanager
-from typing import Callable, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from ..blocks.cgnl import _CGNLNd
 from .places import MARK
+
+# All children of the modules whose blocks are hidden at this moment.
+_whole: Dict[nn.Module, Dict[str, Any]] = {}
 
 
 def guard(kind: type) -> None:
@@ -70,7 +73,7 @@ def hidden_blocks(network: nn.Module):
 def named_blocks(network: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
     """Yield the path and the module of each block, be it hidden or not."""
     for path, parent in list(network.named_modules()):
-        for name, child in vars(parent).get(HIDDEN, parent._modules).items():
+        for name, child in _whole.get(parent, parent._modules).items():
             if is_block(child):
                 yield f'{path}.{name}' if path else name, child
 
@@ -101,7 +104,7 @@ def _hidden_in(parent: nn.Module):
     A checkpoint shows those that it has weights for; a new block is not
     missing in it.
     """
-    modules = parent._modules
+    modules = _whole[parent] = parent._modules
 
     def show(state: Dict[str, Tensor], prefix: str, *_) -> None:
         parent._modules = {
@@ -121,7 +124,7 @@ def _hidden_in(parent: nn.Module):
     try:
         yield
     finally:
-        parent._modules = modules
+        parent._modules = _whole.pop(parent)
         first.remove()
         last.remove()
 
