@@ -221,13 +221,15 @@ def serve(once, name, modules):
     with socket.socket(socket.AF_UNIX) as lease:
         lease.connect(str(path))
         lease.sendall(b'hold')
-        yield path.with_name('python')
+        yield path.with_name('bin') / 'python'
 
 
 def start_server(folder, modules):
     # The path of a socket has at most 108 characters.
     path = Path(tempfile.mkdtemp(prefix='warm')) / 'socket'
-    stub = path.with_name('python')
+    # MMEngine takes what lies two folders above for Python's own modules.
+    stub = path.with_name('bin') / 'python'
+    stub.parent.mkdir()
     command = f"'{sys.executable}' -I -S '{WARM}' run '{path}'"
     stub.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     stub.chmod(0o755)

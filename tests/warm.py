@@ -295,7 +295,7 @@ def serve(path, modules):
         shutil.rmtree(os.path.dirname(path))
         return
     # The programs that this fork starts are forks, too.
-    sys.executable = os.path.join(os.path.dirname(path), 'python')
+    sys.executable = os.path.join(os.path.dirname(path), 'bin', 'python')
     multiprocessing.set_executable(sys.executable)
     become(request)
     finish(lambda: execute(request['argv']))
