@@ -27,7 +27,7 @@ DEMOS = {
     ),
     'mmdet': (
         'mask_rcnn_r18_fpn{}_digitscenes',
-        dict(num_train=8, num_test=4, size=64),
+        dict(num_train=8, num_test=4),
         # from an lr of 4e-5 on, there are two steps only
         ['train_dataloader.batch_size=4'],
     ),

@@ -46,8 +46,8 @@ def main(argv=None):
         required=True,
         help='csv files of Kinetics-400: train and validate',
     )
-    option('--videos', type=Path, default=VIDEOS, help='folder of the clips')
-    option('--out', type=Path, default=OUT, help='folder to write to')
+    option('--videos', type=Path, default=VIDEOS, help='default: %(default)s')
+    option('--out', type=Path, default=OUT, help='default: %(default)s')
     args = parser.parse_args(argv)
     require_writable(args.out, '--out')
     prepare_minikinetics(args)

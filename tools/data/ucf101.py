@@ -30,8 +30,8 @@ def main(argv=None):
         required=True,
         help='folder of classInd.txt, trainlist0N.txt and testlist0N.txt',
     )
-    option('--videos', type=Path, default=VIDEOS, help='folder of the clips')
-    option('--out', type=Path, default=OUT, help='folder to write to')
+    option('--videos', type=Path, default=VIDEOS, help='default: %(default)s')
+    option('--out', type=Path, default=OUT, help='default: %(default)s')
     args = parser.parse_args(argv)
     require_writable(args.out, '--out')
     prepare_ucf101(args)
