@@ -21,9 +21,13 @@ def run(run_tool, folder, *options):
     return table
 
 
-def test_all_experiments(run_tool, tmp_path):
+@pytest.mark.parametrize(
+    'device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)]
+)
+def test_all_experiments(run_tool, tmp_path, device):
     cases = 'i3d_res4_32f', 'i3d_r50', 'dot_product'
-    table = run(run_tool, tmp_path, '--what', *cases)
+    options = '--device', device, '--what', *cases
+    table = run(run_tool, tmp_path, *options)
     assert list(table[KEYS].drop_duplicates().itertuples(index=False)) == [
         ('block', cases[0], 'forward'),
         ('block', cases[0], 'forward + backward'),
