@@ -137,23 +137,17 @@ class NumericsHook(Hook):
         self._row += 1
         now = runner.iter + 1
         if self._row == 1:
-            self._began = (
-                f'iteration {now}, rank {dist.get_rank()}: '
-                + self._describe(sums, loss)
-            )
+            found = self._origin(sums)
+            if not torch.isfinite(loss):
+                found = found or 'no block is seen at fault'
+                found += f'; the loss is {loss.item()}'
+            self._began = f'iteration {now}, rank {dist.get_rank()}: {found}'
             runner.logger.error(self._began)
         if self._row >= self.patience:
             raise NonFiniteError(
                 f'{self._row} iterations in a row, up to {now}, were not '
                 f'finite. It began in {self._began}. {ADVICE}'
             )
-
-    def _describe(self, sums: Dict[str, tuple], loss: Tensor) -> str:
-        found = self._origin(sums)
-        if torch.isfinite(loss):
-            return found
-        found = found or 'no block is seen at fault'
-        return f'{found}; the loss is {loss.item()}'
 
     def _origin(self, sums: Dict[str, tuple]) -> str:
         for name, (x, out) in sums.items():

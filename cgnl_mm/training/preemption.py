@@ -114,21 +114,18 @@ class PreemptionHook(Hook):
         runner.logger.warning(f'SIGTERM after iteration {iterations}')
         said = 'nothing is saved, --resume goes on from the last checkpoint'
         if may_save(runner):
-            said = f'{self._save(runner, iterations)} is written; --resume '
-            said += 'goes on from there'
+            path = self._save(runner, iterations)
+            said = f'{path} is written; --resume goes on from there'
         runner.logger.warning(f'{said}. Exit status {STATUS}')
         runner.visualizer.close()
         sys.exit(STATUS)
 
     def _save(self, runner: Runner, iterations: int) -> str:
-        save_whole(
-            runner,
-            runner.work_dir,
-            PREEMPTED,
-            meta=dict(epoch=runner.epoch, iter=iterations),
-            by_epoch=False,
-        )
         path = osp.join(runner.work_dir, PREEMPTED)
+        meta = dict(epoch=runner.epoch, iter=iterations)
+        save_whole(
+            runner, runner.work_dir, PREEMPTED, meta=meta, by_epoch=False
+        )
         if dist.is_main_process():
             with open(osp.join(runner.work_dir, NOTE), 'w') as file:
                 file.write(path)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -85,6 +86,8 @@ class CGNLStatisticsHook(Hook):
         if interval is not None:
             require_count('CGNLStatisticsHook: interval', interval)
         require_count('CGNLStatisticsHook: maps_interval', maps_interval)
+        if maps:
+            require_count('CGNLStatisticsHook: maps', maps)
         self.interval, self.maps_interval = interval, maps_interval
         self.maps = maps
         self._samples: list = []
@@ -148,7 +151,9 @@ class CGNLStatisticsHook(Hook):
         # here, since it needs matplotlib
         from ..visualization.maps import add_maps
 
-        model = getattr(runner.model, 'module', runner.model)
+        model = runner.model
+        if is_model_wrapper(model):
+            model = model.module
         modes = {module: module.training for module in model.modules()}
         model.eval()
         with _same_randomness():

@@ -60,10 +60,9 @@ class UnreadableDataHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.total = sum(map(len, leaves(runner.train_dataloader.dataset)))
-        path = osp.join(runner.log_dir, 'unreadable_{}.txt')
-        self._lists = path.format(0 if dist.get_world_size() == 1 else '*')
-        path = path.format(dist.get_rank())
-        self._log = FaultLog(path, self.limit, self.total)
+        path = osp.join(runner.log_dir, 'unreadable_{}.txt').format
+        self._lists = path(0 if dist.get_world_size() == 1 else '*')
+        self._log = FaultLog(path(dist.get_rank()), self.limit, self.total)
 
     def before_train_epoch(self, runner: Runner) -> None:
         # mmdet's PipelineSwitchHook may have put another pipeline in

@@ -4,8 +4,8 @@
 matplotlib, which this module does not import.
 """
 
-from .attention import attention_map, group_factors, is_cgnl
-from .blocks import block_inputs, find_blocks
+from .attention import attention_map, group_factors
+from .blocks import block_inputs, find_blocks, is_cgnl
 
 __all__ = [
     'block_inputs',

@@ -6,14 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..blocks.cgnl import _CGNLNd
 from ..errors import ConfigError
 from ..ops.series import split_powers
-
-
-def is_cgnl(block: nn.Module) -> bool:
-    """Tell whether a block has the channel groups and factors of CGNL."""
-    return isinstance(block, _CGNLNd)
 
 
 def has_constant(block: nn.Module) -> bool:
@@ -32,7 +26,7 @@ def attention_map(
 ) -> Tensor:
     r"""Attention that one position pays to every position.
 
-    **CGNL.** The affinity of the generalized operator (paper, Eq. 8) has a
+    The affinity of the generalized operator (paper, Eq. 8) has a
     number for each pair of (channel c, position i) and (channel d, position
     j). In each group, the map of position i is its mean over the channels c
     that look and its sum over the channels d that are looked at::
@@ -48,18 +42,13 @@ def attention_map(
     sign and size alone. That is a property of the block. A series with P
     powers mixes P maps.
 
-    **Non-local** (Wang et al., CVPR 2018). The row of the pairwise weight
-    that belongs to the position; all channels share it.
-
     Args:
-        block (Module): A CGNL block or a non-local block of mmcv.
+        block (Module): A CGNL block.
         x (Tensor): Its input (B, C, \*spatial).
         position (Sequence[int]): Index along each spatial axis.
 
     Returns:
-        Tensor: (B, G, \*spatial), float32 or wider; G is 1 for a non-local
-        block, whose axes ``sub_sample`` halves. Signed, except after a
-        softmax.
+        Tensor: (B, G, \*spatial), float32 or wider, signed.
 
     Raises:
         ValueError: If the position is outside of the map, or the block has
@@ -73,8 +62,6 @@ def attention_map(
             f'position {tuple(position)} is outside of a map of size {spatial}'
         )
     flat = int(np.ravel_multi_index(position, spatial))
-    if not is_cgnl(block):
-        return _non_local_row(block, x, flat)
     looking, seen = attention_factors(block, x)
     total = (looking[..., flat, None] * seen).sum(0)
     return total.view(len(x), block.groups, *spatial)
@@ -153,18 +140,3 @@ def _terms(block: nn.Module, dtype: torch.dtype) -> dict[int, float | Tensor]:
     if isinstance(coefficients, Tensor):
         coefficients = coefficients.to(dtype)
     return split_powers(coefficients, block.groups)
-
-
-def _non_local_row(block: nn.Module, x: Tensor, flat: int) -> Tensor:
-    """Compute one query's weights by mmcv's own pairwise function."""
-    is_raw = block.mode == 'gaussian'
-    theta = x if is_raw else block.theta(x)
-    keys = x if is_raw and not block.sub_sample else block.phi(x)
-    spatial = keys.shape[2:]
-    theta, keys = theta.flatten(2)[..., flat], keys.flatten(2)
-    if block.mode == 'concatenation':
-        theta, keys = theta[..., None, None], keys.unsqueeze(2)
-    else:
-        theta = theta.unsqueeze(1)
-    row = getattr(block, block.mode)(theta, keys)
-    return _widened(row).reshape(len(x), 1, *spatial)

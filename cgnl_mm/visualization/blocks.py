@@ -30,6 +30,20 @@ def find_blocks(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+def is_cgnl(block: nn.Module) -> bool:
+    """Tell whether a block has the channel groups and factors of CGNL."""
+    return isinstance(block, _CGNLNd)
+
+
+def attending_blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """Find the CGNL blocks with attention: no residual controls."""
+    return {
+        name: block
+        for name, block in find_blocks(model).items()
+        if is_cgnl(block) and block.mode != 'none'
+    }
+
+
 def choose_blocks(
     model: nn.Module, name: str | None = None
 ) -> dict[str, nn.Module]:
@@ -38,17 +52,12 @@ def choose_blocks(
     Args:
         model (Module): Any network.
         name (str | None): A name, or the end of one, as ``layer3.cgnl_4``;
-            None for all blocks.
+            None for all that attend.
 
     Raises:
         SetupError: The network has no such block, or none at all.
     """
-    blocks = find_blocks(model)
-    if not blocks:
-        raise SetupError(
-            'this network has no CGNL or non-local block: its config inserts '
-            'none (`plugins`)'
-        )
+    blocks = attending_blocks(model)
     found = {
         key: block
         for key, block in blocks.items()
@@ -56,35 +65,8 @@ def choose_blocks(
     }
     if not found:
         raise SetupError(
-            f'--block: no block {name!r} in this network; it has '
-            f'{", ".join(blocks)}'
-        )
-    return found
-
-
-def choose_groups(
-    model: nn.Module, name: str | None, option: str
-) -> dict[str, nn.Module]:
-    """Find the blocks with channel groups that attend, by name.
-
-    Args:
-        model (Module): Any network.
-        name (str | None): As of :func:`choose_blocks`.
-        option (str): The option that needs such blocks.
-
-    Raises:
-        SetupError: The network has none.
-    """
-    named = choose_blocks(model, name)
-    found = {
-        key: block
-        for key, block in named.items()
-        if isinstance(block, _CGNLNd) and block.mode != 'none'
-    }
-    if not found:
-        raise SetupError(
-            f'{option} is about the attention of channel groups, and '
-            f'{", ".join(named)} has none: leave it out'
+            f'no CGNL block {name or "with attention"} in this network; it '
+            f'has {", ".join(blocks) or "none (`plugins` inserts them)"}'
         )
     return found
 

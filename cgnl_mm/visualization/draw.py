@@ -23,7 +23,6 @@ class AttentionPlot:
     Attributes:
         frames (ndarray): (T, H, W, 3) RGB, uint8; T is 1 for an image.
         maps (ndarray): (G, T', H', W') one map a group, over the frames.
-        names (list[str]): Name of each group.
         point (tuple[int, int, int]): Frame, x and y in pixels.
         size (tuple[int, int]): (H, W) that the maps cover; more than the
             frames where the network's input was padded.
@@ -34,7 +33,6 @@ class AttentionPlot:
 
     frames: np.ndarray
     maps: np.ndarray
-    names: list[str]
     point: tuple[int, int, int]
     size: tuple[int, int]
     cell: tuple[float, float, float, float]
@@ -55,7 +53,7 @@ def draw_panels(plot: AttentionPlot, frame: int = 0) -> Figure:
         plot (AttentionPlot): What to draw.
         frame (int): Which frame. Defaults to 0.
     """
-    count = len(plot.names) + 1
+    count = len(plot.maps) + 1
     columns = min(count, math.ceil(math.sqrt(count)) + (count < 4))
     rows = math.ceil(count / columns)
     height, width = plot.frames.shape[1:3]
@@ -74,9 +72,10 @@ def draw_panels(plot: AttentionPlot, frame: int = 0) -> Figure:
     _draw_frame(cells.flat[0], plot, frame)
     cells.flat[0].set_title(f'input{number}', fontsize=9)
     moment = plot.maps[:, plot.slice_of(frame)]
-    for axes, name, heat in zip(cells.flat[1:], plot.names, moment):
+    for group, (axes, heat) in enumerate(zip(cells.flat[1:], moment)):
         _draw_frame(axes, plot, frame, heat)
-        axes.set_title(f'{name}\nmax {np.abs(heat).max():.3g}', fontsize=9)
+        largest = f'max {np.abs(heat).max():.3g}'
+        axes.set_title(f'group {group}\n{largest}', fontsize=9)
     return fig
 
 

@@ -7,8 +7,8 @@ from PIL import Image
 from torch import nn
 
 from ..errors import SetupError
-from .attention import attention_map, has_constant, is_cgnl
-from .blocks import choose_blocks, find_blocks
+from .attention import attention_map, has_constant
+from .blocks import attending_blocks, choose_blocks
 from .draw import AttentionPlot, draw_panels, rendered
 from .inputs import Seen, load_sample, look
 
@@ -69,11 +69,7 @@ def add_maps(
         samples (list[dict]): What the test pipeline makes of the samples.
         step (int): Number of the iteration.
     """
-    blocks = {
-        name: block
-        for name, block in find_blocks(model).items()
-        if block.mode != 'none'
-    }
+    blocks = attending_blocks(model)
     for number, data in enumerate(samples):
         seen = look(model, cfg, blocks, data)
         for name in seen.blocks:
@@ -128,12 +124,12 @@ def plot_of(
 
     Args:
         name (str): Name of the block.
-        block (Module): A CGNL or a non-local block.
+        block (Module): A CGNL block.
         seen (Seen): What the network saw.
         place (tuple[int, int, int]): Frame, x and y of the position.
 
     Raises:
-        SetupError: The block has not that frame, or no attention.
+        SetupError: The block has not that frame.
     """
     x, frames, (frame, across, down) = seen.blocks[name], seen.frames, place
     at = frame
@@ -151,10 +147,8 @@ def plot_of(
     ]
     maps = attention_map(block, x[:1], cell[5 - x.dim() :])[0]
     maps = maps.reshape(len(maps), -1, *maps.shape[-2:]).cpu().double()
-    what, names = 'Attention', [f'group {group}' for group in range(len(maps))]
-    if not is_cgnl(block):
-        names = ['all channels']
-    elif has_constant(block):
+    what = 'Attention'
+    if has_constant(block):
         maps = maps - maps.mean((1, 2, 3), keepdim=True)
         what += ' above its mean'
     where = f'x={across}, y={down}'
@@ -164,7 +158,6 @@ def plot_of(
     return AttentionPlot(
         frames=frames,
         maps=maps.numpy(),
-        names=names,
         point=(at, across, down),
         size=seen.size,
         cell=(cell[2] * wide, cell[1] * tall, wide, tall),

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .attention import attention_factors, has_constant
-from .blocks import choose_groups
+from .blocks import choose_blocks
 from .inputs import Seen, load_sample, look
 from .maps import place_of
 
@@ -35,15 +35,14 @@ def write_page(
         cfg (Config): Its config.
         file (Path): An image or a video.
         out (Path): The page, an html file.
-        block (str | None): Name of a block; None for all that have groups.
+        block (str | None): Name of a block; None for all.
         point (tuple[int, ...] | None): x, y and maybe frame of the position
             that is chosen first; None for the middle.
 
     Raises:
-        SetupError: The file cannot be read, an option does not fit it, or no
-            block has groups.
+        SetupError: The file cannot be read, or an option does not fit it.
     """
-    blocks = choose_groups(model, block, '--html')
+    blocks = choose_blocks(model, block)
     seen = look(model, cfg, blocks, load_sample(cfg, file))
     frame, x, y = place_of(point, seen)
     page = dict(

@@ -185,7 +185,7 @@ def demo(once, run_tool):
         (folder / 'run/iter_3.pth').rename(folder / f'{config.stem}.pth')
         for name in (
             'i3d_r18_cgnl_movingdigits',
-            'mask_rcnn_r18_fpn_nl_digitscenes',
+            'mask_rcnn_r18_fpn_cgnl_digitscenes',
         ):
             torch.manual_seed(0)
             model = build(Config.fromfile(CONFIGS / f'{name}.py'))

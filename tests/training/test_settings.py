@@ -10,6 +10,7 @@ from cgnl_mm.errors import ConfigError
     'hook, settings, said',
     [
         ('CGNLStatisticsHook', dict(interval=0), 'interval .* got 0'),
+        ('CGNLStatisticsHook', dict(maps=-1), 'maps .* got -1'),
         ('NumericsHook', dict(patience=1.5), 'patience .* got 1.5'),
         ('UnreadableDataHook', dict(limit=2), 'limit .* got 2'),
         ('UnreadableDataHook', dict(limit='some'), "limit .* got 'some'"),

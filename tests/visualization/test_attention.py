@@ -1,10 +1,10 @@
-"""Maps and factors against the literal operator and mmcv's own weights."""
+"""Maps and factors against the literal operator."""
 
 import math
 
 import pytest
 import torch
-from mmcv.cnn import NonLocal2d, NonLocal3d
+from mmcv.cnn import NonLocal2d
 from torch import nn
 from torch.testing import assert_close
 
@@ -87,38 +87,6 @@ def test_factors_make_the_output(mode, use_scale):
     y = sum(factors[p].unsqueeze(-1) * theta**p for p in factors)
     assert list(factors) == ([1] if mode == 'dot_product' else [0, 1, 2, 3])
     assert_close(y.view(2, 6, 3, 2), operator_output(block, x))
-
-
-NON_LOCAL = {
-    'kind, size': [(NonLocal2d, (4, 6)), (NonLocal3d, (2, 4, 6))],
-    'mode': [*MODES[:2], 'gaussian', 'concatenation'],
-    'sub_sample': [False, True],
-}
-
-
-@pytest.mark.pairs(NON_LOCAL)
-@torch.no_grad()
-def test_map_of_a_non_local_block_is_its_pairwise_weight(
-    kind, size, mode, sub_sample, monkeypatch
-):
-    block = kind(8, mode=mode, sub_sample=sub_sample, std=0.5).double()
-    x = torch.randn(2, 8, *size, dtype=torch.float64)
-    with monkeypatch.context() as patch:
-        kept, pairwise = [], getattr(block, mode)
-
-        def keep(theta, phi):
-            kept.append(pairwise(theta, phi))
-            return kept[-1]
-
-        patch.setattr(block, mode, keep)
-        block(x)
-    (weight,) = kept
-    position = tuple(length - 2 for length in size)
-    flat = torch.arange(math.prod(size)).view(size)[position]
-    row = attention_map(block, x, position)
-    halves = 2 if sub_sample else 1
-    assert row.shape == (2, 1, *size[:-2], 4 // halves, 6 // halves)
-    assert_close(row.flatten(1), weight[:, flat])
 
 
 def test_map_under_autocast_is_that_of_the_block():

@@ -24,7 +24,6 @@ def attention(maps, brightness=255):
     return AttentionPlot(
         frames=frames,
         maps=maps,
-        names=['group 0'],
         point=(0, 1, 1),
         size=(SIDE, SIDE),
         cell=(0, 0, SIDE / maps.shape[3], SIDE / maps.shape[2]),
@@ -80,7 +79,6 @@ def test_weak_frame_has_its_own_scale():
 
 def test_titles_do_not_overlap():
     plot = attention(np.full((2, 3, 3), -1.23e-05))
-    plot.names = [f'group {i}' for i in range(15)]
     plot.maps = plot.maps.repeat(15, 0)
     fig = draw_panels(plot)
     rendered(fig)

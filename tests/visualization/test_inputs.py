@@ -39,7 +39,7 @@ def test_what_does_not_fit(tmp_path):
         with pytest.raises(SetupError, match='--dataset takes a positive'):
             print_groups(model, cfg, count)
     _, plain = trained('r18_digits')
-    with pytest.raises(SetupError, match='no CGNL or non-local block'):
+    with pytest.raises(SetupError, match='no CGNL block with attention in'):
         draw_maps(plain, cfg, tmp_path / 'a.png', tmp_path)
 
 
