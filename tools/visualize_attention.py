@@ -34,6 +34,8 @@ def parse_args() -> argparse.Namespace:
     about += 'of those that the network gets; default: the middle'
     add('--point', metavar='X,Y[,T]', help=about)
     add('--block', metavar='NAME', help='default: every block')
+    about = 'channel groups to draw, from 0; default: all'
+    add('--groups', type=int, nargs='+', metavar='K', help=about)
     about = 'write one page that shows every position, in place of pictures'
     add('--html', type=Path, metavar='FILE', help=about)
     about = 'default: work_dirs/<name of the config>/attention'
@@ -65,7 +67,7 @@ def main() -> None:
     elif args.html:
         write_page(model, cfg, args.input, args.html, args.block, point)
     else:
-        draw_maps(model, cfg, args.input, out, args.block, point)
+        draw_maps(model, cfg, args.input, out, args.block, point, args.groups)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Attention over pictures, with matplotlib."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ class AttentionPlot:
         cell (tuple[float, float, float, float]): Left, top, width and height
             of the point's cell of the feature map, in pixels.
         title (str): What stands above the panels.
+        groups (Sequence[int]): Numbers of the groups that are drawn.
     """
 
     frames: np.ndarray
@@ -37,6 +39,7 @@ class AttentionPlot:
     size: tuple[int, int]
     cell: tuple[float, float, float, float]
     title: str
+    groups: Sequence[int]
 
     def slice_of(self, frame: int) -> int:
         """Return the index of a frame on the time axis of the maps."""
@@ -46,14 +49,14 @@ class AttentionPlot:
 def draw_panels(plot: AttentionPlot, frame: int = 0) -> Figure:
     """Draw one frame: the picture with the point, then a panel a group.
 
-    The colours of a panel end at its largest value in the frame, so that no
-    frame is pale beside a stronger one of its clip.
+    The colours of a group end at its largest value in the whole clip, so that
+    frames can be compared.
 
     Args:
         plot (AttentionPlot): What to draw.
         frame (int): Which frame. Defaults to 0.
     """
-    count = len(plot.maps) + 1
+    count = len(plot.groups) + 1
     columns = min(count, math.ceil(math.sqrt(count)) + (count < 4))
     rows = math.ceil(count / columns)
     height, width = plot.frames.shape[1:3]
@@ -71,10 +74,9 @@ def draw_panels(plot: AttentionPlot, frame: int = 0) -> Figure:
     number = f', frame {frame}' if len(plot.frames) > 1 else ''
     _draw_frame(cells.flat[0], plot, frame)
     cells.flat[0].set_title(f'input{number}', fontsize=9)
-    moment = plot.maps[:, plot.slice_of(frame)]
-    for group, (axes, heat) in enumerate(zip(cells.flat[1:], moment)):
-        _draw_frame(axes, plot, frame, heat)
-        largest = f'max {np.abs(heat).max():.3g}'
+    for axes, group in zip(cells.flat[1:], plot.groups):
+        _draw_frame(axes, plot, frame, group)
+        largest = f'max {np.abs(plot.maps[group]).max():.3g}'
         axes.set_title(f'group {group}\n{largest}', fontsize=9)
     return fig
 
@@ -99,16 +101,17 @@ def _draw_frame(
     axes: Axes,
     plot: AttentionPlot,
     frame: int,
-    heat: np.ndarray | None = None,
+    group: int | None = None,
 ) -> None:
-    """Draw one frame, or a map (H', W') in colours that the frame shades.
+    """Draw one frame, or a group's map in colours that the frame shades.
 
     The shade is light, so that each value keeps its colour.
     """
     picture = plot.frames[frame]
     height, width = picture.shape[:2]
-    if heat is not None:
-        end = np.abs(heat).max() or 1.0
+    if group is not None:
+        heat = plot.maps[group, plot.slice_of(frame)]
+        end = np.abs(plot.maps[group]).max() or 1.0
         whole = dict(extent=(0, plot.size[1], plot.size[0], 0))
         axes.imshow(heat, COLOURS, vmin=-end, vmax=end, **whole)
         shade = SHADE * (1 - picture.mean(-1, keepdims=True) / 255)

@@ -1,5 +1,6 @@
 """Pictures of what one position of an image or a video attends to."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.visualization import Visualizer
@@ -22,6 +23,7 @@ def draw_maps(
     out: Path,
     block: str | None = None,
     point: tuple[int, ...] | None = None,
+    groups: Sequence[int] | None = None,
 ) -> None:
     """Write the pictures of every block and print where they are.
 
@@ -33,6 +35,7 @@ def draw_maps(
         block (str | None): Name of a block; None for all.
         point (tuple[int, ...] | None): x, y and maybe frame of the position;
             None for the middle.
+        groups (Sequence[int] | None): Which groups; None for all.
 
     Raises:
         SetupError: The file cannot be read, or an option does not fit it.
@@ -41,7 +44,7 @@ def draw_maps(
     seen = look(model, cfg, blocks, load_sample(cfg, file))
     place = place_of(point, seen)
     for name in seen.blocks:
-        plot = plot_of(name, blocks[name], seen, place)
+        plot = plot_of(name, blocks[name], seen, place, groups)
         pictures = [
             Image.fromarray(rendered(draw_panels(plot, frame)))
             for frame in range(len(plot.frames))
@@ -118,7 +121,11 @@ def place_of(
 
 
 def plot_of(
-    name: str, block: nn.Module, seen: Seen, place: tuple[int, int, int]
+    name: str,
+    block: nn.Module,
+    seen: Seen,
+    place: tuple[int, int, int],
+    groups: Sequence[int] | None = None,
 ) -> AttentionPlot:
     """Compute the maps of one block, ready to be drawn.
 
@@ -127,10 +134,17 @@ def plot_of(
         block (Module): A CGNL block.
         seen (Seen): What the network saw.
         place (tuple[int, int, int]): Frame, x and y of the position.
+        groups (Sequence[int] | None): Which groups; None for all.
 
     Raises:
-        SetupError: The block has not that frame.
+        SetupError: The block has not that frame, or not these groups.
     """
+    every = range(block.groups)
+    unknown = sorted({*(groups or every)} - {*every})
+    if unknown:
+        raise SetupError(
+            f'--groups {unknown[0]}: {name} has the groups 0 to {every[-1]}'
+        )
     x, frames, (frame, across, down) = seen.blocks[name], seen.frames, place
     at = frame
     if x.dim() == 4:  # each frame is a sample of its own
@@ -163,4 +177,5 @@ def plot_of(
         cell=(cell[2] * wide, cell[1] * tall, wide, tall),
         title=f'{what}, from {where} (green)\nred: + max, blue: - max\n'
         f'{name}: {type(block).__name__}, {block.mode}',
+        groups=groups or every,
     )

@@ -28,6 +28,7 @@ def attention(maps, brightness=255):
         size=(SIDE, SIDE),
         cell=(0, 0, SIDE / maps.shape[3], SIDE / maps.shape[2]),
         title='',
+        groups=range(1),
     )
 
 
@@ -66,20 +67,27 @@ def test_colours_are_those_of_the_values(brightness):
     np.testing.assert_allclose(found[1:], expected[1:], atol=3)
 
 
-def test_weak_frame_has_its_own_scale():
-    """It was grey beside the clip's largest value."""
+def test_frames_of_a_clip_have_one_scale():
     values = np.zeros((2, 3, 3))
-    values[0], values[1] = 0.01, 1.0
+    values[0], values[1] = 0.25, -1.0
     fig = draw_panels(attention(values))
     found = pixels_of(fig, centres(3)[3:])
-    red = np.array(matplotlib.colormaps[COLOURS](1.0)[:3]) * 255
-    np.testing.assert_allclose(found, np.tile(red, (6, 1)), atol=3)
-    assert fig.axes[1].get_title() == 'group 0\nmax 0.01'
+    pale = np.array(matplotlib.colormaps[COLOURS](0.625)[:3]) * 255
+    np.testing.assert_allclose(found, np.tile(pale, (6, 1)), atol=3)
+    assert fig.axes[1].get_title() == 'group 0\nmax 1'
+
+
+def test_chosen_group_keeps_its_number():
+    plot = attention(np.full((1, 3, 3), 2.0))
+    plot.maps = np.concatenate([plot.maps, 3 * plot.maps])
+    plot.groups = [1]
+    titles = [axes.get_title() for axes in draw_panels(plot).axes]
+    assert titles == ['input', 'group 1\nmax 6']
 
 
 def test_titles_do_not_overlap():
     plot = attention(np.full((2, 3, 3), -1.23e-05))
-    plot.maps = plot.maps.repeat(15, 0)
+    plot.maps, plot.groups = plot.maps.repeat(15, 0), range(15)
     fig = draw_panels(plot)
     rendered(fig)
     boxes = [axes.title.get_window_extent() for axes in fig.axes[:16]]
