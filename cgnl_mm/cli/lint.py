@@ -92,6 +92,7 @@ def _wrong_values(cfg: Config) -> Iterator[str]:
     """Compare values with the Runner's annotations."""
     hints = typing.get_type_hints(Runner.__init__)
     hints['log_level'] = typing.Union[str, int]  # as its docstring says
+    hints['default_hooks'] = dict  # None leaves a hook out
     for key, hint in hints.items():
         value = cfg.get(key)
         if value is not None and key != 'cfg' and not fits(value, hint):

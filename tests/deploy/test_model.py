@@ -21,9 +21,6 @@ SHAPES = {
     f'mmaction::recognition/tsm/tsm_{PRETRAINED}_8xb16-1x1x8-50e_{K400}': (
         (8, 224, 224)
     ),
-    f'mmaction::recognition/i3d/i3d_{PRETRAINED}_8xb8-32x2x1-100e_{K400}': (
-        (32, 256, 256)
-    ),
     'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py': (800, 1333),
     'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py': (
         (1024, 2048)
