@@ -20,7 +20,7 @@ def has_constant(block: nn.Module) -> bool:
 
     Every position gets this term, and far more of it than of the rest.
     """
-    return 0 in split_powers(block.coefficients, block.groups)
+    return 0 in split_powers(block.coefficients)
 
 
 @torch.no_grad()
@@ -168,7 +168,7 @@ def _terms(block: nn.Module, dtype: torch.dtype) -> dict[int, float | Tensor]:
     coefficients = block.coefficients
     if isinstance(coefficients, Tensor):
         coefficients = coefficients.to(dtype)
-    return split_powers(coefficients, block.groups)
+    return split_powers(coefficients)
 
 
 def _non_local_row(block: nn.Module, x: Tensor, flat: int) -> Tensor:
