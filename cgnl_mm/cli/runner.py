@@ -42,6 +42,13 @@ def add_runner_options(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='job launcher',
     )
+    # torchrun sets the variable; torch.distributed.launch passes the option
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        default='0',
+        help=argparse.SUPPRESS,
+    )
 
 
 def train(args: argparse.Namespace) -> None:
@@ -106,7 +113,7 @@ def test(args: argparse.Namespace) -> None:
 
 def _load_run_config(args: argparse.Namespace) -> Config:
     """Read the config and write the options of both tools into it."""
-    os.environ.setdefault('LOCAL_RANK', '0')
+    os.environ.setdefault('LOCAL_RANK', args.local_rank)
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     # after the options: persistent workers depend on num_workers
