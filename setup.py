@@ -31,8 +31,14 @@ BESIDE_HOST = [
 ]
 EXTRAS = {
     'pretrain': ['mmpretrain>=1.2.0,<1.3', *BESIDE_HOST],
-    # PyAV writes the demo's videos, and reads them where decord cannot
-    'action': ['mmaction2>=1.2.0,<1.3', 'av>=10', *BESIDE_HOST],
+    'action': [
+        'mmaction2>=1.2.0,<1.3',
+        # PyAV writes the demo's videos, and reads them where decord cannot
+        'av>=10',
+        # mmaction2 imports it without declaring it
+        'importlib_metadata>=4',
+        *BESIDE_HOST,
+    ],
     'det': ['mmdet>=3.3.0,<3.4', *BESIDE_HOST],
     'export': ['onnx>=1.17', 'onnxscript>=0.5', 'onnxruntime>=1.20'],
     # tables, figures and statistics of grids, runs and benchmarks

@@ -56,7 +56,8 @@ def run_demo(quick: bool = False, verbose: bool = False) -> None:
     last = f'epoch_{EPOCHS}.pth'
     for names in ((START,), (PLAIN, BLOCK)):
         todo = [name for name in names if not (RUNS / name / last).exists()]
-        follow('train', todo, ['--resume', *options], verbose)
+        if todo:
+            follow('train', todo, ['--resume', *options], verbose)
     seen = RUNS / BLOCK / last, CLIP, '--point', POINT, '--groups', '0'
     follow('visualize_attention', [BLOCK], seen, verbose)
     curves = {name: read_log(name)[1] for name in LOOKS}
@@ -73,7 +74,7 @@ def follow(tool: str, names: list[str], options: list, verbose: bool) -> None:
     """Run a tool on configs side by side, and show how far it is."""
     # The processes end with the demo, however it is told to.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threads = len(os.sched_getaffinity(0)) // max(len(names), 1)
+    threads = len(os.sched_getaffinity(0)) // len(names)
     env = dict(os.environ, OMP_NUM_THREADS=str(max(threads, 1)))
     logs = {name: RUNS / name / f'{tool}.log' for name in names}
     running = {}
