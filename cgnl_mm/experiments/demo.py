@@ -66,7 +66,7 @@ def run_demo(quick: bool = False, verbose: bool = False) -> None:
     print('Right answers on digits of other writers:')
     for name, (label, _) in LOOKS.items():
         print(f'  {label:18}{curves[name][max(curves[name])]:5.1f} %')
-    pictures = (RUNS / BLOCK).glob('attention/*_frames.png')
+    pictures = (RUNS / BLOCK).glob('attention/*.gif')
     print('Pictures:', picture, *pictures, sep='\n  ')
 
 
