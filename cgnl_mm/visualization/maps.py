@@ -13,7 +13,7 @@ from .blocks import attending_blocks, choose_blocks
 from .draw import AttentionPlot, draw_panels, rendered
 from .inputs import Seen, load_sample, look
 
-PAUSE = 250  # milliseconds that a film shows a frame
+PAUSE = 600  # milliseconds that a film shows a frame
 
 
 def draw_maps(
