@@ -36,7 +36,7 @@ EXTRAS = {
         # PyAV writes the demo's videos, and reads them where decord cannot
         'av>=10',
         # mmaction2 imports it without declaring it
-        'importlib_metadata>=4',
+        'importlib-metadata>=4',
         *BESIDE_HOST,
     ],
     'det': ['mmdet>=3.3.0,<3.4', *BESIDE_HOST],

@@ -9,7 +9,6 @@ from pycocotools import mask as coco_mask
 from .digits import CLASSES, enlarge, write_png
 from .generate import load_split, write_splits
 
-SIZE = 128  # pixels
 MAX_DIGITS = 6
 MIN_VISIBLE = 0.5  # share of each digit that the later ones leave
 STROKE = 64  # grey value from which a pixel belongs to the digit
@@ -19,11 +18,12 @@ def prepare_digit_scenes(
     root: str,
     num_train: int = 300,
     num_test: int = 60,
+    size: int = 128,
 ) -> None:
     """Write ``{train,test}/*.png`` and ``{train,test}.json`` to ``root``.
 
     For each scene, 2 to 6 digits of 24 to 40 pixels are drawn, in colour, on
-    a coloured, noisy ground of 128x128. Later digits hide earlier ones: masks
+    a coloured, noisy ground. Later digits hide earlier ones: masks
     and boxes cover what is visible, and a digit that would leave less than
     half of another visible is left out.
 
@@ -31,6 +31,7 @@ def prepare_digit_scenes(
         root (str): Folder to write.
         num_train (int): Number of training scenes. Defaults to 300.
         num_test (int): Number of test scenes. Defaults to 60.
+        size (int): Height and width in pixels. Defaults to 128.
 
     Raises:
         ValueError: If an option is out of range.
@@ -42,7 +43,7 @@ def prepare_digit_scenes(
         _write_split,
         num_train,
         num_test,
-        size=SIZE,
+        size=size,
         max_digits=MAX_DIGITS,
     )
 
@@ -50,6 +51,7 @@ def prepare_digit_scenes(
 def compose(
     images: np.ndarray,
     labels: np.ndarray,
+    size: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     """Compose one scene.
@@ -57,22 +59,23 @@ def compose(
     Args:
         images (ndarray): Digits to choose from, (N, 8, 8), uint8.
         labels (ndarray): Their labels, (N,).
+        size (int): Height and width of the scene in pixels.
         rng (Generator): Source of randomness.
 
     Returns:
-        tuple[ndarray, list]: The image (SIZE, SIZE, 3), BGR, uint8, and for
-        each digit its label and its visible mask (SIZE, SIZE), bool.
+        tuple[ndarray, list]: The image (size, size, 3), BGR, uint8, and for
+        each digit its label and its visible mask (size, size), bool.
     """
     ground = rng.uniform(0, 90, 3)
-    scene = ground + rng.normal(0, 12, (SIZE, SIZE, 3))
+    scene = ground + rng.normal(0, 12, (size, size, 3))
     placed: list[tuple[int, np.ndarray]] = []
     areas: list[int] = []
     for _ in range(int(rng.integers(2, MAX_DIGITS + 1))):
         index = int(rng.integers(len(images)))
         side = int(rng.integers(24, 41))
         stamp = enlarge(images[index], side).astype(float)
-        y, x = rng.integers(0, SIZE - side + 1, 2)
-        mask = np.zeros((SIZE, SIZE), bool)
+        y, x = rng.integers(0, size - side + 1, 2)
+        mask = np.zeros((size, size), bool)
         mask[y : y + side, x : x + side] = stamp >= STROKE
         visible = [other & ~mask for _, other in placed]
         if any(
@@ -97,13 +100,14 @@ def _write_split(
     """Write the scenes and the COCO json of one split."""
     (folder / split).mkdir()
     images, labels = load_split(split)
+    size = options['size']
     scenes, annotations = [], []
     for index in range(number):
-        image, placed = compose(images, labels, rng)
+        image, placed = compose(images, labels, size, rng)
         name = f'{index:05d}.png'
         write_png(folder / split / name, image)
         scenes.append(
-            dict(id=index + 1, file_name=name, height=SIZE, width=SIZE)
+            dict(id=index + 1, file_name=name, height=size, width=size)
         )
         for label, mask in placed:
             rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))

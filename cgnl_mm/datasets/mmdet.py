@@ -21,6 +21,7 @@ class DigitScenes(CocoDataset):
             Defaults to 'data/digitscenes'.
         num_train (int): Number of training scenes. Defaults to 300.
         num_test (int): Number of test scenes. Defaults to 60.
+        size (int): Height and width in pixels. Defaults to 128.
         **kwargs: Other arguments of CocoDataset (``test_mode``,
             ``filter_cfg``, ...).
 
@@ -37,10 +38,11 @@ class DigitScenes(CocoDataset):
         data_root: str = 'data/digitscenes',
         num_train: int = 300,
         num_test: int = 60,
+        size: int = 128,
         **kwargs,
     ) -> None:
         check_split(split)
-        prepare_digit_scenes(data_root, num_train, num_test)
+        prepare_digit_scenes(data_root, num_train, num_test, size)
         super().__init__(
             data_root=data_root,
             ann_file=f'{split}.json',

@@ -17,6 +17,7 @@ class Digits(CustomDataset):
             writers' runs). Defaults to 'train'.
         data_root (str): Folder of the data set, made on first use.
             Defaults to 'data/digits'.
+        size (int): Height and width in pixels. Defaults to 32.
         **kwargs: Other arguments of CustomDataset (``test_mode``, ...).
 
     Raises:
@@ -30,10 +31,11 @@ class Digits(CustomDataset):
         pipeline: list,
         split: str = 'train',
         data_root: str = 'data/digits',
+        size: int = 32,
         **kwargs,
     ) -> None:
         check_split(split)
-        prepare_digits(data_root)
+        prepare_digits(data_root, size)
         super().__init__(
             data_root=data_root,
             data_prefix=split,

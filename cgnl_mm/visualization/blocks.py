@@ -11,7 +11,9 @@ from ..blocks.cgnl import _CGNLNd
 from ..errors import SetupError
 
 # what DDP and FSDP add to the names of modules
-WRAPPERS = re.compile(r'^module\.|\._fsdp_wrapped_module')
+WRAPPERS = re.compile(
+    r'^(module|_fsdp_wrapped_module)\.|\._fsdp_wrapped_module'
+)
 
 
 def find_blocks(model: nn.Module) -> dict[str, nn.Module]:

@@ -14,7 +14,7 @@ def test_demo_stops_fails_and_goes_on(start_tool, tmp_path):
     demo = 'demo.py', '--quick'
     stopped = start_tool(*demo, cwd=tmp_path)
     wait_for(lambda: log.is_file() and 'mmengine' in log.read_text(), stopped)
-    stopped.send_signal(signal.SIGINT)
+    stopped.send_signal(signal.SIGTERM)
     assert finish(stopped, 2).endswith('the same command goes on\n')
     assert not processes_in(tmp_path)
     clips = tmp_path / 'data/digitclips/train.txt'
