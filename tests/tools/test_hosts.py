@@ -83,7 +83,11 @@ def run(request, project, said_by):
 
 @pytest.fixture
 def whole(once, run, host):
-    return once(f'whole {host}', run) / 'work_dirs/run'
+    # torch.distributed.launch, which openmim takes, passes the option
+    def train(folder):
+        run(folder, '--local-rank=0')
+
+    return once(f'whole {host}', train) / 'work_dirs/run'
 
 
 @pytest.mark.parametrize('host', HOSTS)
