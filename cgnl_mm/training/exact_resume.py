@@ -37,7 +37,8 @@ class ExactResumeHook(Hook):
 
     So the weights of a resumed run equal those of an uninterrupted one, bit
     for bit where the operators are deterministic (CPU; on a GPU with
-    ``--deterministic``), with the same number of processes and batch size.
+    ``randomness=dict(deterministic=True)``), with the same number of
+    processes and batch size.
     In several processes, gradients inside a group are equal up to rounding.
     With another number, or other data, the place is found by the number of
     samples, and a warning says so. The hook costs about 20 us a batch. The
