@@ -67,6 +67,11 @@ def train(args: argparse.Namespace) -> None:
     if args.amp:
         _use_amp(cfg)
     if args.auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise SetupError(
+                '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size='
+                "...) in the config: the batch size that its 'lr' is for"
+            )
         cfg.merge_from_dict({'auto_scale_lr.enable': True})
     _set_resume(cfg, args.resume)
     if args.seed is not None:
@@ -142,6 +147,11 @@ def _set_loader_defaults(cfg: Config) -> None:
 
 
 def _use_amp(cfg: Config) -> None:
+    if not torch.cuda.is_available():
+        raise SetupError(
+            '--amp needs a GPU; on a CPU take optim_wrapper=dict(type='
+            "'AmpOptimWrapper', dtype='bfloat16')"
+        )
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
     kind = getattr(kind, '__name__', kind)  # a class in a pure-Python config
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
@@ -169,6 +179,10 @@ def _set_resume(cfg: Config, resume: str | None) -> None:
 
 def _add_dump(cfg: Config, path: str) -> None:
     """Add a metric that writes the predictions."""
+    if not path.endswith(('.pkl', '.pickle')):
+        raise SetupError(
+            f'--dump writes a .pkl, as the hosts do: got {path!r}'
+        )
     # mmdet's own metric packs the masks
     det = cfg.get('default_scope') == 'mmdet'
     metric = dict(
@@ -193,7 +207,11 @@ def _build_runner(cfg: Config) -> Runner:
     strategy = cfg.get('strategy') or {}
     if cfg.launcher == 'none' and strategy.get('type') == 'FSDPStrategy':
         # It needs the process group of a launcher.
-        print('note: one process has nothing to shard', file=sys.stderr)
+        print(
+            'note: one process has nothing to shard, so FSDPStrategy is left '
+            'out; tools/dist_train.sh starts several',
+            file=sys.stderr,
+        )
         cfg.strategy = None
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)

@@ -114,7 +114,8 @@ class Exported(nn.Module):
         """
         x = self.preprocessor(pixels)
         if not self.has_scores:
-            return self.network(x)
+            maps = self.network(x)
+            return maps if isinstance(maps, (tuple, list)) else (maps,)
         options = {}
         if self.is_recogniser:
             x = as_views(x, self.takes_frames)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -55,6 +56,8 @@ def infer(
         SetupError: There is no file that the network takes, or none can be
             read.
     """
+    if not 0 <= score_thr <= 1:
+        raise SetupError(f'--score-thr must be 0 to 1, got {score_thr}')
     suffixes = VIDEOS if host_of(cfg) == 'mmaction' else IMAGES
     files = find_files(path, suffixes, out / 'pictures')
     folder = path if path.is_dir() else path.parent
@@ -109,12 +112,18 @@ def find_files(
         return [path]
     if not path.is_dir():
         raise SetupError(f'no file or folder {str(path)!r}')
-    files = sorted(
+    there = sorted(
         file
         for file in path.rglob('*')
-        if file.suffix.lower() in suffixes
-        and pictures.resolve() not in file.resolve().parents
+        if file.is_file() and pictures.resolve() not in file.resolve().parents
     )
+    files = [file for file in there if file.suffix.lower() in suffixes]
+    others = Counter(file.suffix for file in there if file not in files)
+    if others:
+        counts = ', '.join(f'{n} {printable(s)}' for s, n in others.items())
+        print(
+            f'note: left out, not of its suffixes: {counts}', file=sys.stderr
+        )
     if not files:
         raise SetupError(
             f'no file in {str(path)!r} ends in {", ".join(suffixes)}, which '

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..analysis.environment import environment
 from ..analysis.flops import count_flops
 from ..deploy.model import build_model, input_shape
-from ..errors import SetupError
+from ..errors import SetupError, describe_error
 from .grid import Grid
 from .pool import Pool
 from .report import write_report
@@ -113,6 +113,7 @@ class Experiment:
                 shape = input_shape(cfg, self.grid.shape or None)
                 counted = count_flops(build_model(cfg, None), shape)
                 costs[name] = counted['network']
-            except SetupError as error:
-                print(f'note: no FLOPs of {name}: {error}', file=sys.stderr)
+            except Exception as error:  # the report does not depend on it
+                text = describe_error(error)
+                print(f'note: no FLOPs of {name}: {text}', file=sys.stderr)
         return costs

@@ -1,7 +1,9 @@
 """Read a grid: the configs to train, the seeds, and the comparisons."""
 
 import inspect
+import json
 import os
+import re
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import yaml
 
 from ..errors import SetupError, fits
 from ..hosts import HOME
+
+NAME = re.compile(r'\w[\w.+-]*')
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,8 @@ def read_grid(path: str, seeds: list[int] | None = None) -> Grid:
     try:
         # PyYAML finds out whether the bytes are UTF-8 or UTF-16.
         raw = yaml.load(file.read_bytes(), _Loader)
+        # ValueError: an alias that holds itself; NaN and infinity
+        json.dumps(raw, default=str, allow_nan=False)
         return _make_grid(file, raw, seeds)
     except (OSError, ValueError, yaml.YAMLError, SetupError) as error:
         raise SetupError(f'{path}: {" ".join(str(error).split())}') from error
@@ -149,6 +155,11 @@ def _make_grid(file: Path, raw, seeds: list[int] | None) -> Grid:
 
 def _make_cell(file: Path, name: str, grid: dict) -> Cell:
     raw, where = grid['cells'][name], f'cell {name}'
+    if not NAME.fullmatch(str(name)):
+        raise SetupError(
+            f'{where}: a name of letters, digits, "_", "-", "." and "+" is '
+            'needed; it names a folder'
+        )
     _check_keys(raw, Cell, where)
     config = file.parent / raw['config']
     if not config.is_file():

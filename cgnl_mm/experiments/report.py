@@ -11,6 +11,7 @@ from matplotlib.ticker import EngFormatter
 from scipy import stats
 
 from ..analysis.environment import PACKAGES
+from ..errors import csv_field
 from .grid import Cell, Grid
 
 CONFIDENCE = 0.95
@@ -257,7 +258,9 @@ def write_report(
         out (Path): The folder.
     """
     frame = make_frame(grid, records, failed, costs)
-    frame.to_csv(out / 'results.csv', index=False)
+    # the reason of a failed run holds the text of a stranger
+    safe = frame.assign(reason=frame.reason.map(csv_field))
+    safe.to_csv(out / 'results.csv', index=False)
     results = Results(grid, frame)
     results.draw().savefig(out / 'results.png', dpi=120)
     lines = pd.DataFrame(map(results.line, grid.cells.values()))

@@ -60,7 +60,8 @@ class Run:
             if any(self.folder.iterdir()):
                 raise RunError(f'{self.folder} holds something else')
         changed = differences(started['config'], self.plan) if started else []
-        if changed:
+        learnt = ('last_checkpoint', 'record.json')
+        if changed and any((self.folder / name).is_file() for name in learnt):
             raise RunError(
                 f'trained with another config: {"; ".join(changed)}. To train '
                 f'it afresh, move {self.folder} away'
@@ -258,7 +259,10 @@ def typical(curves: Curves, pattern: str) -> float | None:
 
 def read_json(path: Path):
     """Return the value in a file; None if there is no such file."""
-    return json.loads(path.read_text('utf-8')) if path.is_file() else None
+    try:
+        return json.loads(path.read_text('utf-8')) if path.is_file() else None
+    except ValueError as error:
+        raise RunError(f'{path} is damaged: {error}') from error
 
 
 def write_json(path: Path, value) -> None:

@@ -60,13 +60,6 @@ class AtomicCheckpointHook(CheckpointHook):
         self._left = []  # names that the loaded checkpoint had superseded
 
     def before_run(self, runner: Runner) -> None:
-        hooks = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
-        if len(hooks) > 1:
-            raise ConfigError(
-                f'AtomicCheckpointHook: this config has {len(hooks)} hooks '
-                'that save checkpoints, and a resumed run cannot tell their '
-                'files apart: leave one'
-            )
         choose_checkpoint(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -77,6 +70,13 @@ class AtomicCheckpointHook(CheckpointHook):
         self._left = checkpoint.get(OUTDATED, [])
 
     def before_train(self, runner: Runner) -> None:
+        hooks = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
+        if len(hooks) > 1:
+            raise ConfigError(
+                f'AtomicCheckpointHook: this config has {len(hooks)} hooks '
+                'that save checkpoints, and a resumed run cannot tell their '
+                'files apart: leave one'
+            )
         require_start(runner)
         hub = runner.message_hub
         kept = hub.runtime_info.get('keep_ckpt_ids', [])

@@ -2,7 +2,11 @@
 
 from typing import Sequence
 
+import torch
 from torch import nn
+
+from ..errors import SetupError
+from ..ops.torch_versions import TORCH
 
 
 def wrap_classes(
@@ -25,5 +29,14 @@ def wrap_classes(
 
     Returns:
         bool: The answer.
+
+    Raises:
+        SetupError: Without a GPU, where this PyTorch cannot do it.
     """
+    # 2.1 does not start; 2.6 and 2.11 crash where it saves
+    if TORCH < (2, 14) and not torch.cuda.is_available():
+        raise SetupError(
+            'FSDP without a GPU needs torch >= 2.14, this is '
+            f'{torch.__version__}. Train with the config without _fsdp'
+        )
     return recurse or type(module).__name__ in classes

@@ -4,6 +4,7 @@ import os
 import os.path as osp
 import signal
 import sys
+import threading
 import time
 
 import torch
@@ -53,6 +54,7 @@ class PreemptionHook(Hook):
     def __init__(self) -> None:
         self._received_at = 0.0  # 0: never
         self._previous = signal.SIG_DFL
+        self._is_on = False
         self._has_older = False  # perhaps a file of the run before
 
     def before_run(self, runner: Runner) -> None:
@@ -63,8 +65,16 @@ class PreemptionHook(Hook):
         loaded = resumed_from(runner)
         is_own = loaded and lies_in(loaded, runner.work_dir)
         self._has_older = is_own and dist.is_main_process()
-        before = signal.signal(signal.SIGTERM, self._receive)
-        self._previous = before or signal.SIG_DFL
+        # Python lets no other thread handle signals.
+        if threading.current_thread() is threading.main_thread():
+            before = signal.signal(signal.SIGTERM, self._receive)
+            self._previous = before or signal.SIG_DFL
+            self._is_on = True
+        else:
+            runner.logger.warning(
+                'PreemptionHook: outside of the main thread, SIGTERM ends '
+                'this training without a checkpoint'
+            )
         shelter_workers(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -72,7 +82,8 @@ class PreemptionHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         self._drop_older(runner)
-        signal.signal(signal.SIGTERM, self._previous)
+        if self._is_on:
+            signal.signal(signal.SIGTERM, self._previous)
 
     def _drop_older(self, runner: Runner) -> None:
         """Remove preempted.pth if this run has a later checkpoint."""
@@ -92,6 +103,8 @@ class PreemptionHook(Hook):
             os.kill(os.getpid(), number)
 
     def after_train_iter(self, runner: Runner, **kwargs) -> None:
+        if self._has_older and self.every_n_train_iters(runner, 50):
+            self._drop_older(runner)
         self._end_if_told(runner, runner.iter + 1)
 
     def after_val_iter(self, runner: Runner, **kwargs) -> None:

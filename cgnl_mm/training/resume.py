@@ -122,7 +122,7 @@ def _fault_of_named(path: str) -> Optional[str]:
     return find_fault(path)
 
 
-def _read_progress(path: str) -> tuple:
+def _read_progress(path: str, needs_optimizer: bool = False) -> tuple:
     """Read a checkpoint's iterations and time, without its tensors.
 
     Raises:
@@ -131,9 +131,12 @@ def _read_progress(path: str) -> tuple:
     if osp.isdir(path):
         raise ValueError('a folder')
     try:
-        meta = torch.load(
+        checkpoint = torch.load(
             path, map_location='cpu', mmap=zipfile.is_zipfile(path)
-        )['meta']
+        )
+        if needs_optimizer:  # MMEngine would go on without it in silence
+            checkpoint['optimizer']
+        meta = checkpoint['meta']
         return int(meta['iter']), str(meta.get('time', ''))
     except Exception as error:  # a stranger's file may raise anything
         reason = f'not the checkpoint of a training ({type(error).__name__})'
@@ -144,7 +147,7 @@ def _find_furthest(paths: list) -> Optional[str]:
     progress = {}
     for path in paths:
         try:
-            progress[path] = _read_progress(path)
+            progress[path] = _read_progress(path, needs_optimizer=True)
         except ValueError as reason:
             _warn(f'passed over {path}: {reason}')
     left = sorted(progress, key=progress.get)

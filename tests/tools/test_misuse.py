@@ -280,6 +280,18 @@ def test_resume_with_another_network(write, weights, message_of):
         assert 'backbone.layer2.cgnl_0.g.weight is there only' in message
 
 
+@pytest.mark.parametrize('tool, options, told', [
+    ('train', ['--amp'], '--amp needs a GPU'),
+    ('train', ['--auto-scale-lr'], 'base_batch_size'),
+    ('test', ['--dump', 'a.json'], '--dump writes a .pkl'),
+])  # fmt: skip
+def test_options_that_do_not_fit(
+    write, weights, message_of, tool, options, told
+):
+    files = [write(''), weights][: 1 + (tool == 'test')]
+    assert told in message_of(tool, *files, *options)
+
+
 def test_types_of_our_own_configs_are_right():
     """And of what they inherit from the hosts."""
     files = sorted(CONFIGS.glob('*.py'))

@@ -76,6 +76,7 @@ def check_data(cfg, args: Namespace) -> int:
     if len(broken) > SHOWN:
         print(f'... and {len(broken) - SHOWN} more')
     if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(as_table(broken), encoding='utf-8')
     return int(bool(broken or faults))
 
