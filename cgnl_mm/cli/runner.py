@@ -147,17 +147,17 @@ def _set_loader_defaults(cfg: Config) -> None:
 
 
 def _use_amp(cfg: Config) -> None:
-    if not torch.cuda.is_available():
-        raise SetupError(
-            '--amp needs a GPU; on a CPU take optim_wrapper=dict(type='
-            "'AmpOptimWrapper', dtype='bfloat16')"
-        )
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
     kind = getattr(kind, '__name__', kind)  # a class in a pure-Python config
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise SetupError(
             f'--amp does not go with optim_wrapper.type={kind!r}: '
             "'OptimWrapper' or 'AmpOptimWrapper' only"
+        )
+    if not torch.cuda.is_available():
+        raise SetupError(
+            '--amp needs a GPU; on a CPU take optim_wrapper=dict(type='
+            "'AmpOptimWrapper', dtype='bfloat16')"
         )
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

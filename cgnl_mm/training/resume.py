@@ -134,13 +134,15 @@ def _read_progress(path: str, needs_optimizer: bool = False) -> tuple:
         checkpoint = torch.load(
             path, map_location='cpu', mmap=zipfile.is_zipfile(path)
         )
-        if needs_optimizer:  # MMEngine would go on without it in silence
-            checkpoint['optimizer']
-        meta = checkpoint['meta']
-        return int(meta['iter']), str(meta.get('time', ''))
+        meta, has_optimizer = checkpoint['meta'], 'optimizer' in checkpoint
+        progress = int(meta['iter']), str(meta.get('time', ''))
     except Exception as error:  # a stranger's file may raise anything
         reason = f'not the checkpoint of a training ({type(error).__name__})'
         raise ValueError(find_fault(path) or reason) from None
+    # MMEngine would go on without it, and say nothing.
+    if needs_optimizer and not has_optimizer:
+        raise ValueError('without the state of an optimizer')
+    return progress
 
 
 def _find_furthest(paths: list) -> Optional[str]:

@@ -129,7 +129,8 @@ def test_lock_that_is_a_link_is_not_followed(tmp_path, capsys):
 def save(path, iteration=1, time='20260101_000000'):
     """Write a checkpoint that a run could go on from."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(meta=dict(iter=iteration, time=time)), path)
+    meta = dict(iter=iteration, time=time)
+    torch.save(dict(meta=meta, optimizer={}), path)
     return str(path)
 
 
@@ -230,6 +231,8 @@ def test_without_a_readable_note_the_furthest_counts(tmp_path, kind):
     save(tmp_path / 'epoch_9.pth', 90)
     save(tmp_path / 'best_score_epoch_11.pth', 110)
     torch.save(dict(state_dict={}), tmp_path / 'pretrained.pth')
+    published = dict(meta=dict(iter=120), state_dict={})
+    torch.save(published, tmp_path / 'epoch_12.pth')
     assert find_latest(str(tmp_path)) == tenth
     cut(tmp_path / 'epoch_10.pth')
     a_folder_in_place(tmp_path / 'epoch_9.pth')
