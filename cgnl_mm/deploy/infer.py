@@ -112,13 +112,15 @@ def find_files(
         return [path]
     if not path.is_dir():
         raise SetupError(f'no file or folder {str(path)!r}')
-    there = sorted(
-        file
-        for file in path.rglob('*')
-        if file.is_file() and pictures.resolve() not in file.resolve().parents
-    )
-    files = [file for file in there if file.suffix.lower() in suffixes]
-    others = Counter(file.suffix for file in there if file not in files)
+    results = pictures.resolve()
+    files, others = [], Counter()
+    for file in sorted(path.rglob('*')):
+        if not file.is_file() or results in file.resolve().parents:
+            continue
+        if file.suffix.lower() in suffixes:
+            files.append(file)
+        else:
+            others[file.suffix] += 1
     if others:
         counts = ', '.join(f'{n} {printable(s)}' for s, n in others.items())
         print(

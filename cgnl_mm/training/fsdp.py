@@ -1,6 +1,6 @@
 """Say which modules fully sharded training (FSDP) gathers at a time."""
 
-from typing import Sequence
+from typing import Optional, Sequence
 
 import torch
 from torch import nn
@@ -33,10 +33,18 @@ def wrap_classes(
     Raises:
         SetupError: Without a GPU, where this PyTorch cannot do it.
     """
-    # 2.1 does not start; 2.6 and 2.11 crash where it saves
-    if TORCH < (2, 14) and not torch.cuda.is_available():
+    obstacle = obstacle_on_cpu()
+    if obstacle:
         raise SetupError(
-            'FSDP without a GPU needs torch >= 2.14, this is '
-            f'{torch.__version__}. Train with the config without _fsdp'
+            f'FSDP without a GPU: {obstacle}. Train with the config without '
+            '_fsdp'
         )
     return recurse or type(module).__name__ in classes
+
+
+def obstacle_on_cpu() -> Optional[str]:
+    """Say why FSDP does not run here without a GPU; None with one, too."""
+    # 2.1 does not start; 2.6 and 2.11 crash where it saves
+    if TORCH < (2, 14) and not torch.cuda.is_available():
+        return f'torch >= 2.14 is needed, this is {torch.__version__}'
+    return None

@@ -53,8 +53,7 @@ class PreemptionHook(Hook):
 
     def __init__(self) -> None:
         self._received_at = 0.0  # 0: never
-        self._previous = signal.SIG_DFL
-        self._is_on = False
+        self._previous = None  # until this hook has taken SIGTERM
         self._has_older = False  # perhaps a file of the run before
 
     def before_run(self, runner: Runner) -> None:
@@ -69,7 +68,6 @@ class PreemptionHook(Hook):
         if threading.current_thread() is threading.main_thread():
             before = signal.signal(signal.SIGTERM, self._receive)
             self._previous = before or signal.SIG_DFL
-            self._is_on = True
         else:
             runner.logger.warning(
                 'PreemptionHook: outside of the main thread, SIGTERM ends '
@@ -82,7 +80,7 @@ class PreemptionHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         self._drop_older(runner)
-        if self._is_on:
+        if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
 
     def _drop_older(self, runner: Runner) -> None:

@@ -1,7 +1,8 @@
 """FSDP's optimizer state, of one process; tests/tools has two of them."""
 
 import pytest
-from runs import obstacle_on_cpu
+
+from cgnl_mm.training.fsdp import obstacle_on_cpu
 
 SCRIPT = """
 import os

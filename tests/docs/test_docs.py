@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from runs import obstacle_on_cpu
 
 from cgnl_mm.cli import load_config
 from cgnl_mm.experiments.grid import read_grid
+from cgnl_mm.training.fsdp import obstacle_on_cpu
 
 ROOT = Path(__file__).parents[2]
 PAGES = ['README.md', 'DESCRIPTION.md']

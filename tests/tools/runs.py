@@ -14,8 +14,6 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from cgnl_mm.ops.torch_versions import TORCH
-
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/i3d_r18_cgnl_movingdigits.py'
 FSDP = ROOT / 'configs/i3d_r18_cgnl_movingdigits_fsdp.py'
@@ -69,14 +67,6 @@ pipelines[0][2].scale = pipelines[1][1].scale = (64, 64)
 train_dataloader['dataset'] = dict(pipeline=pipelines[0], **data)
 val_dataloader['dataset'] = dict(pipeline=pipelines[1], **data)
 """
-
-
-def obstacle_on_cpu():
-    """Say why FSDP does not run here without a GPU; None with one, too."""
-    # 2.1 does not start; 2.6 and 2.11 crash where it saves
-    if TORCH < (2, 14) and not torch.cuda.is_available():
-        return f'torch >= 2.14 is needed, this is {torch.__version__}'
-    return None
 
 
 def write_config(folder, name, base=CONFIG, extra='', **given):

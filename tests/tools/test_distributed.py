@@ -11,13 +11,13 @@ from runs import (
     FSDP,
     finish,
     free_port,
-    obstacle_on_cpu,
     records,
     scalars,
     write_config,
 )
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
+from cgnl_mm.training.fsdp import obstacle_on_cpu
 
 
 @pytest.fixture
