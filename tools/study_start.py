@@ -23,6 +23,8 @@ def main() -> None:
     # fmt: off
     add('--only', metavar='REGEX', type=re.compile, default='',
         help='train only the settings whose name it finds')
+    add('--channels', type=int, default=64,
+        help='channels of the features; default: %(default)s')
     add('--seeds', type=int, default=5,
         help='trainings of each setting and task; default: %(default)s')
     add('--steps', type=int, default=800,
@@ -32,7 +34,7 @@ def main() -> None:
     # fmt: on
     args = parser.parse_args()
     require_writable(args.out, '--out')
-    run_study(args.out, args.only, args.seeds, args.steps)
+    run_study(args.out, args.only, args.channels, args.seeds, args.steps)
 
 
 if __name__ == '__main__':

@@ -24,7 +24,7 @@ from ..datasets.generate import load_split
 from ..errors import SetupError, require_count
 
 TASKS = ('cue', 'same')
-WIDTH, BATCH, LAST, TESTED = 64, 64, 100, 2000
+CHANNELS, BATCH, LAST, TESTED = 64, 64, 100, 2000
 LEARNING_RATE = 0.05
 AUTHOR, WARM = dict(init_std=0.01), dict(norm_weight=0.1)
 GN1, BN = dict(type='GN', num_groups=1), dict(type='BN')
@@ -69,7 +69,7 @@ def look(images: Tensor) -> Tensor:
 
 
 @functools.cache
-def fit_channels() -> Tensor:
+def fit_channels(channels: int) -> Tensor:
     """Fit a map (1024, C) of the features by ridge regression.
 
     The channels are a fixed random map of the scores of the ten digits, as a
@@ -81,15 +81,16 @@ def fit_channels() -> Tensor:
     gram = inputs.mT @ inputs + torch.eye(1024)
     scores = torch.linalg.solve(gram, inputs.mT @ targets)
     random = torch.Generator().manual_seed(1)
-    return scores @ torch.randn(10, WIDTH, generator=random)
+    return scores @ torch.randn(10, channels, generator=random)
 
 
 @functools.cache
-def make_maps(split: str) -> tuple[Tensor, Tensor]:
+def make_maps(split: str, channels: int) -> tuple[Tensor, Tensor]:
     """Make the maps of a split's digits, and those of the two cues.
 
     Args:
         split (str): 'train' or 'test'; the test has other writers.
+        channels (int): Number of channels C.
 
     Returns:
         tuple[Tensor, Tensor]: (10, N, C, 4, 4), N samples of each digit, and
@@ -99,7 +100,7 @@ def make_maps(split: str) -> tuple[Tensor, Tensor]:
     bars = torch.zeros(2, 8, 8)
     bars[0, :, 2:6] = bars[1, 2:6] = 255
     digits, cues = (
-        (look(part) @ fit_channels()).relu().mT.reshape(-1, WIDTH, 4, 4)
+        (look(part) @ fit_channels(channels)).relu().mT.unflatten(2, (4, 4))
         for part in (images, bars)
     )
     count = labels.bincount().min()
@@ -108,7 +109,11 @@ def make_maps(split: str) -> tuple[Tensor, Tensor]:
 
 
 def draw_samples(
-    split: str, task: str, number: int, random: torch.Generator
+    split: str,
+    task: str,
+    channels: int,
+    number: int,
+    random: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Draw samples of a task.
 
@@ -119,6 +124,7 @@ def draw_samples(
     Args:
         split (str): 'train' or 'test'.
         task (str): 'cue' or 'same'.
+        channels (int): Number of channels C.
         number (int): Number of samples B.
         random (Generator): Source of randomness.
 
@@ -129,7 +135,7 @@ def draw_samples(
     def pick(below: int) -> Tensor:
         return torch.randint(below, (number,), generator=random)
 
-    digits, cues = make_maps(split)
+    digits, cues = make_maps(split, channels)
     digit, bit = pick(10), pick(2)
     one = digits[digit, pick(digits.shape[1])]
     if task == 'cue':
@@ -149,13 +155,13 @@ class Unit(nn.Sequential):
     (``zero_init_residual``).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__(
-            nn.Conv3d(WIDTH, WIDTH // 4, 1, bias=False),
-            nn.BatchNorm3d(WIDTH // 4),
+            nn.Conv3d(channels, channels // 4, 1, bias=False),
+            nn.BatchNorm3d(channels // 4),
             nn.ReLU(),
-            nn.Conv3d(WIDTH // 4, WIDTH, 1, bias=False),
-            nn.BatchNorm3d(WIDTH),
+            nn.Conv3d(channels // 4, channels, 1, bias=False),
+            nn.BatchNorm3d(channels),
         )
         nn.init.zeros_(self[-1].weight)
 
@@ -163,7 +169,9 @@ class Unit(nn.Sequential):
         return (x + super().forward(x)).relu()
 
 
-def train(name: str, task: str, seed: int, steps: int) -> dict:
+def train(
+    name: str, task: str, seed: int, steps: int, channels: int = CHANNELS
+) -> dict:
     """Train a network of two units with the block between them.
 
     Args:
@@ -171,6 +179,7 @@ def train(name: str, task: str, seed: int, steps: int) -> dict:
         task (str): 'cue' or 'same'.
         seed (int): Of the weights and of the samples.
         steps (int): Steps of SGD.
+        channels (int): Channels of the features. Defaults to 64.
 
     Returns:
         dict: 'accuracy' of the last 100 steps and of 'held out' writers, in
@@ -179,12 +188,12 @@ def train(name: str, task: str, seed: int, steps: int) -> dict:
     """
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
-    ends = nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(WIDTH, 10)
-    first, last = Unit(), Unit()
+    ends = nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(channels, 10)
+    first, last = Unit(channels), Unit(channels)
     rest = nn.ModuleList([first, last, *ends])
     setting = {'kind': CGNL3d, 'rate': 1.0, **SETTINGS[name]}
     kind, rate = setting.pop('kind'), LEARNING_RATE * setting.pop('rate')
-    block = kind(WIDTH, **setting)
+    block = kind(channels, **setting)
     network = nn.Sequential(first, block, last, *ends)
     optimizer = torch.optim.SGD(rest.parameters(), lr=LEARNING_RATE)
     optimizer.add_param_group(dict(params=block.parameters(), lr=rate))
@@ -192,7 +201,7 @@ def train(name: str, task: str, seed: int, steps: int) -> dict:
     schedule = LambdaLR(optimizer, lambda step: min(1, 4 - 4 * step / steps))
     right = []
     for _ in range(steps):
-        x, classes = draw_samples('train', task, BATCH, random)
+        x, classes = draw_samples('train', task, channels, BATCH, random)
         scores = network(x)
         optimizer.zero_grad()
         cross_entropy(scores, classes).backward()
@@ -201,7 +210,7 @@ def train(name: str, task: str, seed: int, steps: int) -> dict:
         right.append((scores.argmax(1) == classes).float().mean().item())
     course = 100 * pd.Series(right).rolling(min(LAST, steps)).mean()
     network.eval()
-    x, classes = draw_samples('test', task, TESTED, random)
+    x, classes = draw_samples('test', task, channels, TESTED, random)
     with torch.no_grad():
         held_out = (network(x).argmax(1) == classes).float().mean().item()
     found = {'accuracy': course.iloc[-1], 'held out': 100 * held_out}
@@ -209,7 +218,9 @@ def train(name: str, task: str, seed: int, steps: int) -> dict:
     return {key: round(float(value), 2) for key, value in found.items()}
 
 
-def run_study(out: Path, only: re.Pattern, seeds: int, steps: int) -> None:
+def run_study(
+    out: Path, only: re.Pattern, channels: int, seeds: int, steps: int
+) -> None:
     """Train what is missing of the study, and write its results.
 
     ``OUT/start.csv`` gets a line after each training; a line that is there
@@ -218,12 +229,15 @@ def run_study(out: Path, only: re.Pattern, seeds: int, steps: int) -> None:
     Args:
         out (Path): The folder.
         only (Pattern): Found in the names of the settings to train.
+        channels (int): Channels of the features, a multiple of 16.
         seeds (int): Trainings of each setting and task.
         steps (int): Steps of each training.
 
     Raises:
         SetupError: There is nothing to train.
     """
+    if channels < 16 or channels % 16:  # 8 groups of half of them
+        raise SetupError(f'--channels {channels} must be a multiple of 16')
     require_count('--seeds', seeds)
     require_count('--steps', steps)
     chosen = list(filter(only.search, SETTINGS))
@@ -233,13 +247,15 @@ def run_study(out: Path, only: re.Pattern, seeds: int, steps: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path, facts = out / 'start.csv', environment()
     rows = pd.read_csv(path).to_dict('records') if path.is_file() else []
-    there = {(row['setting'], row['task'], row['seed']) for row in rows}
+    key = 'channels', 'setting', 'task', 'seed'
+    there = {tuple(row[column] for column in key) for row in rows}
     # Seed by seed, so that a comparison is whole early.
     for seed, name, task in itertools.product(range(seeds), chosen, TASKS):
-        if (name, task, seed) in there:
+        values = channels, name, task, seed
+        if values in there:
             continue
-        row = dict(setting=name, task=task, seed=seed)
-        row.update(train(name, task, seed, steps))
+        row = dict(zip(key, values))
+        row.update(train(name, task, seed, steps, channels))
         print(row, flush=True)
         made_with = {key: facts.get(key) for key in ('commit', 'torch')}
         rows.append({**row, **made_with})
@@ -257,8 +273,10 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
         frame (DataFrame): What start.csv holds.
     """
     lines = []
-    for name, runs in frame.groupby('setting', sort=False):
-        line = dict(setting=name, seeds=str(runs.seed.nunique()))
+    keys = ['channels', 'setting']
+    for (channels, name), runs in frame.groupby(keys, sort=False):
+        line = dict(channels=str(channels), setting=name)
+        line['seeds'] = str(runs.seed.nunique())
         for task, found in runs.groupby('task'):
             values, steps = found.accuracy, found['learnt at']
             lowest = f' ({values.min():.1f})' if len(values) > 1 else ''
@@ -276,9 +294,12 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure = Figure(size, layout='constrained')
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (task, runs) in zip(panels, frame.groupby('task')):
-        axes.plot(runs.accuracy, runs.setting, 'o', alpha=0.5)
+        for channels, some in runs.groupby('channels'):
+            label = f'{channels} channels'
+            axes.plot(some.accuracy, some.setting, 'o', alpha=0.5, label=label)
         axes.axvline(95, color='gray', linewidth=0.8)
         axes.set(title=task, xlabel='accuracy of the last 100 steps, %')
         axes.grid(alpha=0.3)
     axes.invert_yaxis()
+    axes.legend(loc='upper left')
     return figure

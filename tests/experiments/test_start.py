@@ -24,7 +24,7 @@ def test_default_learns_where_the_authors_start_does_not():
 
 def test_setting_that_is_not_there(tmp_path):
     with pytest.raises(SetupError, match="'nothing' finds none of no block"):
-        start.run_study(tmp_path, re.compile('nothing'), seeds=1, steps=1)
+        start.run_study(tmp_path, re.compile('nothing'), 64, seeds=1, steps=1)
 
 
 def test_page_shows_the_lines_of_the_committed_csv():

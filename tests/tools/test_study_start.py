@@ -14,9 +14,14 @@ def test_tool_goes_on_where_it_ended(run_tool, tmp_path):
         return pd.read_csv(tmp_path / 'out/start.csv')
 
     first, second = lines('--seeds', '1'), lines('--seeds', '2')
-    assert len(first) == 4 and len(second) == 8
-    assert second[:4].equals(first)
-    assert not second.duplicated(['setting', 'task', 'seed']).any()
+    wide = lines('--seeds', '1', '--channels', '32')
+    assert [len(first), len(second), len(wide)] == [4, 8, 12]
+    assert second[:4].equals(first) and wide[:8].equals(second)
+    key = ['channels', 'setting', 'task', 'seed']
+    assert not wide.duplicated(key).any()
+    # another width is another network
+    both = wide[wide.seed == 0].pivot(index=key[1:3], columns='channels')
+    assert not both['held out', 64].equals(both['held out', 32])
     assert (tmp_path / 'out/start.png').is_file()
     table = (tmp_path / 'out/start.md').read_text()
     plain = second[second.setting == 'no block']
