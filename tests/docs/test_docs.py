@@ -210,7 +210,8 @@ def test_page_runs(page, checkout, warm):
             run(command, block.where, checkout, warm)
         elif block.kind == 'config on':
             path = checkout / f'block_{number}.py'
-            text = f"_base_ = '{block.argument}'\n{block.text}"
+            text = re.sub(r"^_base_ = 'your_.*\n", '', block.text)
+            text = f"_base_ = '{block.argument}'\n{text}"
             path.write_text(text, 'utf-8')
             jobs.append(('config', block.where, str(path)))
         elif block.language == 'python' and file:
