@@ -18,8 +18,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..blocks.cgnl import _CGNLNd
-from ..deploy.model import as_views, random_pixels, takes_frames
+from ..deploy.model import as_views, random_pixels
 from ..errors import SetupError
+from ..insertion.frames import takes_frames
 from ..insertion.initialization import is_block
 from ..insertion.places import MARK
 
