@@ -8,6 +8,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from .arrangement import Arrangement
+from .frames import teach
 from .initialization import guard, is_block, own_random_state
 from .insert import insert_block
 from .places import find_places, find_units
@@ -70,7 +71,7 @@ def insert_plugins(network: nn.Module, plugins: List[dict]) -> None:
                 )
             block = _build_block(plugin['cfg'], place)
             settings = plugin.get('name'), plugin.get('allow_frozen', False)
-            insert_block(network, place, block, arrangement, *settings)
+            insert_block(network, place, block, *settings)
         except ConfigError as error:
             raise ConfigError(f'{where}: {error}') from error
 
@@ -106,6 +107,7 @@ def build(make: Callable[[Any], Any], cfg: Any) -> Any:
             insert_plugins(module, ours)
     if isinstance(built, nn.Module) and any(map(is_block, built.modules())):
         guard(type(built))
+        teach(built)
     return built
 
 
@@ -168,6 +170,11 @@ def _build_block(cfg: Dict[str, Any], place) -> nn.Module:
     """Build a block for its place, without disturbing the random state."""
     cfg = dict(cfg)
     kind = _find_type(cfg.pop('type', None))
+    if place.hint and 'in_channels' not in cfg:
+        raise ConfigError(
+            f'the place returns {place.shape}, with the channels last: give '
+            f'{place.hint}, or in_channels if it does not'
+        )
     channels = place.shape[1] if place.shape else cfg['in_channels']
     given = cfg.pop('in_channels', channels)
     if given != channels:

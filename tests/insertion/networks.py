@@ -1,6 +1,6 @@
 """Define networks of the hosts, each with a place for a block."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 
 import torch
@@ -187,5 +187,58 @@ NIGHTLY = [
     Network('mmdet', dict(type='DetectoRS_ResNet', depth=50,
         conv_cfg=dict(type='ConvAWS'), norm_eval=False, output_img=True),
         'layer3.-2', 'layer3.cgnl_4'),
+]  # fmt: skip
+
+
+@dataclass
+class Arranged(Network):
+    """A network with other axes than a block.
+
+    Args:
+        block (str): Type of the block.
+        keys (dict): Further keys of the entry.
+    """
+
+    block: str = 'CGNL3d'
+    keys: dict = field(default_factory=dict)
+
+    @property
+    def entry(self):
+        return plugin(self.after, self.block, **self.keys)
+
+
+SHALLOW = dict(embed_dims=16, depths=[1, 1], num_heads=[2, 2])
+VIT, SWIN, SWIN_3D = (
+    Arranged('mmpretrain', dict(type='VisionTransformer', img_size=64,
+        arch=dict(embed_dims=32, num_layers=2, num_heads=2,
+            feedforward_channels=64)),
+        'layers.0', 'layers.0.cgnl', block='CGNL1d', keys=dict(axes='BNC')),
+    Arranged('mmpretrain', dict(type='SwinTransformer', arch=SHALLOW,
+        out_indices=(1,)), 'stages.1.blocks.0', 'stages.1.blocks.0.cgnl',
+        block='CGNL1d', keys=dict(axes='BNC')),
+    Arranged('mmaction', dict(type='SwinTransformer3D', arch=SHALLOW,
+        out_indices=(1,), pretrained2d=False), 'layers.1.blocks.0',
+        'layers.1.blocks.0.cgnl', CLIP, keys=dict(axes='BSC')),
+)  # fmt: skip
+HEAD = dict(type='TSNHead', num_classes=3, in_channels=128)
+FAST += [
+    VIT,
+    Arranged('mmaction', dict(type='Recognizer2D', cls_head=HEAD,
+        backbone=dict(type='ResNet', **TSN)),
+        'backbone.layer2.0', 'backbone.layer2.cgnl_0', (8, 3, 32, 32),
+        keys=dict(frames=True)),
+]  # fmt: skip
+NIGHTLY += [
+    SWIN,
+    SWIN_3D,
+    Arranged('mmaction', dict(type='ResNetTSM', depth=18, **FRAMES),
+        'layer2.-1', 'layer2.cgnl_1', (3, 32, 32), batch=16,
+        keys=dict(frames=True)),
+    Arranged('mmaction', dict(type='TANet', depth=50, pretrained=None,
+        num_segments=8), 'layer2.-1', 'layer2.cgnl_3', (3, 32, 32), batch=16,
+        keys=dict(frames=True)),
+    Arranged('mmaction', dict(type='ResNetTIN', depth=50, **FRAMES),
+        'layer2.-1', 'layer2.cgnl_3', (3, 32, 32), batch=16,
+        keys=dict(frames=True)),
 ]  # fmt: skip
 ZOO = {str(network): network for network in FAST + NIGHTLY}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, Registry, build_from_cfg
-from networks import ZOO, Network, build, outputs, plugin
+from networks import SWIN, ZOO, build, outputs, plugin
 from torch import nn
 
 from cgnl_mm.insertion.places import find_places, find_units
@@ -171,9 +171,6 @@ def test_mmdets_own_form_beside_ours(name):
     assert all(torch.equal(after[key], before[key]) for key in before)
 
 
-SWIN = Network('mmpretrain', dict(type='SwinTransformer'), '', '')
-
-
 def case(text, *plugins, network=R18, **settings):
     return text, plugins, network, settings
 
@@ -191,8 +188,8 @@ MISTAKES = [
         network=ZOO['mmaction-ResNet3dSlowFast-slow_path.layer3.-2']),
     case("'fpn_convs' is a ModuleList", plugin('fpn_convs'),
         network=ZOO['mmdet-FPN-fpn_convs.0']),
-    case("'patch_embed' returns a tuple.*projection", plugin('patch_embed'),
-        network=SWIN),
+    case("'patch_embed' returns a tuple.*patch_embed.norm.*axes='BNC'",
+        plugin('patch_embed'), network=SWIN),
     case(r"layer4.1' lies behind the last output", plugin('layer4.1'),
         out_indices=(1,)),
     case('freezes the block .frozen_stages=3.*allow_frozen=True',
