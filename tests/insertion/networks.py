@@ -237,8 +237,5 @@ NIGHTLY += [
     Arranged('mmaction', dict(type='TANet', depth=50, pretrained=None,
         num_segments=8), 'layer2.-1', 'layer2.cgnl_3', (3, 32, 32), batch=16,
         keys=dict(frames=True)),
-    Arranged('mmaction', dict(type='ResNetTIN', depth=50, **FRAMES),
-        'layer2.-1', 'layer2.cgnl_3', (3, 32, 32), batch=16,
-        keys=dict(frames=True)),
 ]  # fmt: skip
 ZOO = {str(network): network for network in FAST + NIGHTLY}
