@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmaction.registry import TRANSFORMS
 from mmaction.structures import ActionDataSample
+from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import DefaultScope
@@ -15,6 +16,10 @@ from networks import FRAMES, TSN, build, plugin
 from torch.utils.checkpoint import checkpoint
 
 from cgnl_mm import CGNL3d, insert_after
+from cgnl_mm.analysis.flops import count_flops
+from cgnl_mm.deploy.export import Exported
+from cgnl_mm.visualization.blocks import find_blocks
+from cgnl_mm.visualization.inputs import look
 
 PLACE = 'backbone.layer2.0'
 SETTINGS = dict(groups=2, norm_weight=1.0, init_std=0.1)
@@ -220,13 +225,30 @@ def test_a_stage_that_runs_again_in_backward():
     assert stage.cgnl_0.theta.weight.grad.any()
 
 
+def test_tools_see_one_clip():
+    model = recognizer().eval()
+    (block,) = count_flops(model, (5, 32, 32))['blocks']
+    assert block['shape'] == [128, 5, 4, 4]
+    crops = torch.randint(0, 256, (15, 3, 32, 32), dtype=torch.uint8)
+    data = dict(inputs=crops, data_samples=samples(1, num_clips=5)[0])
+    cfg = Config(dict(default_scope='mmaction'))
+    seen = look(model, cfg, find_blocks(model), data)
+    assert len(seen.frames) == 5
+    assert seen.blocks['backbone.layer2.cgnl_0'].shape[:3] == (3, 128, 5)
+
+
 @pytest.mark.skipif(
     not hasattr(torch.export, 'Dim'), reason='no open batch size'
 )
-def test_export_of_a_backbone():
+def test_export():
     net = recognizer('TSM').eval().backbone
     x = torch.randn(16, 3, 32, 32)
     program = torch.export.export(net, (x,))
     torch.testing.assert_close(program.module()(x), net(x))
+    net = Exported(recognizer(), 'mmaction').eval()
+    x = torch.randn(2, 3, 5, 32, 32)
+    shapes = dict(pixels={0: torch.export.Dim('batch')})
+    program = torch.export.export(net, (x,), dynamic_shapes=shapes)
+    torch.testing.assert_close(program.module()(x[:1]), net(x[:1]))
     with pytest.raises(ValueError, match='frames=8'):
-        torch.export.export(recognizer().backbone, (x,))
+        torch.export.export(recognizer().backbone, (x[:, :, 0],))
