@@ -162,6 +162,9 @@ def test_a_fixed_number():
     tsm = recognizer('TSM').backbone  # the backbone's own number
     assert tsm.layer2.cgnl_0.arrangement.frames == 8
     tsm(torch.randn(8, 3, 32, 32))
+    block, x = CGNL3d(256), torch.randn(16, 3, 32, 32)
+    insert_after(tsm, 'layer3.0', block, example=x, frames=True)
+    assert block.arrangement.frames == 8
 
 
 def test_frames_that_the_backbone_pools():
