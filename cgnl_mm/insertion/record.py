@@ -11,7 +11,7 @@ import warnings
 from typing import Any, Dict, Iterator, NamedTuple, Optional, Set, Tuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils import _pytree
 
@@ -290,25 +290,22 @@ def _clips_in(args: tuple, module: nn.Module) -> int:
 
 def _no_tensor(path: str, unit: nn.Module, run: Run) -> str:
     """Say which module inside returns the first tensor of a tuple."""
-    output, order = run.returned[unit], list(run.returned)
-    tensors = filter(torch.is_tensor, _pytree.tree_flatten(output)[0])
-    first, found = next(tensors, None), []
-    for name, part in unit.named_modules(prefix=path):
-        y = run.returned.get(part)
-        if torch.is_tensor(y) and first is not None:
-            same = (y is first, y.numel() == first.numel())
-            rank = (*same, -name.count('.'), order.index(part))
-            found.append((rank, name, tuple(y.shape), part))
+    returned, output = run.returned, run.returned[unit]
+    first = next(filter(is_tensor, _pytree.tree_flatten(output)[0]), None)
+    names = {part: name for name, part in unit.named_modules(prefix=path)}
+    found = [m for m in returned if m in names and is_tensor(returned[m])]
+    same = [part for part in found if returned[part] is first]
     text = (
         f'{path!r} returns a {type(output).__name__}, and a block takes one '
         'tensor; name '
     )
     if not found:
         return f'{text}a module in it ({_inside(unit)})'
-    _, name, shape, part = max(found)
+    part = (same or found)[-1]  # the last that ended is the outermost
+    shape = tuple(returned[part].shape)
     axes = check_axes(part, shape, None)
     hint = f', with {axes}' if axes else ''
-    return f'{text}{name!r}, which returns {shape}{hint}'
+    return f'{text}{names[part]!r}, which returns {shape}{hint}'
 
 
 def _uncalled(path: str, unit: nn.Module, run: Run) -> str:

@@ -231,9 +231,6 @@ FAST += [
 NIGHTLY += [
     SWIN,
     SWIN_3D,
-    Arranged('mmaction', dict(type='ResNetTSM', depth=18, **FRAMES),
-        'layer2.-1', 'layer2.cgnl_1', (3, 32, 32), batch=16,
-        keys=dict(frames=True)),
     Arranged('mmaction', dict(type='TANet', depth=50, pretrained=None,
         num_segments=8), 'layer2.-1', 'layer2.cgnl_3', (3, 32, 32), batch=16,
         keys=dict(frames=True)),

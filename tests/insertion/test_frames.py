@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import DefaultScope
-from networks import FRAMES, TSN, build, plugin
+from networks import FRAMES, HEAD, TSN, build, plugin
 from torch.utils.checkpoint import checkpoint
 
 from cgnl_mm import CGNL3d, insert_after
@@ -21,7 +21,6 @@ from cgnl_mm.deploy.export import Exported
 from cgnl_mm.visualization.blocks import find_blocks
 from cgnl_mm.visualization.inputs import look
 
-PLACE = 'backbone.layer2.0'
 SETTINGS = dict(groups=2, norm_weight=1.0, init_std=0.1)
 BACKBONES = dict(
     TSN=dict(type='ResNet', **TSN),
@@ -37,13 +36,14 @@ def recognizer(kind='TSN', frames=True, after='layer2.0', **settings):
     backbone = dict(BACKBONES[kind])
     if frames is not None:
         entry = plugin(after, 'CGNL3d', frames=frames)
-        entry['cfg'].update(SETTINGS)
-        backbone['plugins'] = [entry]
-    width = 128 if kind == 'TSN' else 512
-    head = dict(type='TSNHead', num_classes=3, in_channels=width)
-    head.update(dropout_ratio=0.0, average_clips='prob')
+        backbone['plugins'] = [dict(entry, cfg=dict(SETTINGS, type='CGNL3d'))]
+    head = dict(HEAD, in_channels=128 if kind == 'TSN' else 512)
     cfg = dict(type='Recognizer2D', backbone=backbone, cls_head=head)
-    return build('mmaction', dict(cfg, **settings))
+    return build('mmaction', dict(cfg, **settings)).eval()
+
+
+def clips(count, frames):
+    return torch.randn(count, frames, 3, 32, 32)
 
 
 def samples(count, **meta):
@@ -51,30 +51,20 @@ def samples(count, **meta):
     return [sample.set_gt_label(0) for sample in made]
 
 
-def around(model, *args, path=PLACE, **kwargs):
-    """Call a model; return what goes into its block, and what comes out."""
-    unit = model.get_submodule(path)
-    stage = model.get_submodule(path.rpartition('.')[0])
-    seen = []
-    hooks = [
-        unit.register_forward_hook(lambda *args: seen.append(args[2])),
-        stage[2].register_forward_pre_hook(
-            lambda _, args: seen.append(args[0])
-        ),
-    ]
+def as_by_hand(frames, model, *args, **kwargs):
+    """Call a model, and its block on (B, C, T, H, W); return its output."""
+    stage, seen = model.backbone.layer2, []
+    stage[0].register_forward_hook(lambda *args: seen.append(args[2]))
+    stage[2].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     model(*args, **kwargs)
-    for hook in hooks:
-        hook.remove()
-    return seen
-
-
-def by_hand(model, x, frames, path='backbone.layer2.cgnl_0'):
-    """Call a block of the same weights on (B, C, T, H, W)."""
-    inserted = model.get_submodule(path)
-    block = CGNL3d(inserted.in_channels, **SETTINGS)
-    block.load_state_dict(inserted.state_dict())
-    clips = x.reshape(-1, frames, *x.shape[1:]).transpose(1, 2)
-    return block(clips).transpose(1, 2).reshape(x.shape)
+    x, y = seen
+    block = CGNL3d(128, **SETTINGS)
+    block.load_state_dict(stage.cgnl_0.state_dict())
+    expected = block(x.reshape(-1, frames, *x.shape[1:]).transpose(1, 2))
+    expected = expected.transpose(1, 2).reshape(x.shape)
+    torch.testing.assert_close(y, expected)
+    assert not torch.equal(x, y)
+    return y
 
 
 # Kind, frames of two samples, mode, what the samples tell, the clip.
@@ -94,13 +84,8 @@ def test_the_block_sees_clips(call, monkeypatch):
     # TIN's shift is compiled code; what it shifts is of no matter here.
     monkeypatch.setattr('mmcv.ops.tin_shift', lambda data, _: data)
     kind, total, mode, meta, frames = CALLS[call]
-    model = recognizer(kind)
-    x = torch.randn(2, total, 3, 32, 32)
-    with torch.no_grad():
-        before, after = around(model, x, samples(2, **meta), mode=mode)
-        assert len(before) == 2 * total
-        torch.testing.assert_close(after, by_hand(model, before, frames))
-        assert not torch.equal(after, by_hand(model, before, 1))
+    x = clips(2, total)
+    as_by_hand(frames, recognizer(kind), x, samples(2, **meta), mode=mode)
 
 
 def test_crops_of_a_pipeline():
@@ -114,108 +99,80 @@ def test_crops_of_a_pipeline():
     ]
     video = np.random.randint(0, 256, (40, 32, 50, 3), np.uint8)
     data = dict(array=video, total_frames=40, start_index=0, modality='RGB')
-    model = recognizer().eval()
+    model = recognizer()
     with DefaultScope.overwrite_default_scope('mmaction'):
         pipeline = Compose([TRANSFORMS.build(step) for step in steps])
         data = pseudo_collate([pipeline(dict(data, label=0))])
     crops = data['inputs'][0].float().split(25)
-    with torch.no_grad():
-        _, after = around(
-            model, **model.data_preprocessor(data), mode='predict'
-        )
-        alone = [around(model, crop[None], mode='tensor')[1] for crop in crops]
-    torch.testing.assert_close(after, torch.cat(alone))
+    data = model.data_preprocessor(data)
+    together = as_by_hand(25, model, **data, mode='predict')
+    alone = [as_by_hand(25, model, crop[None]) for crop in crops]
+    torch.testing.assert_close(together, torch.cat(alone))
 
 
 def test_what_tells_the_frames_of_a_test_sample():
     """Nothing is guessed, and nothing of an earlier call is used."""
-    x, y = torch.randn(1, 8, 3, 32, 32), torch.randn(1, 24, 3, 32, 32)
-    model = recognizer()
+    x, y, model = clips(1, 8), clips(1, 24), recognizer()
     with torch.no_grad():
         with pytest.raises(ValueError, match="24 frames; add 'num_clips'"):
             model(y, samples(1), mode='predict')
         model(x, samples(1), mode='loss')
         with pytest.raises(ValueError, match='num_segs='):
             model(y, samples(1), mode='predict')
-        before, after = around(model, x, samples(1), mode='predict')
-        torch.testing.assert_close(after, by_hand(model, before, 8))
+        as_by_hand(8, model, x, samples(1), mode='predict')
         with pytest.raises(ValueError, match='Recognizer2D.* frames=8'):
             model.backbone(x[0])
         with pytest.raises(ValueError, match='24 frames.* clips of 7'):
             model(y, samples(1, num_clips=7), mode='predict')
-    for told in (
-        recognizer(test_cfg=dict(num_segs=12)),
-        recognizer(cls_head=dict(type='TRNHead', num_classes=3,
-            in_channels=128, num_segments=12)),
-    ):  # fmt: skip
-        before, after = around(told.eval(), y, samples(1), mode='predict')
-        torch.testing.assert_close(after, by_hand(told, before, 12))
+    model = recognizer(test_cfg=dict(num_segs=12))
+    as_by_hand(12, model, y, samples(1), mode='predict')
+    model.cls_head.num_segments = 6  # as TRN's head
+    as_by_hand(6, model, y, samples(1), mode='predict')
 
 
 def test_a_fixed_number():
     """It needs no recognizer, but that refuses samples of other lengths."""
     model = recognizer(frames=8)
-    model.backbone(torch.randn(16, 3, 32, 32))
-    x = torch.randn(8, 25, 3, 32, 32)  # 200 is a multiple of 8
+    model.backbone(clips(2, 8).flatten(0, 1))
+    x = clips(8, 25)  # 200 frames are a multiple of 8
     with pytest.raises(ValueError, match='25 frames, .* whole clips of 8'):
         model(x, samples(8), mode='predict')
     tsm = recognizer('TSM').backbone  # the backbone's own number
-    assert tsm.layer2.cgnl_0.arrangement.frames == 8
-    tsm(torch.randn(8, 3, 32, 32))
-    block, x = CGNL3d(256), torch.randn(16, 3, 32, 32)
-    insert_after(tsm, 'layer3.0', block, example=x, frames=True)
+    tsm(clips(1, 8)[0])
+    block = CGNL3d(256)
+    insert_after(tsm, 'layer3.0', block, example=clips(1, 16)[0], frames=True)
     assert block.arrangement.frames == 8
-
-
-def test_frames_that_the_backbone_pools():
-    model = recognizer('pooled', after=['layer1.0', 'layer2.net.0'])
-    blocks = model.backbone.layer1.cgnl_0, model.backbone.layer2.net.cgnl_0
-    assert [block.arrangement.frames for block in blocks] == [8, 4]
+    pooled = recognizer('pooled', after='layer2.net.0').backbone
+    assert pooled.layer2.net.cgnl_0.arrangement.frames == 4
 
 
 def test_insert_after():
-    x = torch.randn(2, 8, 3, 32, 32)
-    model, net = recognizer(), recognizer(frames=None)
-    insert_after(net, PLACE, CGNL3d(128, **SETTINGS), frames=True)
-    assert net.state_dict().keys() == model.state_dict().keys()
-    net.load_state_dict(model.state_dict())
-    before, after = around(net, x, samples(2), mode='loss')
-    torch.testing.assert_close(after, by_hand(model, before, 8))
-    net = recognizer(frames=None)  # the recognizer does not learn of it
-    insert_after(net.backbone, 'layer2.0', CGNL3d(128), frames=True)
+    model, block = recognizer(frames=None), CGNL3d(128, **SETTINGS)
+    insert_after(model, 'backbone.layer2.0', block, frames=True)
+    as_by_hand(8, model, clips(2, 8), samples(2), mode='loss')
+    model = recognizer(frames=None)  # it does not learn of a block
+    insert_after(model.backbone, 'layer2.0', CGNL3d(128), frames=True)
     with pytest.raises(ValueError, match='call the whole model'):
-        net(x, samples(2), mode='loss')
-
-
-def averaged(model):
-    return ExponentialMovingAverage(model).module
-
-
-def compiled(model):
-    torch._dynamo.reset()
-    return torch.compile(model, backend='eager')
+        model(clips(2, 8), samples(2), mode='loss')
 
 
 SURVIVE = {
     'copy': copy.deepcopy,
     'pickle': lambda model: pickle.loads(pickle.dumps(model)),
-    'EMA': averaged,
-    'compile': compiled,
+    'EMA': lambda model: ExponentialMovingAverage(model).module,
+    'compile': lambda model: torch.compile(model, backend='eager'),
 }
 
 
 @pytest.mark.parametrize('survive', SURVIVE)
 def test_survives(survive):
     """A copy has a block of its own, and tells it the frames of its call."""
-    model = recognizer().eval()
+    model = recognizer()
     survivor = SURVIVE[survive](model)
-    options = dict(mode='tensor', stage='head')
     with torch.no_grad():
-        for total in (8, 25):
-            x = torch.randn(2, total, 3, 32, 32)
-            model(torch.randn(1, 4, 3, 32, 32))
-            expected = model(x, **options)
-            torch.testing.assert_close(survivor(x, **options), expected)
+        for x in (clips(2, 8), clips(2, 25)):
+            expected = model(x, stage='head')
+            torch.testing.assert_close(survivor(x, stage='head'), expected)
 
 
 def test_a_stage_that_runs_again_in_backward():
@@ -223,13 +180,12 @@ def test_a_stage_that_runs_again_in_backward():
     stage = model.backbone.layer2
     forward = stage.forward
     stage.forward = lambda x: checkpoint(forward, x, use_reentrant=False)
-    x = torch.randn(2, 8, 3, 32, 32)
-    model(x, samples(2), mode='loss')['loss_cls'].backward()
+    model(clips(2, 8), samples(2), mode='loss')['loss_cls'].backward()
     assert stage.cgnl_0.theta.weight.grad.any()
 
 
 def test_tools_see_one_clip():
-    model = recognizer().eval()
+    model = recognizer()
     (block,) = count_flops(model, (5, 32, 32))['blocks']
     assert block['shape'] == [128, 5, 4, 4]
     crops = torch.randint(0, 256, (15, 3, 32, 32), dtype=torch.uint8)
@@ -244,14 +200,12 @@ def test_tools_see_one_clip():
     not hasattr(torch.export, 'Dim'), reason='no open batch size'
 )
 def test_export():
-    net = recognizer('TSM').eval().backbone
-    x = torch.randn(16, 3, 32, 32)
-    program = torch.export.export(net, (x,))
-    torch.testing.assert_close(program.module()(x), net(x))
-    net = Exported(recognizer(), 'mmaction').eval()
-    x = torch.randn(2, 3, 5, 32, 32)
-    shapes = dict(pixels={0: torch.export.Dim('batch')})
-    program = torch.export.export(net, (x,), dynamic_shapes=shapes)
-    torch.testing.assert_close(program.module()(x[:1]), net(x[:1]))
+    frames = clips(1, 16)[0]
     with pytest.raises(ValueError, match='frames=8'):
-        torch.export.export(recognizer().backbone, (x[:, :, 0],))
+        torch.export.export(recognizer().backbone, (frames,))
+    tsm, batch = recognizer('TSM').backbone, torch.export.Dim('batch')
+    program = torch.export.export(tsm, (frames,))
+    torch.testing.assert_close(program.module()(frames), tsm(frames))
+    whole, x = Exported(recognizer(), 'mmaction'), clips(2, 5).transpose(1, 2)
+    program = torch.export.export(whole, (x,), dynamic_shapes=[{0: batch}])
+    torch.testing.assert_close(program.module()(x[:1]), whole(x[:1]))
