@@ -172,8 +172,8 @@ def _build_block(cfg: Dict[str, Any], place) -> nn.Module:
     kind = _find_type(cfg.pop('type', None))
     if place.hint and 'in_channels' not in cfg:
         raise ConfigError(
-            f'the place returns {place.shape}, with the channels last: give '
-            f'{place.hint}, or in_channels if it does not'
+            f'the place returns {place.shape}, whose channels seem to stand '
+            f'last; give {place.hint}, or in_channels in the cfg of the block'
         )
     channels = place.shape[1] if place.shape else cfg['in_channels']
     given = cfg.pop('in_channels', channels)

@@ -61,7 +61,7 @@ def test_by_config():
 @pytest.mark.parametrize(
     'network, entry, message',
     [
-        (VIT, plugin('layers.0', 'CGNL1d'), "the channels last: .*axes='BNC'"),
+        (VIT, plugin('layers.0', 'CGNL1d'), "stand last; give axes='BNC', or"),
         (SWIN_3D, plugin('layers.0.blocks.0', 'CGNL3d'), "give axes='BSC'"),
         (SWIN, plugin('stages.0.blocks.0', axes='BSC'), "give axes='BNC'"),
         (SWIN, plugin('stages.0'),
