@@ -65,15 +65,16 @@ class _Tell:
         call = {'mode': 'tensor', **dict(zip(names, args)), **kwargs}
         total = call['inputs'].shape[1]
         for block in _blocks_of_clips(recognizer):
-            frames = block.arrangement.frames
-            if frames is True:
+            frames = given = block.arrangement.frames
+            if given is True:
                 frames = self._find(recognizer, total, call)
                 block.told_frames = frames
             if total % frames:
                 raise ConfigError(
                     f'{type(recognizer).__name__} got samples of {total} '
-                    f'frames, which are not whole clips of {frames}, as '
-                    f'{type(block).__name__} needs them; see `frames`'
+                    f'frames, which are not whole clips of {frames}; sample '
+                    f'whole clips, or change frames={given} of its '
+                    f'{type(block).__name__}'
                 )
         if call['mode'] == 'loss':
             self.trained = total
