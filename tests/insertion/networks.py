@@ -220,10 +220,10 @@ VIT, SWIN, SWIN_3D = (
         out_indices=(1,), pretrained2d=False), 'layers.1.blocks.0',
         'layers.1.blocks.0.cgnl', CLIP, keys=dict(axes='BSC')),
 )  # fmt: skip
-HEAD = dict(type='TSNHead', num_classes=3, in_channels=128)
+TSN_HEAD = dict(type='TSNHead', num_classes=3, in_channels=128)
 FAST += [
     VIT,
-    Arranged('mmaction', dict(type='Recognizer2D', cls_head=HEAD,
+    Arranged('mmaction', dict(type='Recognizer2D', cls_head=TSN_HEAD,
         backbone=dict(type='ResNet', **TSN)),
         'backbone.layer2.0', 'backbone.layer2.cgnl_0', (8, 3, 32, 32),
         keys=dict(frames=True)),

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import DefaultScope
-from networks import FRAMES, HEAD, TSN, build, plugin
+from networks import FRAMES, TSN_HEAD, TSN, build, plugin
 from torch.utils.checkpoint import checkpoint
 
 from cgnl_mm import CGNL3d, insert_after
@@ -37,7 +37,7 @@ def recognizer(kind='TSN', frames=True, after='layer2.0', **settings):
     if frames is not None:
         entry = plugin(after, 'CGNL3d', frames=frames)
         backbone['plugins'] = [dict(entry, cfg=dict(SETTINGS, type='CGNL3d'))]
-    head = dict(HEAD, in_channels=128 if kind == 'TSN' else 512)
+    head = dict(TSN_HEAD, in_channels=128 if kind == 'TSN' else 512)
     cfg = dict(type='Recognizer2D', backbone=backbone, cls_head=head)
     return build('mmaction', dict(cfg, **settings)).eval()
 
