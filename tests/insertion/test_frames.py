@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import DefaultScope
-from networks import FRAMES, TSN_HEAD, TSN, build, plugin
+from networks import FRAMES, TSN, TSN_HEAD, build, plugin
 from torch.utils.checkpoint import checkpoint
 
 from cgnl_mm import CGNL3d, insert_after
