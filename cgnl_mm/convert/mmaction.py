@@ -11,7 +11,6 @@ from torch import Tensor
 
 from .network import ConversionError, listed
 
-MARK = '.non_local_block.'
 BLOCK = re.compile(r'(layer\d+)\.(\d+)\.non_local_block\.')
 WRAPPED = re.compile(r'(layer\d+\.\d+)\.block\.')
 
@@ -33,7 +32,7 @@ def convert_non_local(state: Dict[str, Tensor]) -> Dict[str, Tensor]:
     if not places_of(state):
         raise ConversionError(
             'not a network of mmaction2 with non_local: no name has '
-            f'{MARK!r} among {listed(list(state))}'
+            f'non_local_block among {listed(list(state))}'
         )
     return {
         WRAPPED.sub(r'\1.', BLOCK.sub(r'\1.non_local3d_\2.', key)): value
