@@ -1,9 +1,9 @@
 """Define networks of the hosts and of PyTorch, each with a place for a block.
 
 docs/networks.md is the list as a table. This command builds each network with
-its block, looks whether the network stays the same, and prints the page:
+its block, looks whether the network stays the same, and writes the page:
 
-    PYTHONPATH=. python tests/insertion/networks.py > docs/networks.md
+    PYTHONPATH=. python tests/insertion/networks.py
 """
 
 import copy
@@ -163,6 +163,11 @@ def build(host, cfg):
     registry = import_module(f'{host}.registry').MODELS
     with DefaultScope.overwrite_default_scope(host):
         return registry.build(cfg)
+
+
+def initialize(net):
+    """Let a network of a host initialise its layers."""
+    getattr(net, 'init_weights', lambda: None)()
 
 
 def outputs(net, x):
@@ -332,12 +337,14 @@ NIGHTLY = [
         'layer3.-2', 'layer3.cgnl_4'),
     Network('mmpretrain', dict(type='TIMMBackbone', model_name='resnetv2_50'),
         'timm_model.stages.2.blocks.-2',
-        'timm_model.stages.2.blocks.cgnl_4', needs='timm'),
+        'timm_model.stages.2.blocks.cgnl_4', needs='timm',
+        remark='needs timm'),
     Network('mmdet', dict(type='HRNet', extra=EXTRA, norm_eval=False),
         'layer1.-1', 'layer1.cgnl_1'),
     Network('mmseg', DEEPLAB, 'backbone.layer3.-2',
         'backbone.layer3.cgnl_4', needs='ftfy',
-        remark='ResNetV1c with the head of DeepLabV3+'),
+        remark='ResNetV1c with the head of DeepLabV3+; '
+        'the entry stands in `model=dict(plugins=...)`'),
     Plain('torchvision.models', dict(type='resnet50'),
         'layer3.-2', 'layer3.cgnl_4', channels=1024),
     Plain('torchvision.models', dict(type='vgg11'),
@@ -365,20 +372,20 @@ network has no config, the line is a call.
 
 def page():
     """Return docs/networks.md."""
-    return HEAD + ''.join(f'{network.row}\n' for network in ZOO.values())
+    by_host = sorted(ZOO.values(), key=attrgetter('host'))
+    return HEAD + ''.join(f'{network.row}\n' for network in by_host)
 
 
 def check(network):
     """Build a network, and see that its new block changes nothing."""
-    stock, net = network.twins()
+    x, found = network.input(), []
+    for net in network.twins():
+        initialize(net)
+        net.eval()
+        with torch.no_grad():
+            found.append(outputs(network.part(net), x))
     kind = getattr(cgnl_mm, network.block)
     assert isinstance(net.get_submodule(network.path), kind)
-    x = network.input()
-    with torch.no_grad():
-        found = []
-        for part in map(network.part, (net, stock)):
-            part.eval()
-            found.append(outputs(part, x))
     assert all(map(torch.equal, *found)), str(network)
 
 
@@ -386,4 +393,4 @@ if __name__ == '__main__':
     for network in ZOO.values():
         if not network.needs or find_spec(network.needs):
             check(network)
-    print(page(), end='')
+    PAGE.write_text(page(), 'utf-8')

@@ -6,7 +6,16 @@ from operator import attrgetter
 
 import pytest
 import torch
-from networks import FAST, NIGHTLY, PAGE, ZOO, assert_same, outputs, page
+from networks import (
+    FAST,
+    NIGHTLY,
+    PAGE,
+    ZOO,
+    assert_same,
+    initialize,
+    outputs,
+    page,
+)
 
 from cgnl_mm.ops.torch_versions import TORCH
 
@@ -16,11 +25,6 @@ NETWORKS += [
     for network in NIGHTLY
 ]
 EXPORTS = attrgetter('exports')
-
-
-def initialize(net):
-    """Let a network of a host initialise its layers."""
-    getattr(net, 'init_weights', lambda: None)()
 
 
 @pytest.mark.parametrize('network', NETWORKS)
