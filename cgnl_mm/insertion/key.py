@@ -111,6 +111,14 @@ def build(make: Callable[[Any], Any], cfg: Any) -> Any:
     return built
 
 
+def our_entries(cfg: Any) -> List[dict]:
+    """Return the entries of a config's ``plugins`` that name a place."""
+    plugins = cfg.get('plugins') if isinstance(cfg, dict) else None
+    if not isinstance(plugins, (list, tuple)):
+        return []
+    return [p for p in plugins if isinstance(p, dict) and PLACES & {*p}]
+
+
 def _take_out(cfg: Any) -> Tuple[Any, List[dict]]:
     """Return a config without our plugins, and those."""
     plugins = cfg.get('plugins') if isinstance(cfg, dict) else None
@@ -119,9 +127,7 @@ def _take_out(cfg: Any) -> Tuple[Any, List[dict]]:
             f'plugins of {cfg.get("type")} must be a list of dicts, got a '
             'dict; write plugins=[dict(...)]'
         )
-    if not isinstance(plugins, (list, tuple)):
-        return cfg, []
-    ours = [p for p in plugins if isinstance(p, dict) and PLACES & {*p}]
+    ours = our_entries(cfg)
     if not ours:
         return cfg, []
     cfg, theirs = cfg.copy(), [p for p in plugins if p not in ours]
@@ -131,16 +137,31 @@ def _take_out(cfg: Any) -> Tuple[Any, List[dict]]:
     return cfg, ours
 
 
+def misplaced(where: str, key: str, plugin: dict) -> str:
+    """Say where an entry of a dict that no registry builds belongs.
+
+    Args:
+        where (str): What an error calls the dict.
+        key (str): The dict's own key.
+        plugin (dict): An entry of its ``plugins`` that has a place.
+    """
+    after = plugin.get('after', 'layer3.-2')
+    top = ATTRIBUTES.get(key, key)
+    if isinstance(after, (list, tuple)):
+        path = [f'{top}.{part}' for part in after]
+    else:
+        path = f'{top}.{after}'
+    return (
+        f'no registry builds {where}; move its plugins into the dict around '
+        f'it, with the path from there, such as after={path!r}'
+    )
+
+
 def _no_key(cfg: Any) -> str:
     cfg = cfg if isinstance(cfg, dict) else {}
     for key, child in cfg.items():
-        if isinstance(child, dict) and _take_out(child)[1]:
-            after = _take_out(child)[1][0].get('after', 'layer3.-2')
-            return (
-                f'no registry builds {key!r} of {cfg["type"]}; move its '
-                'plugins into the dict around it, with the path from there, '
-                f"such as after='{ATTRIBUTES.get(key, key)}.{after}'"
-            )
+        if ours := our_entries(child):
+            return misplaced(f'{key!r} of {cfg["type"]}', key, ours[0])
     kind = cfg.get('type', 'a list')
     return (
         f'{kind} has no plugins of this form: give each entry of `plugins` '
