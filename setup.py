@@ -58,6 +58,7 @@ EXTRAS['test'] = [
     'pytest-xdist>=3.3',
     'ruff>=0.5',
     'tensorboard>=2.15',
+    'timm>=0.9',  # mmpretrain's TIMMBackbone
     *EXTRAS['analysis'],
     *EXTRAS['export'],
     *EXTRAS['docs'],

@@ -3,10 +3,12 @@
     python tools/convert_checkpoint.py model_best.pth.tar r50_cgnl_cub.pth
     python tools/convert_checkpoint.py epoch_110.pth author.pth.tar --to author
     python tools/convert_checkpoint.py r50.pth d.pth --to mmdet --backbone-only
+    python tools/convert_checkpoint.py i3d_nl.pth i3d_nl5.pth --to mmaction
 
 The tool reads classification networks of
-github.com/KaiyuYue/cgnl-network.pytorch, and torchvision's, which have the
-same names. Every key is accounted for, or the tool ends with a line that names
+github.com/KaiyuYue/cgnl-network.pytorch, torchvision's, which have the same
+names, and mmaction2's with `non_local`, whose blocks become those of
+`plugins`. Every key is accounted for, or the tool ends with a line that names
 the keys.
 """
 
@@ -27,7 +29,7 @@ def main() -> None:
     )
     parser.add_argument(
         '--to',
-        choices=['mmpretrain', 'mmdet', 'author'],
+        choices=['mmpretrain', 'mmdet', 'mmaction', 'author'],
         default='mmpretrain',
         help='whose names to write; default: mmpretrain',
     )

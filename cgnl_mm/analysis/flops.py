@@ -14,14 +14,15 @@ import torch
 from mmcv.cnn.bricks.non_local import _NonLocalNd
 from tabulate import tabulate
 from torch import nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..blocks.cgnl import _CGNLNd
-from ..deploy.model import as_views, random_pixels, takes_frames
+from ..deploy.model import as_views, random_pixels
 from ..errors import SetupError
+from ..insertion.frames import takes_frames
 from ..insertion.initialization import is_block
 from ..insertion.places import MARK
+from ..visualization.blocks import block_inputs
 
 HEAD = [
     *('part or block', 'type', 'after', 'input', 'parameters'),
@@ -86,13 +87,9 @@ def _run(model, shape, blocks) -> tuple[dict, dict]:
         tuple[dict, dict]: FLOPs by the dotted names of modules, '' for the
         network and a dot before all others; input shapes by block.
     """
-    root, shapes = type(model).__name__, {}
+    root = type(model).__name__
     cgnl = {n: b for n, b in blocks.items() if isinstance(b, _CGNLNd)}
     ours = {f'{root}.{name}' for name in cgnl}
-
-    def keep_shape(module, args) -> None:
-        if module in blocks.values():
-            shapes[module] = list(args[0].shape[1:])
 
     def size(in_shape, *args, out_shape, **kwargs) -> int:
         """Count one operation an element, inside of a CGNL block alone."""
@@ -112,7 +109,7 @@ def _run(model, shape, blocks) -> tuple[dict, dict]:
         for block in backends:
             # The other paths compute the same by other operators.
             block.backend = 'reference'
-        with register_module_forward_pre_hook(keep_shape), counter:
+        with block_inputs(blocks) as inputs, counter:
             _call(model, shape)
     except RuntimeError as error:
         raise SetupError(
@@ -122,6 +119,7 @@ def _run(model, shape, blocks) -> tuple[dict, dict]:
     finally:
         for block, backend in backends.items():
             block.backend = backend
+    shapes = {blocks[name]: list(x.shape[1:]) for name, x in inputs.items()}
     return {
         name.removeprefix(root): sum(by_operator.values())
         for name, by_operator in counter.get_flop_counts().items()

@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from ..errors import fits
+from ..insertion.key import misplaced, our_entries
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Keys that a registry or the owner of an object takes out before it is built.
@@ -111,6 +112,7 @@ def _walk(value: Any, path: str, scope: str) -> Iterator[str]:
     elif isinstance(value, dict) and path.rpartition('.')[2] not in FREE:
         scope = value.get('_scope_') or scope
         yield from _wrong_object(value, path, scope)
+        yield from _unread_plugins(value, path, scope)
         for key, child in value.items():
             yield from _walk(child, f'{path}.{key}', scope)
 
@@ -138,6 +140,17 @@ def _wrong_object(cfg: dict, path: str, scope: str) -> Iterator[str]:
         yield from min(faults, key=len)
     if kind == 'Pretrained' and 'init_cfg' in path:
         yield from _missing_weights(cfg.get('checkpoint'), path)
+
+
+def _unread_plugins(cfg: dict, path: str, scope: str) -> Iterator[str]:
+    """Look for our plugins in a dict that its owner builds by itself."""
+    kind, ours = cfg.get('type'), our_entries(cfg)
+    prefix, _, name = str(kind).rpartition('.')
+    scope = prefix or scope
+    if not ours or not path.startswith('model.') or scope == 'mmengine':
+        return
+    if not callable(kind) and name not in makers_of(scope, ('model',)):
+        yield misplaced(path, path.rpartition('.')[2], ours[0])
 
 
 def _section(path: str) -> tuple[str, ...] | None:

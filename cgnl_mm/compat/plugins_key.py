@@ -12,7 +12,9 @@ Cure: ``Registry.build`` inserts the entries that have ``after`` or
 ``after_blocks`` (:mod:`cgnl_mm.insertion.key`). A registry copies its build
 function from its parent when it is made, so the method is replaced, which
 they share. The layer decay of mmdet and mmsegmentation, which expects a number
-in the place of ``cgnl_8``, takes the block for the unit before it.
+in the place of ``cgnl_8``, takes the block for the unit before it. mmcv's
+``fuse_conv_bn`` folds no batch norm into a convolution across a block, and
+throws no batch norm away that a block follows.
 ``ResNet3d`` starts from a model's checkpoint, blocks included.
 
 Delete when: never; this is what the package is for.
@@ -22,6 +24,8 @@ import functools
 import re
 from types import ModuleType
 from typing import Any
+
+from torch import nn
 
 from .imports import after_import
 
@@ -54,6 +58,7 @@ def apply() -> None:
     for host in ('mmdet', 'mmseg'):
         name = f'{host}.engine.optimizers.layer_decay_optimizer_constructor'
         after_import(name, _mend_layer_decay)
+    after_import('mmcv.cnn.utils.fuse_conv_bn', _mend_fusing)
     after_import('mmaction.models.backbones.resnet3d', _mend)
     after_import('mmaction.models.backbones.resnet3d_slowfast', _mend_pathway)
 
@@ -67,6 +72,30 @@ def _mend_layer_decay(module: ModuleType) -> None:
         return original(BLOCK.sub(r'\1\2', var_name), max_layer_id)
 
     module.get_layer_id_for_convnext = get_layer_id
+
+
+def _mend_fusing(module: ModuleType) -> None:
+    """Let mmcv fuse what stands between blocks, piece by piece."""
+    original = module.fuse_conv_bn
+
+    @functools.wraps(original)
+    def fuse_conv_bn(network: nn.Module) -> nn.Module:
+        from ..insertion.initialization import is_block  # as in apply
+
+        pieces = [nn.Module()]
+        for name, child in network._modules.items():
+            around = [child, *child.children()] if child is not None else []
+            own = any(map(is_block, around))
+            if own:  # a piece of its own
+                pieces.append(nn.Module())
+            pieces[-1]._modules[name] = child
+            if own:
+                pieces.append(nn.Module())
+        for piece in pieces:
+            network._modules.update(original(piece)._modules)
+        return network
+
+    module.fuse_conv_bn = fuse_conv_bn
 
 
 def _mend(module: ModuleType) -> None:

@@ -5,6 +5,7 @@ from typing import Dict, Mapping, Tuple
 import torch
 from torch import Tensor
 
+from .mmaction import convert_non_local, places_of
 from .names import (
     AUTHOR,
     MMPRETRAIN,
@@ -36,6 +37,7 @@ def convert_checkpoint(
     ========================  ==========================================
     author, classification    'mmpretrain', or (backbone) 'mmdet'
     mmpretrain                'author'
+    mmaction2, ``non_local``  'mmaction', for ``plugins``
     ========================  ==========================================
 
     The author's block takes a number among the units of ``layer3``; here the
@@ -49,7 +51,7 @@ def convert_checkpoint(
             one under 'state_dict'. Each ``module.`` of
             DataParallel is removed. ResNets of torchvision have the author's
             names, too.
-        target (str): 'mmpretrain', 'mmdet' or 'author' (without
+        target (str): 'mmpretrain', 'mmdet', 'mmaction' or 'author' (without
             ``module.``). Defaults to 'mmpretrain'.
         backbone_only (bool): Whether to leave out what is not a part of the
             backbone and has no counterpart: the classifier.
@@ -65,6 +67,10 @@ def convert_checkpoint(
             be lost. The message names the first ones.
         MissingHostError: If the host of the model is not installed.
     """
+    if target == 'mmaction':
+        state = convert_non_local(read_tensors(checkpoint))
+        part = 'backbone.' if backbone_only else ''
+        return {k: v for k, v in state.items() if k.startswith(part)}
     state, source, network = read_state_dict(checkpoint)
     written = find_target(source, target, backbone_only)
     tables: Tuple[Table, ...] = (source.table, network.table)
@@ -102,6 +108,35 @@ def read_state_dict(
     Raises:
         ConversionError: If it is not such a checkpoint.
     """
+    state = read_tensors(checkpoint)
+    codes = [
+        c for c in TARGETS if any(key.startswith(c.mark) for key in state)
+    ]
+    if not codes:
+        raise ConversionError(
+            'not a ResNet of the author, torchvision or mmpretrain: '
+            f'{listed(list(state))}'
+        )
+    if places_of(state):
+        raise ConversionError(
+            'a network of mmaction2 with non_local can only be converted to '
+            "'mmaction' (--to mmaction)"
+        )
+    table = codes[0].table
+    shapes = {
+        name: value.shape
+        for key, value in state.items()
+        if (name := rename(key, table)) is not None
+    }
+    return state, codes[0], find_network(shapes)
+
+
+def read_tensors(checkpoint: Mapping) -> Dict[str, Tensor]:
+    """Find the state dict in a checkpoint, and remove DataParallel's prefix.
+
+    Raises:
+        ConversionError: If there is none, or a value is not finite.
+    """
     state = dict(checkpoint) if isinstance(checkpoint, Mapping) else {}
     if isinstance(state.get('state_dict'), Mapping):
         state = dict(state['state_dict'])
@@ -117,24 +152,10 @@ def read_state_dict(
         )
     while all(key.startswith('module.') for key in state):
         state = {key[len('module.') :]: v for key, v in state.items()}
-    codes = [
-        c for c in TARGETS if any(key.startswith(c.mark) for key in state)
-    ]
-    if not codes:
-        raise ConversionError(
-            'not a ResNet of the author, torchvision or mmpretrain: '
-            f'{listed(list(state))}'
-        )
     broken = [key for key, v in state.items() if not v.isfinite().all()]
     if broken:
         raise ConversionError(f'values are not finite in {listed(broken)}')
-    table = codes[0].table
-    shapes = {
-        name: value.shape
-        for key, value in state.items()
-        if (name := rename(key, table)) is not None
-    }
-    return state, codes[0], find_network(shapes)
+    return state
 
 
 def find_target(source: Code, target: str, backbone_only: bool) -> Code:

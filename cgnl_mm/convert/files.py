@@ -12,7 +12,13 @@ import torch
 from ..checkpoints import require_file
 from ..errors import SetupError, printable
 from ..hosts import HOME
-from .checkpoint import convert_checkpoint, find_target, read_state_dict
+from .checkpoint import (
+    convert_checkpoint,
+    find_target,
+    read_state_dict,
+    read_tensors,
+)
+from .mmaction import advise_plugins
 from .names import AUTHOR, MMPRETRAIN, Code
 from .network import SUFFIXES, Network
 
@@ -40,13 +46,19 @@ def convert_file(
     if out.is_dir() or (out.exists() and not force):
         raise SetupError(f'{out} is there already; --force overwrites a file')
     checkpoint = read_checkpoint(source)
-    _, code, network = read_state_dict(checkpoint)
-    print(f'found:   {network}, by the names of {code.name}')
     state = convert_checkpoint(checkpoint, target, backbone_only)
+    shown = printable(str(out))
+    if target == 'mmaction':
+        found = 'non_local of mmaction2'
+        use = advise_plugins(read_tensors(checkpoint))
+    else:
+        _, code, network = read_state_dict(checkpoint)
+        found = f'{network}, by the names of {code.name}'
+        written = find_target(code, target, backbone_only)
+        use = advise(network, written, shown)
+    print(f'found:   {found}')
     write_checkpoint(wrap(state, target), out)
-    print(f'written: {printable(str(out))}, {len(state)} tensors')
-    written = find_target(code, target, backbone_only)
-    print(f'use:     {advise(network, written, printable(str(out)))}')
+    print(f'written: {shown}, {len(state)} tensors\nuse:     {use}')
 
 
 def read_checkpoint(path: str) -> Any:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from ..errors import SetupError
 from ..hosts import host_of
+from ..insertion.frames import takes_frames
 from ..ops.torch_versions import TORCH
 from .model import (
     as_views,
     build_model,
     input_shape,
     random_pixels,
-    takes_frames,
 )
 
 TOLERANCE = 1e-4

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..checkpoints import require_file, require_whole
 from ..errors import SetupError
 from ..hosts import dataset_class, host_of
+from ..insertion.frames import takes_frames
 from ..visualization.inputs import dataset_config
 
 PRETRAINED = ('Pretrained', 'PretrainedInit')
@@ -173,18 +174,6 @@ def _size_of_dataset(cfg):
     parameters = inspect.signature(kind).parameters if kind else {}
     default = parameters['size'].default if 'size' in parameters else None
     return dataset_config(cfg).get('size', default)
-
-
-def takes_frames(kind: type | str) -> bool:
-    """Tell whether a recogniser takes a video's frames as images (TSN, TSM).
-
-    Args:
-        kind (type | str): Class of the network, or its name in a config.
-    """
-    names = [kind]
-    if not isinstance(kind, str):
-        names = [base.__name__ for base in kind.__mro__]
-    return any(name.endswith('Recognizer2D') for name in names)
 
 
 def as_views(clips: Tensor, frames: bool) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError
 from .arrangement import Arrangement
+from .frames import teach
 from .initialization import guard
 from .places import MARK, find_places
 from .record import Place, Recorder, in_order, record
@@ -27,7 +28,7 @@ def insert_after(
     example: Union[Tensor, tuple, None] = None,
     allow_frozen: bool = False,
     axes: Optional[str] = None,
-    frames: Optional[int] = None,
+    frames: Union[int, bool, None] = None,
 ) -> nn.Module:
     """Let a block transform the output of one module of a network.
 
@@ -56,8 +57,9 @@ def insert_after(
             block, for weights that come trained. Defaults to False.
         axes (str, optional): 'BNC' (tokens) or 'BSC' (channels last), where
             the module returns these. Defaults to None.
-        frames (int, optional): Frames of a clip, where they stand in the
-            batch. Defaults to None.
+        frames (int | True, optional): Frames of a clip, where they stand in
+            the batch; True where the network is mmaction2's Recognizer2D, or
+            has ``num_segments``. Defaults to None.
 
     Returns:
         Module: ``network``.
@@ -71,14 +73,14 @@ def insert_after(
         raise ConfigError(f'path={path!r} must name one module')
     (found,) = find_places(network, path)
     recorder = Recorder(network, [found], example)
-    arrangement = Arrangement(axes, frames)
-    place = recorder.look(found, arrangement)
+    place = recorder.look(found, Arrangement(axes, frames))
     if place.shape is None:
         raise ConfigError(
             f'no trial run reached {found!r} ({recorder.reason}); give an '
             'input of the network as `example`'
         )
-    insert_block(network, place, block, arrangement, name, allow_frozen)
+    insert_block(network, place, block, name, allow_frozen)
+    teach(network)
     if 'torch._dynamo' in sys.modules:  # what was compiled lacks the block
         torch.compiler.reset()
     return network
@@ -88,7 +90,6 @@ def insert_block(
     network: nn.Module,
     place: Place,
     block: nn.Module,
-    arrangement: Arrangement,
     name: Optional[str],
     allow_frozen: bool,
 ) -> None:
@@ -98,7 +99,6 @@ def insert_block(
         network (Module): The network; changed in place.
         place (Place): Where the block goes.
         block (Module): The block.
-        arrangement (Arrangement): The axes of what stands at the place.
         name (str, optional): Stem of the block's name.
         allow_frozen (bool): Whether the network may freeze the block.
 
@@ -114,7 +114,7 @@ def insert_block(
         owner, _, name = inserted.rpartition('.')
         delattr(network.get_submodule(owner), name)
         raise
-    arrangement.apply(block)
+    place.arrangement.apply(block)
 
 
 def put(
@@ -181,9 +181,10 @@ def check_block(block: nn.Module, place: Place) -> None:
     if isinstance(run.error, NotImplementedError):
         return  # an operator without shapes alone
     if run.error is not None:
+        hint = f'; give {place.hint}' if place.hint else ''
         raise ConfigError(
             f'{kind} does not fit behind {place.path!r}, which returns '
-            f'{shape}: {run.error}'
+            f'{shape}: {run.error}{hint}'
         )
     if tuple(run.returned[block].shape) != shape:
         raise ConfigError(

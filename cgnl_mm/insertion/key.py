@@ -8,6 +8,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from .arrangement import Arrangement
+from .frames import teach
 from .initialization import guard, is_block, own_random_state
 from .insert import insert_block
 from .places import find_places, find_units
@@ -70,7 +71,7 @@ def insert_plugins(network: nn.Module, plugins: List[dict]) -> None:
                 )
             block = _build_block(plugin['cfg'], place)
             settings = plugin.get('name'), plugin.get('allow_frozen', False)
-            insert_block(network, place, block, arrangement, *settings)
+            insert_block(network, place, block, *settings)
         except ConfigError as error:
             raise ConfigError(f'{where}: {error}') from error
 
@@ -106,7 +107,16 @@ def build(make: Callable[[Any], Any], cfg: Any) -> Any:
             insert_plugins(module, ours)
     if isinstance(built, nn.Module) and any(map(is_block, built.modules())):
         guard(type(built))
+        teach(built)
     return built
+
+
+def our_entries(cfg: Any) -> List[dict]:
+    """Return the entries of a config's ``plugins`` that name a place."""
+    plugins = cfg.get('plugins') if isinstance(cfg, dict) else None
+    if not isinstance(plugins, (list, tuple)):
+        return []
+    return [p for p in plugins if isinstance(p, dict) and PLACES & {*p}]
 
 
 def _take_out(cfg: Any) -> Tuple[Any, List[dict]]:
@@ -117,9 +127,7 @@ def _take_out(cfg: Any) -> Tuple[Any, List[dict]]:
             f'plugins of {cfg.get("type")} must be a list of dicts, got a '
             'dict; write plugins=[dict(...)]'
         )
-    if not isinstance(plugins, (list, tuple)):
-        return cfg, []
-    ours = [p for p in plugins if isinstance(p, dict) and PLACES & {*p}]
+    ours = our_entries(cfg)
     if not ours:
         return cfg, []
     cfg, theirs = cfg.copy(), [p for p in plugins if p not in ours]
@@ -129,16 +137,31 @@ def _take_out(cfg: Any) -> Tuple[Any, List[dict]]:
     return cfg, ours
 
 
+def misplaced(where: str, key: str, plugin: dict) -> str:
+    """Say where an entry of a dict that no registry builds belongs.
+
+    Args:
+        where (str): What an error calls the dict.
+        key (str): The dict's own key.
+        plugin (dict): An entry of its ``plugins`` that has a place.
+    """
+    after = plugin.get('after', 'layer3.-2')
+    top = ATTRIBUTES.get(key, key)
+    if isinstance(after, (list, tuple)):
+        path = [f'{top}.{part}' for part in after]
+    else:
+        path = f'{top}.{after}'
+    return (
+        f'no registry builds {where}; move its plugins into the dict around '
+        f'it, with the path from there, such as after={path!r}'
+    )
+
+
 def _no_key(cfg: Any) -> str:
     cfg = cfg if isinstance(cfg, dict) else {}
     for key, child in cfg.items():
-        if isinstance(child, dict) and _take_out(child)[1]:
-            after = _take_out(child)[1][0].get('after', 'layer3.-2')
-            return (
-                f'no registry builds {key!r} of {cfg["type"]}; move its '
-                'plugins into the dict around it, with the path from there, '
-                f"such as after='{ATTRIBUTES.get(key, key)}.{after}'"
-            )
+        if ours := our_entries(child):
+            return misplaced(f'{key!r} of {cfg["type"]}', key, ours[0])
     kind = cfg.get('type', 'a list')
     return (
         f'{kind} has no plugins of this form: give each entry of `plugins` '
@@ -168,6 +191,11 @@ def _build_block(cfg: Dict[str, Any], place) -> nn.Module:
     """Build a block for its place, without disturbing the random state."""
     cfg = dict(cfg)
     kind = _find_type(cfg.pop('type', None))
+    if place.hint and 'in_channels' not in cfg:
+        raise ConfigError(
+            f'the place returns {place.shape}, whose channels seem to stand '
+            f'last; give {place.hint}, or in_channels in the cfg of the block'
+        )
     channels = place.shape[1] if place.shape else cfg['in_channels']
     given = cfg.pop('in_channels', channels)
     if given != channels:

@@ -5,17 +5,19 @@ run, so what a block is put behind is found out by a run. It takes place on
 PyTorch's meta device: shapes alone are computed, and no weight changes.
 """
 
+import dataclasses
 import itertools
 import warnings
 from typing import Any, Dict, Iterator, NamedTuple, Optional, Set, Tuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils import _pytree
 
 from ..errors import ConfigError, describe_error
-from .arrangement import Arrangement
+from .arrangement import Arrangement, check_axes
+from .frames import segments_of
 
 SIZES = (64, 224, 384)  # pixels; some networks take one size alone
 PLAIN = (bool, int, float, str, type(None))
@@ -28,11 +30,13 @@ class Run(NamedTuple):
         returned (dict[Module, Any]): What each called module returned.
         dead (set[Module]): Places that no gradient of an output reaches.
         error (Exception, optional): What ended the run before its end.
+        clips (int): Clips in the input of a network of frames, else 0.
     """
 
     returned: Dict[nn.Module, Any]
     dead: Set[nn.Module]
     error: Optional[Exception]
+    clips: int = 0
 
 
 class Place(NamedTuple):
@@ -44,11 +48,15 @@ class Place(NamedTuple):
             block sees it; None if no run reached it.
         in_order (bool): Whether it stands in an nn.Sequential that is itself
             called, so that the block can be the next child.
+        arrangement (Arrangement): The axes there.
+        hint (str): The ``axes`` that seem to be missing; '' if none.
     """
 
     path: str
     shape: Optional[Tuple[int, ...]]
     in_order: bool
+    arrangement: Arrangement
+    hint: str = ''
 
 
 class Recorder:
@@ -79,7 +87,7 @@ class Recorder:
 
         Raises:
             ConfigError: (a ValueError) If the module is never called, returns
-                no single tensor, or reaches no output.
+                no single tensor or one of other axes, or reaches no output.
         """
         unit = self.network.get_submodule(path)
         parts = path.split('.')
@@ -88,13 +96,9 @@ class Recorder:
             run = self._run('.'.join(parts[:depth]))
             if unit in run.returned:
                 if place is None:
-                    shape = _shape_of(run.returned[unit], path, unit)
-                    parent = self.network.get_submodule('.'.join(parts[:-1]))
                     # A part that was run for itself proves no call of it.
                     called = depth < len(parts) - 1 or depth == 0
-                    called = called and parent in run.returned
-                    shape = arrangement.shape_of(shape)
-                    place = Place(path, shape, called and in_order(parent))
+                    place = self._place(path, run, called, arrangement)
                 if unit in run.dead:
                     raise ConfigError(
                         f'{path!r} lies behind the last output of '
@@ -108,7 +112,29 @@ class Recorder:
                 raise ConfigError(_uncalled(path, unit, run))
             if place is not None and run.error is None:
                 break
-        return place or Place(path, None, False)
+        return place or Place(path, None, False, arrangement)
+
+    def _place(
+        self, path: str, run: Run, called: bool, arrangement: Arrangement
+    ) -> Place:
+        """Describe a module by what it returned in a run."""
+        unit = self.network.get_submodule(path)
+        parent = self.network.get_submodule(path.rpartition('.')[0])
+        if not isinstance(run.returned[unit], Tensor):
+            raise ConfigError(_no_tensor(path, unit, run))
+        shape = tuple(run.returned[unit].shape)
+        hint = check_axes(unit, shape, arrangement.axes)
+        if hint and arrangement.axes:
+            raise ConfigError(
+                f'{path!r} returns {shape}, which axes={arrangement.axes!r} '
+                f'does not fit; give {hint}'
+            )
+        if arrangement.frames is True and run.clips:
+            frames = shape[0] // run.clips
+            arrangement = dataclasses.replace(arrangement, frames=frames)
+        shape = arrangement.shape_of(shape)
+        called = called and parent in run.returned and in_order(parent)
+        return Place(path, shape, called, arrangement, hint)
 
     @property
     def reason(self) -> str:
@@ -156,8 +182,7 @@ def inputs_for(module: nn.Module) -> Iterator[tuple]:
                 for i, c in enumerate(channels)
             ),
         )
-    segments = [getattr(m, 'num_segments', 1) for m in module.modules()]
-    batch = max(n for n in segments if isinstance(n, int))
+    batch = segments_of(module) or 1
     for layer in module.modules():
         size = getattr(layer, 'kernel_size', None)
         width = getattr(layer, 'in_channels', None)
@@ -238,7 +263,7 @@ def record(module: nn.Module, args: tuple, marked: Set[nn.Module]) -> Run:
             vars(part).clear()
             vars(part).update(attributes)
     dead = set() if error else _dead(result, marks)
-    return Run(returned, dead, error)
+    return Run(returned, dead, error, _clips_in(args, module))
 
 
 def _dead(result: Any, marks: Dict[nn.Module, list]) -> Set[nn.Module]:
@@ -256,13 +281,31 @@ def _dead(result: Any, marks: Dict[nn.Module, list]) -> Set[nn.Module]:
     return {part for part, own in marks.items() if seen.isdisjoint(own)}
 
 
-def _shape_of(output: Any, path: str, unit: nn.Module) -> Tuple[int, ...]:
-    if not isinstance(output, Tensor):
-        raise ConfigError(
-            f'{path!r} returns a {type(output).__name__}, and a block takes '
-            f'one tensor; name a module in it ({_inside(unit)})'
-        )
-    return tuple(output.shape)
+def _clips_in(args: tuple, module: nn.Module) -> int:
+    """Count the clips in the images that a network of frames takes."""
+    segments = segments_of(module)
+    images = [x for x in args if isinstance(x, Tensor) and x.dim() == 4]
+    return len(images[0]) // segments if images and segments else 0
+
+
+def _no_tensor(path: str, unit: nn.Module, run: Run) -> str:
+    """Say which module inside returns the first tensor of a tuple."""
+    returned, output = run.returned, run.returned[unit]
+    first = next(filter(is_tensor, _pytree.tree_flatten(output)[0]), None)
+    names = {part: name for name, part in unit.named_modules(prefix=path)}
+    found = [m for m in returned if m in names and is_tensor(returned[m])]
+    same = [part for part in found if returned[part] is first]
+    text = (
+        f'{path!r} returns a {type(output).__name__}, and a block takes one '
+        'tensor; name '
+    )
+    if not found:
+        return f'{text}a module in it ({_inside(unit)})'
+    part = (same or found)[-1]  # the last that ended is the outermost
+    shape = tuple(returned[part].shape)
+    axes = check_axes(part, shape, None)
+    hint = f', with {axes}' if axes else ''
+    return f'{text}{names[part]!r}, which returns {shape}{hint}'
 
 
 def _uncalled(path: str, unit: nn.Module, run: Run) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import SetupError, UnreadableFileError, describe_error
 from ..hosts import host_of
+from ..insertion.frames import takes_frames
 from .blocks import block_inputs
 
 
@@ -22,7 +23,7 @@ class Seen(NamedTuple):
         size (tuple[int, int]): (H, W) with padding.
         blocks (dict[str, Tensor]): Input of each block that ran, (B, C,
             \\*spatial); B counts the views, or the frames of a network of
-            frames.
+            frames unless the block sees clips.
     """
 
     frames: np.ndarray
@@ -50,7 +51,11 @@ def look(model: nn.Module, cfg, blocks: dict, data: dict) -> Seen:
             f'{", ".join(blocks)} does not run when this model predicts'
         )
     size = tuple(batch['inputs'].shape[-2:])
-    return Seen(frames_of(cfg, data), size, inputs)
+    frames = frames_of(cfg, data)
+    views = [len(x) for x in inputs.values() if x.dim() == 5]
+    if views and takes_frames(type(model)):
+        frames = frames[: len(frames) // max(views)]
+    return Seen(frames, size, inputs)
 
 
 def dataset_config(cfg) -> dict:

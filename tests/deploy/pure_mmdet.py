@@ -6,6 +6,9 @@ from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, Resize
 from mmdet.models import FCOS, FPN, FCOSHead, ResNet
 from mmdet.models import DetDataPreprocessor as Preprocessor
 
+from cgnl_mm import CGNL2d
+
+__import__('cgnl_mm')
 default_scope = None
 model = dict(
     type=FCOS,
@@ -16,7 +19,11 @@ model = dict(
         bgr_to_rgb=True,
         pad_size_divisor=32,
     ),
-    backbone=dict(type=ResNet, depth=18),
+    backbone=dict(
+        type=ResNet,
+        depth=18,
+        plugins=[dict(cfg=dict(type=CGNL2d), after='layer3.-2')],
+    ),
     neck=dict(
         type=FPN, in_channels=[64, 128, 256, 512], out_channels=32, num_outs=5
     ),

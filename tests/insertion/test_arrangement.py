@@ -2,15 +2,13 @@
 
 import pytest
 import torch
-from networks import ZOO, Network, outputs, plugin
+from networks import SWIN, SWIN_3D, VIT, ZOO, outputs, plugin
 from torch import nn
 
 from cgnl_mm import CGNL1d, CGNL2d, CGNL3d, insert_after
 
 TSM = ZOO['mmaction-ResNetTSM-layer2.0']
-VIT = Network(
-    'mmpretrain', dict(type='VisionTransformer', arch='deit-tiny'), '', ''
-)
+R18 = ZOO['mmpretrain-ResNet-layer3.-2']
 
 
 @pytest.mark.parametrize(
@@ -58,14 +56,38 @@ def test_by_config():
     assert torch.equal(*map(torch.stack, (outputs(net, x), outputs(stock, x))))
     with pytest.raises(ValueError, match='3 maps, which are not whole clips'):
         net.layer2.cgnl_0(x[:3])
-    entry = dict(plugin('layers.6', 'CGNL1d'), axes='BNC')
-    net = VIT.build([entry])
-    assert net.layers[6].cgnl.in_channels == 192
-    (tokens,) = outputs(net, torch.randn(1, 3, 224, 224))
-    assert tokens.shape == (1, 192)
 
 
-@pytest.mark.parametrize('keys', [dict(frames='8'), dict(axes='BCN')])
+@pytest.mark.parametrize(
+    'network, entry, message',
+    [
+        (VIT, plugin('layers.0', 'CGNL1d'), "stand last; give axes='BNC', or"),
+        (SWIN_3D, plugin('layers.0.blocks.0', 'CGNL3d'), "give axes='BSC'"),
+        (SWIN, plugin('stages.0.blocks.0', axes='BSC'), "give axes='BNC'"),
+        (SWIN, plugin('stages.0'),
+            "returns a tuple.*name 'stages.0.blocks.0', .* axes='BNC'"),
+        (SWIN, plugin('stages.0.downsample'),
+            "tuple.*name 'stages.0.downsample.reduction'"),
+        (R18, plugin('layer3.0', axes='BSC'), 'does not fit; give no axes'),
+    ],
+    ids=['tokens', 'last', 'rank', 'stage', 'merging', 'maps'],
+)  # fmt: skip
+def test_axes_of_another_kind(network, entry, message):
+    with pytest.raises(ValueError, match=message):
+        network.build([entry])
+
+
+def test_a_block_by_hand_gets_the_same_hint():
+    net, x = VIT.build(), VIT.input()
+    with pytest.raises(ValueError, match="not fit .*; give axes='BNC'"):
+        insert_after(net, 'layers.0', CGNL1d(32, 2), example=x)
+    # What is not said of the channels is up to the one who made the block.
+    insert_after(net, 'layers.0', CGNL1d(17, 1, 1), example=x)
+
+
+@pytest.mark.parametrize(
+    'keys', [dict(frames='8'), dict(frames=-8), dict(axes='BCN')]
+)
 def test_mistake(keys):
     with pytest.raises(ValueError, match='axes=.* must be .*frames='):
         TSM.build([plugin('layer2.0', 'CGNL3d', **keys)])

@@ -227,6 +227,20 @@ def test_what_rewrites_layers_keeps_the_block():
         torch.testing.assert_close(outputs(twin, x), expected)
 
 
+def test_fused_around_blocks():
+    """Behind a convolution, its batch norm, and between the two in order."""
+    after = ['conv1', 'bn1', 'layer2.0.downsample.0', 'layer3.0.bn2']
+    net, x = randomize(R18.build([plugin(after)])), R18.input()
+    net.eval()
+    with torch.no_grad():
+        expected = outputs(net, x)
+        fused = fuse_conv_bn(net)
+        torch.testing.assert_close(outputs(fused, x), expected)
+    assert len(list(named_blocks(fused))) == 4
+    kept = [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(kept) == 3
+
+
 @pytest.mark.parametrize('host', ['mmdet', 'mmseg'])
 def test_layer_decay_of_a_hosts_own_constructor(host):
     """A block has the rate of the unit before it."""

@@ -2,15 +2,17 @@
 
 import copy
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, Registry, build_from_cfg
-from networks import ZOO, Network, build, outputs, plugin
+from networks import SWIN, ZOO, build, outputs, plugin
 from torch import nn
 
+from cgnl_mm.cli.lint import find_mistakes
 from cgnl_mm.insertion.places import find_places, find_units
 
 ROOT = Path(__file__).parents[2]
@@ -117,41 +119,6 @@ def test_any_registered_block_between_units():
     assert torch.equal(outputs(net, x)[0], outputs(stock, x)[0] / 2)
 
 
-def test_the_whole_model_by_a_path_into_it():
-    """A run that ends early shows what it reached; a head runs alone."""
-    cfg = ConfigDict(
-        type='MaskRCNN',
-        backbone=dict(
-            type='ResNet', depth=18, base_channels=8, norm_eval=False
-        ),
-        neck=dict(
-            type='FPN', in_channels=[8, 16, 32, 64], out_channels=8, num_outs=5
-        ),
-        roi_head=dict(
-            type='StandardRoIHead',
-            mask_roi_extractor=dict(
-                type='SingleRoIExtractor',
-                roi_layer=dict(type='RoIAlign', output_size=14),
-                out_channels=8,
-                featmap_strides=[4],
-            ),
-            mask_head=dict(
-                type='FCNMaskHead', in_channels=8, conv_out_channels=8
-            ),
-        ),
-        rpn_head=None,
-        train_cfg=dict(rcnn=None),
-        test_cfg=dict(rcnn=None),
-        plugins=[
-            plugin('backbone.layer3.-2'),
-            plugin('roi_head.mask_head.convs.0'),
-        ],
-    )
-    net = build('mmdet', cfg)
-    assert hasattr(net.backbone.layer3, 'cgnl_0')
-    assert hasattr(net.roi_head.mask_head.convs[0], 'cgnl')
-
-
 @pytest.mark.parametrize('name', ['ResNet', 'DetectoRS_ResNet'])
 def test_mmdets_own_form_beside_ours(name):
     """A block inside of each unit's branch keeps its start, too."""
@@ -171,9 +138,6 @@ def test_mmdets_own_form_beside_ours(name):
     assert all(torch.equal(after[key], before[key]) for key in before)
 
 
-SWIN = Network('mmpretrain', dict(type='SwinTransformer'), '', '')
-
-
 def case(text, *plugins, network=R18, **settings):
     return text, plugins, network, settings
 
@@ -191,8 +155,8 @@ MISTAKES = [
         network=ZOO['mmaction-ResNet3dSlowFast-slow_path.layer3.-2']),
     case("'fpn_convs' is a ModuleList", plugin('fpn_convs'),
         network=ZOO['mmdet-FPN-fpn_convs.0']),
-    case("'patch_embed' returns a tuple.*projection", plugin('patch_embed'),
-        network=SWIN),
+    case("'patch_embed' returns a tuple.*patch_embed.norm.*axes='BNC'",
+        plugin('patch_embed'), network=SWIN),
     case(r"layer4.1' lies behind the last output", plugin('layer4.1'),
         out_indices=(1,)),
     case('freezes the block .frozen_stages=3.*allow_frozen=True',
@@ -256,6 +220,35 @@ def test_a_dict_that_no_registry_builds():
     assert hasattr(net.backbone.layer1, 'cgnl_0')
 
 
+SLOWFAST = dict(
+    type='ResNet3dSlowFast',
+    slow_pathway=dict(plugins=[plugin(['layer3.0', 'layer3.1'])]),
+)
+
+
+@pytest.mark.parametrize(
+    'backbone, error',
+    [
+        (SLOWFAST, r"backbone.slow_pathway; .*\['slow_path.layer3.0', 'slow"),
+        (
+            dict(type='timm.resnet18', plugins=[plugin('layer3.-2')]),
+            "backbone; .* around it, .* after='backbone.layer3.-2'",
+        ),
+        (dict(type='ResNet3d', plugins=[plugin('layer3.-2')]), None),
+        (dict(type='mmdet.ResNet', plugins=[plugin('layer3.-2')]), None),
+        (dict(type=Stem, plugins=[plugin('conv')]), None),
+    ],
+)
+def test_a_dict_that_no_registry_builds_in_a_file(backbone, error):
+    """The tools say so before anything is built."""
+    model = dict(type='Recognizer3D', backbone=backbone)
+    found = list(
+        find_mistakes(Config(dict(model=model, default_scope='mmaction')))
+    )
+    assert len(found) == bool(error)
+    assert not error or re.match(f'no registry builds model.{error}', found[0])
+
+
 READ = """
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -268,15 +261,25 @@ from mmpretrain import get_model
 
 print(get_model('pure.py').backbone.layer3.cgnl_0)
 """
+DETECT = """
+import cgnl_mm  # or else mmdet needs a compiled mmcv
+from mmdet.apis import init_detector
+
+net = init_detector('pure_mmdet.py', palette='random', device='cpu')
+print(net.backbone.layer3.cgnl_0)
+"""
 
 
-@pytest.mark.parametrize('code', [READ, INFER])
+@pytest.mark.parametrize('code', [READ, INFER, DETECT])
 def test_pure_python_config(code, python, tmp_path):
     """The page's line imports cgnl_mm before a host builds the model."""
     page = (ROOT / 'docs/plugins.md').read_text()
     (pure,) = re.findall(r'```python\n(from mmpretrain.*?)```', page, re.S)
     (tmp_path / 'pure.py').write_text(pure)
-    assert "\n__import__('cgnl_mm')\n" in pure and pure.count('import') == 3
+    shutil.copy(ROOT / 'tests/deploy/pure_mmdet.py', tmp_path)
+    for file in tmp_path.iterdir():
+        assert "\n__import__('cgnl_mm')\n" in file.read_text()
+    assert pure.count('import') == 3
     assert 'CGNL2d' in python('-c', code, off='', cwd=tmp_path)
 
 
