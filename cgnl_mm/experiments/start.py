@@ -301,5 +301,6 @@ def draw(frame: pd.DataFrame) -> Figure:
         axes.set(title=task, xlabel='accuracy of the last 100 steps, %')
         axes.grid(alpha=0.3)
     axes.invert_yaxis()
-    axes.legend(loc='upper left')
+    entries = axes.get_legend_handles_labels()
+    figure.legend(*entries, loc='outside lower center', ncols=3)
     return figure
