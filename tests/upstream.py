@@ -1,18 +1,20 @@
 """Run the hosts' own tests with cgnl_mm imported and its key active.
 
-This file is a pytest plugin. The hosts' packages come without their tests, so
-fetch those of the tested versions first: mmdetection's and mmpretrain's
-``tests/test_models/test_backbones``, mmaction2's ``tests/models/backbones``.
-Put the files outside of a checkout of the host, whose own package and
-options of pytest would get in the way.
+This file is a pytest plugin. mmsegmentation installs its tests beside itself
+(``tests/test_models/test_backbones``). The packages of the other hosts come
+without, so fetch those of the tested versions first: mmdetection's and
+mmpretrain's ``tests/test_models/test_backbones``, mmaction2's
+``tests/models/backbones``. Put the files outside of a checkout of the host,
+whose own package and options of pytest would get in the way.
 
     PYTHONPATH=tests python -m pytest -p upstream FOLDER/test_resnet.py
     PYTHONPATH=tests CGNL_MM_COMPAT=-plugins_key python -m pytest -p upstream \
 FOLDER/test_resnet.py
 
 A test that fails in the first command alone has found a fault of ours. Some
-tests load ``torchvision://resnet50``. Without a network, save any ResNet-50 of
-torchvision as ``$TORCH_HOME/hub/checkpoints/resnet50-0676ba61.pth``.
+tests load ``torchvision://resnet50`` or ``torchvision://resnet18``. Without a
+network, save any of torchvision's in ``$TORCH_HOME/hub/checkpoints``, as
+``resnet50-0676ba61.pth`` and ``resnet18-f37072fd.pth``.
 """
 
 import re

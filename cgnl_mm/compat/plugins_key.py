@@ -22,6 +22,7 @@ Delete when: never; this is what the package is for.
 
 import functools
 import re
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -83,9 +84,8 @@ def _mend_fusing(module: ModuleType) -> None:
         from ..insertion.initialization import is_block  # as in apply
 
         pieces = [nn.Module()]
-        for name, child in network._modules.items():
-            around = [child, *child.children()] if child is not None else []
-            own = any(map(is_block, around))
+        for name, child in network.named_children():
+            own = any(map(is_block, [child, *child.children()]))
             if own:  # a piece of its own
                 pieces.append(nn.Module())
             pieces[-1]._modules[name] = child
@@ -96,6 +96,10 @@ def _mend_fusing(module: ModuleType) -> None:
         return network
 
     module.fuse_conv_bn = fuse_conv_bn
+    for name in ('mmcv.cnn', 'mmcv.cnn.utils'):  # who has imported it
+        package = sys.modules.get(name)
+        if getattr(package, 'fuse_conv_bn', None) is original:
+            package.fuse_conv_bn = fuse_conv_bn
 
 
 def _mend(module: ModuleType) -> None:

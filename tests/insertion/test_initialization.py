@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from mmcv.cnn.utils import fuse_conv_bn
+from mmcv import cnn  # before cgnl_mm, which mends it
 from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
 from networks import ZOO, assert_same, build, outputs, plugin, randomize
@@ -219,7 +219,7 @@ def test_what_rewrites_layers_keeps_the_block():
     net.eval()
     expected = outputs(net, x)
     for rewrite in (
-        fuse_conv_bn,
+        cnn.fuse_conv_bn,
         lambda n: revert_sync_batchnorm(convert_sync_batchnorm(n)),
     ):
         twin = rewrite(copy.deepcopy(net))
@@ -234,7 +234,7 @@ def test_fused_around_blocks():
     net.eval()
     with torch.no_grad():
         expected = outputs(net, x)
-        fused = fuse_conv_bn(net)
+        fused = cnn.fuse_conv_bn(net)
         torch.testing.assert_close(outputs(fused, x), expected)
     assert len(list(named_blocks(fused))) == 4
     kept = [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
