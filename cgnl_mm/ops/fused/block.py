@@ -15,7 +15,7 @@ from torch import Tensor
 from ..first_derivative import only_first
 from . import torch_steps as steps
 from .moments import MomentsFromGram, MomentsFromMaps
-from .norm import AffineNorm
+from .norm import affine_norm, affine_norm_backward
 from .plan import Plan, Weights
 
 
@@ -48,17 +48,18 @@ class _FusedBlock(torch.autograd.Function):
         if plan.series.powers:
             source = _moments_source(plan, x, weights)
             moments, kept = source.forward(keep=not plan.recompute)
-        y, factor = plan.series.attend(theta, moments)
+        y, *numbers = plan.series.attend(theta, moments)
         mean, cov = steps.statistics(y)
-        affine = AffineNorm(plan, weights, factor, mean, cov)
-        out = steps.affine_residual(x, affine.shift, affine.matrix, y)
+        numbers = *weights[1:4], *numbers, mean, cov
+        matrix, shift, *statistics = affine_norm(plan, *numbers)
+        out = steps.affine_residual(x, shift, matrix, y)
         # Autograd finds out if the norm's statistics change before backward.
         ctx.save_for_backward(
             x, *weights, plan.norm.mean, plan.norm.var, mean, cov,
             None if plan.recompute else theta, *moments.values(), *kept,
         )  # fmt: skip
-        ctx.mark_non_differentiable(affine.m, affine.v)
-        return out, affine.m, affine.v
+        ctx.mark_non_differentiable(*statistics)
+        return out, *statistics
 
     @staticmethod
     def backward(ctx, d: Tensor, *_):
@@ -77,17 +78,19 @@ def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
     moments = dict(zip(plan.series.powers, rest))
     if theta is None:
         theta = steps.project(x, weights.theta, plan.groups)
-    y, factor = plan.series.attend(theta, moments)
-    affine = AffineNorm(plan, weights, factor, mean, cov)
-    d_factor, d_mean, d_cov, d_z, d_norm_weight, d_norm_bias = affine.backward(
-        *steps.affine_residual_backward(d, y)
+    y, *numbers = plan.series.attend(theta, moments)
+    numbers = *weights[1:4], *numbers, mean, cov
+    matrix, (*d_norm, d_factor, d_constant, d_mean, d_cov) = (
+        affine_norm_backward(
+            plan, numbers, *steps.affine_residual_backward(d, y)
+        )
     )
     # The mean and the covariance of y lead to y again.
     inside = 2 / x.shape[-1] * d_cov
     shift = d_mean / x.shape[-1] - torch.matmul(inside, mean)
-    d_y = steps.input_gradient(d, affine.matrix, y, inside, shift)
+    d_y = steps.input_gradient(d, matrix, y, inside, shift)
     d_theta, d_moments, d_coefficients = plan.series.backward(
-        theta, moments, d_y, d_factor
+        theta, moments, d_y, d_factor, d_constant
     )
     d_theta = d_theta.to(weights.theta.dtype).view(len(x), -1, x.shape[-1])
     d_x = d_w_theta = d_phi = d_g = None
@@ -104,10 +107,7 @@ def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
         d_phi, d_g = source.backward(
             kept, d_moments, d_x, (needed.phi, needed.g)
         )
-    return (
-        d_x, d_w_theta, d_z, d_norm_weight, d_norm_bias, d_phi, d_g,
-        d_coefficients,
-    )  # fmt: skip
+    return d_x, d_w_theta, *d_norm, d_phi, d_g, d_coefficients
 
 
 def _moments_source(plan: Plan, x: Tensor, weights: Weights):
