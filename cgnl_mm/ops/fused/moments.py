@@ -95,7 +95,7 @@ class MomentsFromGram(MomentsFromMaps):
             gram, mean = centred_gram(sample)
             phi_mean, g_mean = torch.mv(wide_phi, mean), torch.mv(wide_g, mean)
             phi_x = torch.mm(phi, gram)
-            rows = (phi_x * g).sum(1) + x.shape[-1] * phi_mean * g_mean
+            rows = (phi_x * wide_g).sum(1) + x.shape[-1] * phi_mean * g_mean
             moments.append(rows.view(self.groups, -1).sum(1).to(phi.dtype))
             if keep:
                 g_x = torch.mm(g, gram)
@@ -140,12 +140,20 @@ def centred_gram(x: Tensor) -> Tuple[Tensor, Tensor]:
     return gram(centred), (mean.double() + centred.mean(1, True)).squeeze(1)
 
 
-def gram(x: Tensor, blocks: int = 4) -> Tensor:
-    """Return X X^T (C, C) of x (C, S), by a triangle of its blocks."""
-    out = x.new_empty(len(x), len(x))
+def gram(x: Tensor, blocks: int = 4, length: int = 128) -> Tensor:
+    """Return X X^T (C, C) of x (C, S), by a triangle of its blocks.
+
+    A matrix product adds one term after the other. It gets short pieces of x,
+    and the squares on the diagonal come from a sum of their own: positive
+    terms would lose a digit.
+    """
+    out = x.new_zeros(len(x), len(x))
     step = -(-len(x) // blocks)
     for start in range(0, len(x), step):
-        stop = min(start + step, len(x))
-        torch.mm(x[start:stop], x[:stop].t(), out=out[start:stop, :stop])
-        out[:start, start:stop] = out[start:stop, :start].t()
+        rows = slice(start, min(start + step, len(x)))
+        block = out[rows, : rows.stop]
+        for piece in x.split(length, 1):
+            block.addmm_(piece[rows], piece[: rows.stop].t())
+        block.diagonal(start).copy_(x[rows].square().sum(1))
+        out[:start, rows] = block[:, :start].t()
     return out
