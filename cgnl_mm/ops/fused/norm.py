@@ -6,7 +6,7 @@ positions, so u is never formed. All tensors here are small: they have no axis
 of positions.
 """
 
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -26,8 +26,9 @@ def affine_norm(
 ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     """Write norm(W_z (factor y + constant)) as shift + matrix y.
 
-    The numbers are float64: the norm cancels a factor and a constant all but
-    completely, and what is left of their gradients would be rounding noise.
+    The numbers of a channel are float64: the norm cancels a factor and a
+    constant all but completely, and what is left of their gradients would be
+    rounding noise.
 
     Args:
         plan (Plan): The groups, and how the norm takes its statistics.
@@ -46,31 +47,34 @@ def affine_norm(
     norm, groups = plan.norm, plan.groups
     batch, dtype = len(mean) // groups, mean.dtype
     shape = batch, norm.groups, len(z) // norm.groups
-    # The axes are (B, G, C / G, k), and (B, N, C / N) for the norm.
-    w = z.double().unflatten(0, (groups, -1)).expand(batch, -1, -1, -1)
-    mean, cov = (t.double().unflatten(0, (batch, -1)) for t in (mean, cov))
-    u = 0.0
-    if constant is not None:
-        u = w.sum(-1) * constant.double().unsqueeze(-1)
-        u = u.reshape(shape)
-    if factor is not None:
-        w = w * factor.double()[..., None, None]
+    # The axes are (B, G, C / G, k) here, and (B, N, C / N) for the norm.
+    z = z.to(dtype).unflatten(0, (groups, -1))
+    mean, cov = (t.unflatten(0, (batch, groups)) for t in (mean, cov))
+
+    def spread(t: Tensor, channels: Union[int, Tensor] = 1) -> Tensor:
+        t = t.double().unsqueeze(-1) * channels
+        return t.expand(batch, groups, z.shape[1]).reshape(shape)
+
+    factor = 1.0 if factor is None else spread(factor)
+    inside = 0.0 if constant is None else spread(constant, z.double().sum(-1))
     if norm.mean is None:
         # Mean and variance of each channel of u, then of each group.
-        u_mean = torch.matmul(w, mean).reshape(shape) + u
-        u_var = (torch.matmul(w, cov) * w).sum(-1)
-        u_var = u_var.clamp_min(0).reshape(shape)  # Rounding is not < 0.
+        u_mean = torch.matmul(z, mean).double().reshape(shape)
+        u_mean = factor * u_mean + inside
+        u_var = (torch.matmul(z, cov) * z).sum(-1).double().reshape(shape)
+        u_var = factor**2 * u_var.clamp_min(0)  # Rounding is not < 0.
         dims = (0, 2) if norm.over_batch else (2,)
         m = u_mean.mean(dims, keepdim=True)
         v = (u_var + (u_mean - m).square()).mean(dims, keepdim=True)
     else:
         m, v = (t.double().view(1, *shape[1:]) for t in (norm.mean, norm.var))
     alpha = torch.rsqrt(v + norm.eps) * norm_weight.double().view(shape[1:])
-    shift = norm_bias.double().view(shape[1:]) + alpha * (u - m)
-    matrix = w * alpha.expand(shape).reshape(*w.shape[:3], 1)
-    shift = shift.expand(shape).reshape(batch, -1)
-    found = matrix.flatten(0, 1), shift, m, v
-    return tuple(t.to(dtype) for t in found)
+    shift = norm_bias.double().view(shape[1:]) + alpha * (inside - m)
+    scale, shift = (
+        (t.expand(shape)).to(dtype) for t in (factor * alpha, shift)
+    )
+    matrix = (z * scale.reshape(batch, *z.shape[:2], 1)).flatten(0, 1)
+    return matrix, shift.reshape(batch, -1), m.to(dtype), v.to(dtype)
 
 
 def affine_norm_backward(
