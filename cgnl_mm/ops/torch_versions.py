@@ -44,3 +44,13 @@ def autocast_dtype(device: str) -> Optional[torch.dtype]:
     return (
         torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
     )
+
+
+def release_saved(ctx: torch.autograd.function.FunctionCtx) -> None:
+    """Let go of what a function has saved, unless its graph is kept.
+
+    A backward pass calls it, so that the maps that it has used up do not add
+    to its peak memory. PyTorch would free all of them at its end.
+    """
+    if hasattr(ctx, 'maybe_clear_saved_tensors'):  # PyTorch's own compiler's
+        ctx.maybe_clear_saved_tensors()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..first_derivative import only_first
+from ..torch_versions import release_saved
 from . import torch_steps as steps
 from .moments import MomentsFromGram, MomentsFromMaps
 from .norm import affine_norm, affine_norm_backward
@@ -71,11 +72,12 @@ class _FusedBlock(torch.autograd.Function):
 
 def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
     """Return the gradients of x and of each weight."""
-    plan, x, saved = ctx.plan, ctx.saved_tensors[0], ctx.saved_tensors[1:]
+    plan, (x, *saved) = ctx.plan, ctx.saved_tensors
+    release_saved(ctx)
     count = len(Weights._fields)
     weights = Weights(*saved[:count])
-    mean, cov, theta, *rest = saved[count + 2 :]
-    moments = dict(zip(plan.series.powers, rest))
+    mean, cov, theta, *kept = saved[count + 2 :]
+    moments = {power: kept.pop(0) for power in plan.series.powers}
     if theta is None:
         theta = steps.project(x, weights.theta, plan.groups)
     y, *numbers = plan.series.attend(theta, moments)
@@ -101,9 +103,10 @@ def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
         steps.add_product(d_x, weights.theta, d_theta)
     if needed.theta:
         d_w_theta = steps.weight_gradient(d_theta, x)
-    del y, d_y, d_theta  # They would add to the peak of phi and g.
+    # They would add to the peak of phi and g.
+    del saved, theta, y, d_y, d_theta
     if plan.series.powers and (needs_x or needed.phi or needed.g):
-        source, kept = _moments_source(plan, x, weights), rest[len(moments) :]
+        source = _moments_source(plan, x, weights)
         d_phi, d_g = source.backward(
             kept, d_moments, d_x, (needed.phi, needed.g)
         )

@@ -60,7 +60,8 @@ class MomentsFromMaps:
         """Add to the gradient of x, and return those of phi and g.
 
         Args:
-            kept (list[Tensor]): What :meth:`forward` returned, if anything.
+            kept (list[Tensor]): What :meth:`forward` returned, if anything;
+                it may get empty.
             d_moments (dict[int, Tensor]): Gradients of the moments.
             d_x (Tensor, optional): Gradient of x; None if x needs none.
             needed (Sequence[bool]): Whether phi and g need a gradient; one
@@ -70,6 +71,7 @@ class MomentsFromMaps:
         x = x.to(weights[0].dtype)
         d_moments = {p: d.view(-1, 1, 1) for p, d in d_moments.items()}
         d_maps = [*moments_gradient(*(kept or self._maps()), d_moments)]
+        kept.clear()
         for weight, is_needed in zip(weights, needed):
             d_map = d_maps.pop(0)  # It is gone while the next one is used.
             d_map = d_map.to(weight.dtype).reshape(len(x), -1, x.shape[-1])
@@ -118,10 +120,9 @@ class MomentsFromGram(MomentsFromMaps):
         rows = d_moments[1].view(len(x), -1, 1).to(phi.dtype)
         rows = rows.repeat_interleave(len(phi) // self.groups, 1)
         if d_x is not None:
-            matrices = torch.stack(
-                [torch.mm(phi.t(), row * g) for row in rows]
-            )
-            steps.add_product(d_x, matrices + matrices.mT, x)
+            for row, *sample in zip(rows, d_x.split(1), x.split(1)):
+                matrix = torch.mm(phi.t(), row * g)
+                steps.add_product(sample[0], matrix + matrix.t(), sample[1])
         products = zip((kept[1::2], kept[::2]), needed)
         return [
             sum(map(torch.mul, rows, p)) if n else None for p, n in products
