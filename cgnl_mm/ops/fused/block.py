@@ -19,6 +19,8 @@ from .moments import MomentsFromGram, MomentsFromMaps
 from .norm import affine_norm, affine_norm_backward
 from .plan import Plan, Weights
 
+NORM = slice(1, 4)  # z, norm_weight and norm_bias among the weights
+
 
 def fused_block(
     plan: Plan, x: Tensor, weights: Weights
@@ -51,8 +53,8 @@ class _FusedBlock(torch.autograd.Function):
             moments, kept = source.forward(keep=not plan.recompute)
         y, *numbers = plan.series.attend(theta, moments)
         mean, cov = steps.statistics(y)
-        numbers = *weights[1:4], *numbers, mean, cov
-        matrix, shift, *statistics = affine_norm(plan, *numbers)
+        inputs = *weights[NORM], *numbers, mean, cov
+        matrix, shift, *statistics = affine_norm(plan, *inputs)
         out = steps.affine_residual(x, shift, matrix, y)
         # Autograd finds out if the norm's statistics change before backward.
         ctx.save_for_backward(
@@ -81,10 +83,10 @@ def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
     if theta is None:
         theta = steps.project(x, weights.theta, plan.groups)
     y, *numbers = plan.series.attend(theta, moments)
-    numbers = *weights[1:4], *numbers, mean, cov
+    inputs = *weights[NORM], *numbers, mean, cov
     matrix, (*d_norm, d_factor, d_constant, d_mean, d_cov) = (
         affine_norm_backward(
-            plan, numbers, *steps.affine_residual_backward(d, y)
+            plan, inputs, *steps.affine_residual_backward(d, y)
         )
     )
     # The mean and the covariance of y lead to y again.

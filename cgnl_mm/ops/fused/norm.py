@@ -6,7 +6,7 @@ positions, so u is never formed. All tensors here are small: they have no axis
 of positions.
 """
 
-from typing import List, Optional, Tuple, Union
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -50,13 +50,15 @@ def affine_norm(
     # The axes are (B, G, C / G, k) here, and (B, N, C / N) for the norm.
     z = z.to(dtype).unflatten(0, (groups, -1))
     mean, cov = (t.unflatten(0, (batch, groups)) for t in (mean, cov))
-
-    def spread(t: Tensor, channels: Union[int, Tensor] = 1) -> Tensor:
-        t = t.double().unsqueeze(-1) * channels
-        return t.expand(batch, groups, z.shape[1]).reshape(shape)
-
-    factor = 1.0 if factor is None else spread(factor)
-    inside = 0.0 if constant is None else spread(constant, z.double().sum(-1))
+    inside = 0.0  # what the constant adds to W_z y
+    if constant is not None:
+        inside = constant.double().unsqueeze(-1) * z.double().sum(-1)
+        inside = inside.reshape(shape)
+    if factor is None:
+        factor = 1.0
+    else:
+        factor = factor.double().unsqueeze(-1).expand(-1, -1, z.shape[1])
+        factor = factor.reshape(shape)
     if norm.mean is None:
         # Mean and variance of each channel of u, then of each group.
         u_mean = torch.matmul(z, mean).double().reshape(shape)
@@ -70,9 +72,7 @@ def affine_norm(
         m, v = (t.double().view(1, *shape[1:]) for t in (norm.mean, norm.var))
     alpha = torch.rsqrt(v + norm.eps) * norm_weight.double().view(shape[1:])
     shift = norm_bias.double().view(shape[1:]) + alpha * (inside - m)
-    scale, shift = (
-        (t.expand(shape)).to(dtype) for t in (factor * alpha, shift)
-    )
+    scale, shift = (t.expand(shape).to(dtype) for t in (factor * alpha, shift))
     matrix = (z * scale.reshape(batch, *z.shape[:2], 1)).flatten(0, 1)
     return matrix, shift.reshape(batch, -1), m.to(dtype), v.to(dtype)
 
