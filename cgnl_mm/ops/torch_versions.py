@@ -35,6 +35,8 @@ def is_compiling() -> bool:
 
 def autocast_dtype(device: str) -> Optional[torch.dtype]:
     """Return the type of mixed precision on a device type, or None."""
+    if device == 'meta':
+        return None  # PyTorch knows no mixed precision there.
     if TORCH >= (2, 4):
         is_on = torch.is_autocast_enabled(device)
         return torch.get_autocast_dtype(device) if is_on else None
