@@ -50,15 +50,14 @@ class OneFactorNorm(torch.autograd.Function):
             sums = _sum_positions(product(d, u), d, dtype=a.dtype)
             sums[0].addcmul_(mean, sums[1], value=-1)
             h, q = _weigh(sums, weight, -1 / count)
-            h = r.pow(3) * h
-            inside = a.pow(3) * h
+            inside = factor.pow(3) * h  # a alone may leave float32's range.
             shift = torch.addcmul(factor * q, inside, mean, value=-1)
             # What comes from the statistics is small, so its rounding is.
             d_u = multiply_add(inside[..., None], u, shift[..., None])
             d_u = multiply_add(scale[..., None], d, d_u, like=u)
             sums[0].mul_(factor)
             d_weight, d_bias = sums.sum(1)
-            d_a = -ctx.eps * count * h
+            d_a = -ctx.eps * count * r.pow(3) * h
         return None, *only_first(d, d_u, d_weight, d_bias, d_a)
 
 

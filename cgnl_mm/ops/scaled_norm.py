@@ -39,7 +39,7 @@ def scaled_norm(
     a: Tensor,
     b: Optional[Tensor] = None,
     kappa: Optional[Tensor] = None,
-) -> Tuple[Tensor, Tensor, Tensor]:
+) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
     r"""Compute x + norm(a u + b kappa).
 
     Args:
@@ -55,8 +55,8 @@ def scaled_norm(
             None.
 
     Returns:
-        tuple[Tensor, Tensor, Tensor]: Output like x; mean and biased variance
-        of a norm over the batch. Those of another norm may be None.
+        tuple[Tensor, ...]: Output like x; mean and biased variance of a norm
+        over the batch, (1, N, C / N). Those of another norm may be None.
     """
     sets = norm.groups, -1
     maps = [t.flatten(2).unflatten(1, sets) for t in (x, u)]
