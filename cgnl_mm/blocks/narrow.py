@@ -6,7 +6,7 @@ amplitude of the map, one for the constant term of the series.
 """
 
 import math
-from typing import Optional, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -19,38 +19,35 @@ from ..ops.powers import moments, polynomial
 from ..ops.scaled_norm import scaled_norm
 from ..ops.series import split_powers
 from .norm import collect_affine, plan_norm, update_statistics
-from .obstacles import find_layer_obstacle, find_transform
+from .obstacles import find_layer_obstacle, find_transform, is_half
 
 # An amplitude of several powers that is lower counts as zero: its variance is
 # far below the eps of a norm.
 LEAST_AMPLITUDE = 1e-5
 
 
-def can_run_narrow(block: nn.Module, theta: Tensor) -> bool:
-    """Return whether :func:`run_narrow` serves a block with this map theta."""
+def can_run_narrow(block: nn.Module, x: Tensor) -> bool:
+    """Return whether :func:`run_narrow` serves a block and its input x."""
     return (
-        theta.dtype in HALF
+        is_half(x)
         and not torch.jit.is_tracing()  # It knows the layers alone.
         and find_layer_obstacle(block) is None
         and find_transform() is None
     )
 
 
-def run_narrow(
-    block: nn.Module, x: Tensor, theta: Tensor, *maps: Tensor
-) -> Tensor:
+def run_narrow(block: nn.Module, x: Tensor) -> Tensor:
     """Compute x + norm(W_z y).
 
     Args:
         block (Module): A CGNL block.
         x (Tensor): (B, C, \\*spatial).
-        theta (Tensor): Half-precision map of the block.
-        *maps (Tensor): The maps phi and g; none without attention.
 
     Returns:
         Tensor: Same shape and type as x.
     """
     norm = plan_norm(block.norm, x)
+    theta, *maps = _project(block, x)
     y, a, b = theta, None, None
     if maps:
         with torch.autocast(x.device.type, enabled=False):
@@ -65,6 +62,15 @@ def run_narrow(
     if norm.over_batch:
         update_statistics(block.norm, mean.flatten(), var.flatten(), x)
     return out
+
+
+def _project(block: nn.Module, x: Tensor) -> Sequence[Tensor]:
+    """Return the maps theta, phi and g, of one convolution."""
+    if block.mode == 'none':
+        return (block.theta(x),)
+    weights = [layer.weight for layer in (block.theta, block.phi, block.g)]
+    maps = block.theta._conv_forward(x, torch.cat(weights), None)
+    return maps.chunk(3, 1)
 
 
 def _attend(

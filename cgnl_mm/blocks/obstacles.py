@@ -74,13 +74,15 @@ def _input_obstacle(block: nn.Module, x: Tensor) -> Optional[str]:
         return f'x has the type {x.dtype} and the weights {weight.dtype}'
     if x.is_inference() and torch.is_grad_enabled():
         return 'autograd keeps no tensor of inference mode'
-    if (
-        (autocast_dtype(x.device.type) or x.dtype) in HALF
-        and x.dtype != torch.float64
-        and block.mode not in ('dot_product', 'none')
-    ):
+    if is_half(x) and block.mode not in ('dot_product', 'none'):
         return 'several powers in half precision need the reference'
     return find_transform()
+
+
+def is_half(x: Tensor) -> bool:
+    """Return whether convolutions of x compute in half precision."""
+    dtype = autocast_dtype(x.device.type) or x.dtype
+    return dtype in HALF and x.dtype != torch.float64
 
 
 def find_transform() -> Optional[str]:

@@ -39,6 +39,11 @@ def polynomial(factors: Numbers, x: Tensor, dtype: torch.dtype) -> Tensor:
     return _Polynomial.apply(list(factors), dtype, x, *factors.values())
 
 
+def _derive(factors: Numbers) -> Numbers:
+    """Return the factors of the derivative of a polynomial."""
+    return {p - 1: p * f if p > 1 else f for p, f in factors.items() if p}
+
+
 def _sum(x: Tensor) -> Tensor:
     dtype = torch.float32 if x.dtype in HALF else x.dtype
     return x.sum((-2, -1), keepdim=True, dtype=dtype)
@@ -89,7 +94,7 @@ def moments_gradient(
     dtype = phi.dtype
     if max(d, default=0) > 1:
         phi, g = widen(phi), widen(g)
-    slopes = {p - 1: p * number for p, number in d.items() if p}
+    slopes = _derive(d)
     d_phi = multiply_add(evaluate(slopes, phi), g)
     return d_phi.to(dtype), evaluate(d, phi).to(dtype)
 
@@ -98,7 +103,7 @@ def polynomial_gradient(
     factors: Numbers, x: Tensor, d_y: Tensor
 ) -> Tuple[Tensor, Numbers]:
     """Return the gradients of x and of each factor, in the steps of d_y."""
-    slopes = {p - 1: p * factor for p, factor in factors.items() if p}
+    slopes = _derive(factors)
     wide = x.to(d_y.dtype)
     d_x = multiply_add(evaluate(slopes, wide), d_y).to(x.dtype)
     d_factors, power = {}, d_y

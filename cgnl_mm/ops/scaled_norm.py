@@ -27,7 +27,8 @@ from torch import Tensor
 
 from .first_derivative import only_first
 from .fused.plan import Norm
-from .narrow import HALF, multiply_add, product
+from .narrow import multiply_add, product
+from .one_factor import OneFactorNorm, add_affine
 
 
 def scaled_norm(
@@ -38,7 +39,7 @@ def scaled_norm(
     a: Tensor,
     b: Optional[Tensor] = None,
     kappa: Optional[Tensor] = None,
-) -> Tuple[Tensor, Tensor, Tensor]:
+) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
     r"""Compute x + norm(a u + b kappa).
 
     Args:
@@ -54,14 +55,20 @@ def scaled_norm(
             None.
 
     Returns:
-        tuple[Tensor, Tensor, Tensor]: Output like x; mean and biased variance
-        of the norm, which broadcast over (B, N, C / N).
+        tuple[Tensor, ...]: Output like x; mean and biased variance of a norm
+        over the batch, (1, N, C / N). Those of another norm may be None.
     """
     sets = norm.groups, -1
-    maps = (t.flatten(2).unflatten(1, sets) for t in (x, u))
+    maps = [t.flatten(2).unflatten(1, sets) for t in (x, u)]
     affine = (t.view(sets) for t in affine)
-    kappa = None if kappa is None else kappa.view(sets)
-    out, mean, var = _ScaledNorm.apply(norm, *maps, *affine, a, b, kappa)
+    layout = _Layout(norm, maps[1], a)
+    if norm.mean is None and b is None and not layout.has_others:
+        a = layout.spread(a, to=layout.cells)
+        out, mean, var = OneFactorNorm.apply(norm.eps, *maps, *affine, a)
+        mean, var = (a * mean, -var) if norm.over_batch else (None, None)
+    else:
+        kappa = None if kappa is None else kappa.view(sets)
+        out, mean, var = _ScaledNorm.apply(norm, *maps, *affine, a, b, kappa)
     return out.view(x.shape), mean, var
 
 
@@ -91,7 +98,7 @@ class _ScaledNorm(torch.autograd.Function):
             r = torch.rsqrt(var + norm.eps)
             rw = r * weight
             scale, shift = factor * rw, torch.addcmul(bias, base, rw)
-            out = _add_affine(x, u, scale[..., None], shift[..., None])
+            out = add_affine(x, u, scale[..., None], shift[..., None])
         ctx.norm = norm
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(u, *centred, base, r, weight, scale, a, b, kappa)
@@ -103,14 +110,6 @@ class _ScaledNorm(torch.autograd.Function):
         with torch.no_grad(), torch.autocast(d.device.type, enabled=False):
             gradients = _gradients(ctx.norm, d, *ctx.saved_tensors)
         return None, *only_first(d, *gradients)
-
-
-def _add_affine(x: Tensor, u: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Return x + scale u + shift, in the type of x."""
-    if x.dtype in HALF:
-        # The small terms are added first.
-        return (x + multiply_add(scale, u, shift)).to(x.dtype)
-    return torch.addcmul(x + shift, scale, u)
 
 
 class _Layout:
@@ -231,10 +230,9 @@ def _differentiate(
     q_mean = layout.mean(q)
     q = q - q_mean
     h_u = layout.by_cell(torch.addcmul(weight * p, u_mean, q))
-    h_k = e_u = e_k = None
-    if b is not None or layout.has_others:
-        e_u = torch.addcmul(u_mean * delta, factor, u_var)
-        e_u = layout.by_cell(e_u) * (size / layout.count)
+    e_u = torch.addcmul(u_mean * delta, factor, u_var)
+    e_u = layout.by_cell(e_u) * (size / layout.count)
+    h_k = e_k = None
     if b is not None:
         h_k = layout.by_cell(kappa * q)
         e_k = layout.by_cell(kappa * delta) * (size / layout.count)

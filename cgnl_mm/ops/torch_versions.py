@@ -35,6 +35,8 @@ def is_compiling() -> bool:
 
 def autocast_dtype(device: str) -> Optional[torch.dtype]:
     """Return the type of mixed precision on a device type, or None."""
+    if device == 'meta':
+        return None  # PyTorch knows no mixed precision there.
     if TORCH >= (2, 4):
         is_on = torch.is_autocast_enabled(device)
         return torch.get_autocast_dtype(device) if is_on else None
@@ -44,3 +46,13 @@ def autocast_dtype(device: str) -> Optional[torch.dtype]:
     return (
         torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
     )
+
+
+def release_saved(ctx: torch.autograd.function.FunctionCtx) -> None:
+    """Let go of what a function has saved, unless its graph is kept.
+
+    A backward pass calls it, so that the maps that it has used up do not add
+    to its peak memory. PyTorch would free all of them at its end.
+    """
+    if hasattr(ctx, 'maybe_clear_saved_tensors'):  # PyTorch's own compiler's
+        ctx.maybe_clear_saved_tensors()

@@ -13,6 +13,7 @@ from torch._subclasses import FakeTensorMode
 
 from cgnl_mm.benchmark import block, networks, timing, traffic
 from cgnl_mm.benchmark.forms import (
+    AUTO,
     CASES,
     FORMS,
     LOOP,
@@ -191,13 +192,27 @@ def test_traffic_counts_each_element_once():
     assert found.bytes == maps + weight + out + out + 2 * 5 * 4 + out
 
 
-def test_traffic_of_the_loop_is_the_authors():
-    """Counted for the author's code: 813 MB in 77 operators."""
-    settings = Settings(dtype='bfloat16', forms=[LOOP])
-    _, training = traffic.count_traffic(CASES['traffic'][0], settings)
-    assert training['pass'] == 'forward + backward'
-    assert round(training['traffic_mb']) == 813
-    assert training['operators'] == 77
+@pytest.mark.parametrize(
+    'form, megabytes, operators',
+    [(LOOP, 813, 77), ('cgnl reference', 545, 45)],
+)
+def test_traffic(form, megabytes, operators):
+    """That of the loop was counted for the author's code, too."""
+    settings = Settings(dtype='bfloat16', forms=[form])
+    records = traffic.count_form(form, CASES['traffic'][0], settings)
+    assert records[1]['pass'] == 'forward + backward'
+    assert round(records[1]['traffic_mb']) == megabytes
+    assert records[1]['operators'] == operators
+
+
+def test_peak_of_training_is_at_most_the_loops():
+    """On the path that 'auto' takes on a CPU."""
+    case, peaks = Case('', 1, 512, (24, 24)), []
+    for form in (LOOP, AUTO):
+        call = block.training_call(FORMS[form](case), torch.randn(case.shape))
+        call()
+        peaks.append(timing.peak_bytes(call))
+    assert peaks[1] < 0.95 * peaks[0]
 
 
 @pytest.mark.skipif(

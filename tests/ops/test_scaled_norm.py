@@ -63,3 +63,12 @@ def test_equals_the_chain(norm, batch, has_constant, zero):
     )
     for name, value in truth.items():
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_factor_whose_cube_overflows():
+    """A sum of 1e5 products of float16 maps may be that large."""
+    tensors = {k: t.float() for k, t in arguments(1, False).items()}
+    tensors['a'] = torch.full((1, G), 1e14, requires_grad=True)
+    d = torch.randn(1, C, 7)
+    found = output_and_gradients(ours(NORMS['GN'], **tensors), d, tensors)
+    assert all(value.isfinite().all() for value in found.values())

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from ..first_derivative import only_first
+from ..torch_versions import release_saved
 from . import torch_steps as steps
 from .moments import MomentsFromGram, MomentsFromMaps
-from .norm import AffineNorm
+from .norm import affine_norm, affine_norm_backward
 from .plan import Plan, Weights
+
+NORM = slice(1, 4)  # z, norm_weight and norm_bias among the weights
 
 
 def fused_block(
@@ -48,17 +51,18 @@ class _FusedBlock(torch.autograd.Function):
         if plan.series.powers:
             source = _moments_source(plan, x, weights)
             moments, kept = source.forward(keep=not plan.recompute)
-        y, factor = plan.series.attend(theta, moments)
+        y, *numbers = plan.series.attend(theta, moments)
         mean, cov = steps.statistics(y)
-        affine = AffineNorm(plan, weights, factor, mean, cov)
-        out = steps.affine_residual(x, affine.shift, affine.matrix, y)
+        inputs = *weights[NORM], *numbers, mean, cov
+        matrix, shift, *statistics = affine_norm(plan, *inputs)
+        out = steps.affine_residual(x, shift, matrix, y)
         # Autograd finds out if the norm's statistics change before backward.
         ctx.save_for_backward(
             x, *weights, plan.norm.mean, plan.norm.var, mean, cov,
             None if plan.recompute else theta, *moments.values(), *kept,
         )  # fmt: skip
-        ctx.mark_non_differentiable(affine.m, affine.v)
-        return out, affine.m, affine.v
+        ctx.mark_non_differentiable(*statistics)
+        return out, *statistics
 
     @staticmethod
     def backward(ctx, d: Tensor, *_):
@@ -70,24 +74,27 @@ class _FusedBlock(torch.autograd.Function):
 
 def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
     """Return the gradients of x and of each weight."""
-    plan, x, saved = ctx.plan, ctx.saved_tensors[0], ctx.saved_tensors[1:]
+    plan, (x, *saved) = ctx.plan, ctx.saved_tensors
+    release_saved(ctx)
     count = len(Weights._fields)
     weights = Weights(*saved[:count])
-    mean, cov, theta, *rest = saved[count + 2 :]
-    moments = dict(zip(plan.series.powers, rest))
+    mean, cov, theta, *kept = saved[count + 2 :]
+    moments = {power: kept.pop(0) for power in plan.series.powers}
     if theta is None:
         theta = steps.project(x, weights.theta, plan.groups)
-    y, factor = plan.series.attend(theta, moments)
-    affine = AffineNorm(plan, weights, factor, mean, cov)
-    d_factor, d_mean, d_cov, d_z, d_norm_weight, d_norm_bias = affine.backward(
-        *steps.affine_residual_backward(d, y)
+    y, *numbers = plan.series.attend(theta, moments)
+    inputs = *weights[NORM], *numbers, mean, cov
+    matrix, (*d_norm, d_factor, d_constant, d_mean, d_cov) = (
+        affine_norm_backward(
+            plan, inputs, *steps.affine_residual_backward(d, y)
+        )
     )
     # The mean and the covariance of y lead to y again.
     inside = 2 / x.shape[-1] * d_cov
     shift = d_mean / x.shape[-1] - torch.matmul(inside, mean)
-    d_y = steps.input_gradient(d, affine.matrix, y, inside, shift)
+    d_y = steps.input_gradient(d, matrix, y, inside, shift)
     d_theta, d_moments, d_coefficients = plan.series.backward(
-        theta, moments, d_y, d_factor
+        theta, moments, d_y, d_factor, d_constant
     )
     d_theta = d_theta.to(weights.theta.dtype).view(len(x), -1, x.shape[-1])
     d_x = d_w_theta = d_phi = d_g = None
@@ -98,16 +105,14 @@ def _gradients(ctx, d: Tensor) -> Tuple[Optional[Tensor], ...]:
         steps.add_product(d_x, weights.theta, d_theta)
     if needed.theta:
         d_w_theta = steps.weight_gradient(d_theta, x)
-    del y, d_y, d_theta  # They would add to the peak of phi and g.
+    # They would add to the peak of phi and g.
+    del saved, theta, y, d_y, d_theta
     if plan.series.powers and (needs_x or needed.phi or needed.g):
-        source, kept = _moments_source(plan, x, weights), rest[len(moments) :]
+        source = _moments_source(plan, x, weights)
         d_phi, d_g = source.backward(
             kept, d_moments, d_x, (needed.phi, needed.g)
         )
-    return (
-        d_x, d_w_theta, d_z, d_norm_weight, d_norm_bias, d_phi, d_g,
-        d_coefficients,
-    )  # fmt: skip
+    return d_x, d_w_theta, *d_norm, d_phi, d_g, d_coefficients
 
 
 def _moments_source(plan: Plan, x: Tensor, weights: Weights):

@@ -60,7 +60,8 @@ class MomentsFromMaps:
         """Add to the gradient of x, and return those of phi and g.
 
         Args:
-            kept (list[Tensor]): What :meth:`forward` returned, if anything.
+            kept (list[Tensor]): What :meth:`forward` returned, if anything;
+                it may get empty.
             d_moments (dict[int, Tensor]): Gradients of the moments.
             d_x (Tensor, optional): Gradient of x; None if x needs none.
             needed (Sequence[bool]): Whether phi and g need a gradient; one
@@ -70,6 +71,7 @@ class MomentsFromMaps:
         x = x.to(weights[0].dtype)
         d_moments = {p: d.view(-1, 1, 1) for p, d in d_moments.items()}
         d_maps = [*moments_gradient(*(kept or self._maps()), d_moments)]
+        kept.clear()
         for weight, is_needed in zip(weights, needed):
             d_map = d_maps.pop(0)  # It is gone while the next one is used.
             d_map = d_map.to(weight.dtype).reshape(len(x), -1, x.shape[-1])
@@ -95,7 +97,7 @@ class MomentsFromGram(MomentsFromMaps):
             gram, mean = centred_gram(sample)
             phi_mean, g_mean = torch.mv(wide_phi, mean), torch.mv(wide_g, mean)
             phi_x = torch.mm(phi, gram)
-            rows = (phi_x * g).sum(1) + x.shape[-1] * phi_mean * g_mean
+            rows = (phi_x * wide_g).sum(1) + x.shape[-1] * phi_mean * g_mean
             moments.append(rows.view(self.groups, -1).sum(1).to(phi.dtype))
             if keep:
                 g_x = torch.mm(g, gram)
@@ -118,10 +120,9 @@ class MomentsFromGram(MomentsFromMaps):
         rows = d_moments[1].view(len(x), -1, 1).to(phi.dtype)
         rows = rows.repeat_interleave(len(phi) // self.groups, 1)
         if d_x is not None:
-            matrices = torch.stack(
-                [torch.mm(phi.t(), row * g) for row in rows]
-            )
-            steps.add_product(d_x, matrices + matrices.mT, x)
+            for row, *sample in zip(rows, d_x.split(1), x.split(1)):
+                matrix = torch.mm(phi.t(), row * g)
+                steps.add_product(sample[0], matrix + matrix.t(), sample[1])
         products = zip((kept[1::2], kept[::2]), needed)
         return [
             sum(map(torch.mul, rows, p)) if n else None for p, n in products
@@ -140,12 +141,20 @@ def centred_gram(x: Tensor) -> Tuple[Tensor, Tensor]:
     return gram(centred), (mean.double() + centred.mean(1, True)).squeeze(1)
 
 
-def gram(x: Tensor, blocks: int = 4) -> Tensor:
-    """Return X X^T (C, C) of x (C, S), by a triangle of its blocks."""
-    out = x.new_empty(len(x), len(x))
+def gram(x: Tensor, blocks: int = 4, length: int = 128) -> Tensor:
+    """Return X X^T (C, C) of x (C, S), by a triangle of its blocks.
+
+    A matrix product adds one term after the other. It gets short pieces of x,
+    and the squares on the diagonal come from a sum of their own: positive
+    terms would lose a digit.
+    """
+    out = x.new_zeros(len(x), len(x))
     step = -(-len(x) // blocks)
     for start in range(0, len(x), step):
-        stop = min(start + step, len(x))
-        torch.mm(x[start:stop], x[:stop].t(), out=out[start:stop, :stop])
-        out[:start, start:stop] = out[start:stop, :start].t()
+        rows = slice(start, min(start + step, len(x)))
+        block = out[rows, : rows.stop]
+        for piece in x.split(length, 1):
+            block.addmm_(piece[rows], piece[: rows.stop].t())
+        block.diagonal(start).copy_(x[rows].square().sum(1))
+        out[:start, rows] = block[:, :start].t()
     return out

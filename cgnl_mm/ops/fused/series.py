@@ -15,7 +15,8 @@ class Series:
     """y = s sum_p c_p <phi^p, g> theta^p for each sample and group.
 
     The dot product has one factor for each sample and group. Its y stays
-    theta, and the factor goes into W_z.
+    theta, and the factor goes into W_z. The constant term of a series may be
+    a million times larger than the others, so it stays a number, too.
 
     Args:
         coefficients (Sequence[float] | Tensor): The numbers c_p, as in
@@ -45,19 +46,24 @@ class Series:
 
     def attend(
         self, theta: Tensor, moments: Moments
-    ) -> Tuple[Tensor, Optional[Tensor]]:
-        """Return y (B G, k, S), and the factor (B, G) that y lacks, or None.
+    ) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
+        """Return y (B G, k, S), and the factor and constant that it lacks.
+
+        The last two are (B, G), or None.
 
         Args:
             theta (Tensor): (B G, k, S).
             moments (dict[int, Tensor]): <phi^p, g> (B G,) by power p.
         """
-        factors = self._factors(moments)
         if self.is_identity:
-            return theta, None
+            return theta, None, None
+        factors = self._factors(moments)
         if self.is_dot:
-            return theta, factors[1].view(-1, self.groups)
-        return evaluate(factors, theta), None
+            return theta, factors[1].view(-1, self.groups), None
+        constant = factors.pop(0, None)
+        if constant is not None:
+            constant = constant.view(-1, self.groups)
+        return evaluate(factors, theta), None, constant
 
     def _factors(self, moments: Moments) -> Moments:
         """Return the factor (B G, 1, 1) of each power of theta."""
@@ -72,6 +78,7 @@ class Series:
         moments: Moments,
         d_y: Tensor,
         d_factor: Optional[Tensor],
+        d_constant: Optional[Tensor],
     ) -> Tuple[Tensor, Moments, Optional[Tensor]]:
         """Return the gradients of theta, the moments and the coefficients.
 
@@ -82,6 +89,7 @@ class Series:
             moments (dict[int, Tensor]): <phi^p, g> (B G,) by power p.
             d_y (Tensor): Gradient of y.
             d_factor (Tensor, optional): Gradient of the factor, if any.
+            d_constant (Tensor, optional): Gradient of the constant, if any.
         """
         if self.is_identity:
             return d_y, {}, None
@@ -89,8 +97,11 @@ class Series:
             d_theta, d_factors = d_y, {1: d_factor.flatten()}
         else:
             factors = self._factors(moments)
+            factors.pop(0, None)
             d_theta, d_factors = polynomial_gradient(factors, theta, d_y)
             d_factors = {p: d.flatten() for p, d in d_factors.items()}
+            if d_constant is not None:
+                d_factors[0] = d_constant.flatten()
         d_moments = {p: d_factors[p] * t for p, t in self.terms.items()}
         if not self.is_trained:
             return d_theta, d_moments, None
