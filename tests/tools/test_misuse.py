@@ -27,7 +27,9 @@ error: ... the key 'optim_wraper' of bad.py; did you mean optim_wrapper?
 _base_ = './no_base.py'
 error: bad.py: FileNotFoundError: ... no_base.py'
 model = dict(
-error: bad.py: SyntaxError: '(' was never closed (<unknown>, line LAST)
+error: bad.py, line LAST: SyntaxError: '(' was never closed
+raise SystemExit(3)
+error: ...bad.py, line LAST: SystemExit: 3
 model['head']['num_classes'] = three
 error: ... bad.py, line LAST: NameError: name 'three' is not defined
 _base_ = 'DEMO'
@@ -213,6 +215,21 @@ def test_misuse(write, lines, error, message_of):
     last = len(Path(name).read_text().splitlines())
     message = message_of('train', name)
     assert pattern(error.replace('LAST', str(last))).match(message)
+
+
+@pytest.mark.parametrize('lines', [
+    "_base_ = './above.py'",
+    'from mmengine.config import read_base\n'
+    'with read_base():\n    from .above import *',
+])  # fmt: skip
+def test_base_with_a_fault_is_named(tmp_path, monkeypatch, message_of, lines):
+    monkeypatch.chdir(tmp_path)
+    Path('top.py').write_text(lines)
+    Path('above.py').write_text(lines.replace('above', 'highest'))
+    Path('highest.py').write_text('a = 1\nb = (\n')
+    error = message_of('get_flops', 'top.py')
+    told = r"highest.py, line 2: SyntaxError: '\(' was never closed"
+    assert re.fullmatch(rf'error: \S*{told}', error)
 
 
 @pytest.mark.parametrize('command, error', cases(OPTIONS))
