@@ -13,10 +13,12 @@ WORKER_DIED = re.compile(
     r'DataLoader worker \(.*?\) (is killed by signal: \w[\w ]*'
     r'|exited unexpectedly)'
 )
-# PyTorch's words on other parameter groups, mmpretrain's on class folders
-RESUME_OR_FOLDERS = re.compile(
+# PyTorch's words on other parameter groups, mmpretrain's on class folders,
+# mmdet's on packages
+OF_OTHERS = re.compile(
     'loaded state dict .*parameter group'
     '|Found 0 files in subfolders|The number of subfolders'
+    r'|\w+ is not installed, please install it'
 )
 # the words of gloo and of NCCL
 PEER_LOST = re.compile(
@@ -102,7 +104,7 @@ def _known_message(error: BaseException) -> str | None:
     """Explain an error that its type and text alone decide."""
     if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
         return f'{error}. Make room and start again'
-    if RESUME_OR_FOLDERS.match(str(error)):
+    if OF_OTHERS.match(str(error)):
         return str(error)
     if isinstance(error, URLError):
         return (

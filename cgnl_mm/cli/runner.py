@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from ..checkpoints import require_file, require_whole
 from ..errors import SetupError
+from ..hosts import host_of
 from ..training.loaders import start_workers_late
 from ..training.resume import find_latest
 from .config import add_model_options, load_config
@@ -62,6 +63,7 @@ def train(args: argparse.Namespace) -> None:
             fit.
     """
     cfg = _load_run_config(args)
+    _require_parts(cfg, 'train', 'train_cfg', 'optim_wrapper')
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
@@ -99,9 +101,7 @@ def test(args: argparse.Namespace) -> None:
             not fit.
     """
     cfg = _load_run_config(args)
-    for name in ('test_cfg', 'test_dataloader', 'test_evaluator'):
-        if cfg.get(name) is None:
-            raise SetupError(f'{args.config} has no {name}: nothing to test')
+    _require_parts(cfg, 'test', 'test_cfg', 'test_evaluator')
     require_file(args.checkpoint, 'checkpoint')
     require_whole(args.checkpoint)
     cfg.load_from, cfg.resume = args.checkpoint, False
@@ -130,6 +130,14 @@ def _load_run_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def _require_parts(cfg: Config, task: str, *names: str) -> None:
+    for name in (f'{task}_dataloader', *names):
+        if cfg.get(name) is None:
+            raise SetupError(
+                f'{cfg.filename} has no {name}: nothing to {task}'
+            )
+
+
 def _set_loader_defaults(cfg: Config) -> None:
     """Complete the data loaders as mmpretrain's own tools do.
 
@@ -138,7 +146,7 @@ def _set_loader_defaults(cfg: Config) -> None:
     """
     for name in LOADERS:
         loader = cfg.get(name)
-        if loader is not None and cfg.get('default_scope') == 'mmpretrain':
+        if loader is not None and host_of(cfg) == 'mmpretrain':
             loader.setdefault('collate_fn', dict(type='default_collate'))
             loader.setdefault('pin_memory', torch.cuda.is_available())
             # the DataLoader refuses True without workers
@@ -184,7 +192,7 @@ def _add_dump(cfg: Config, path: str) -> None:
             f'--dump writes a .pkl, as the hosts do: got {path!r}'
         )
     # mmdet's own metric packs the masks
-    det = cfg.get('default_scope') == 'mmdet'
+    det = host_of(cfg) == 'mmdet'
     metric = dict(
         type='DumpDetResults' if det else 'DumpResults', out_file_path=path
     )
