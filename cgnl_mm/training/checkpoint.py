@@ -217,8 +217,7 @@ def save_whole(
         dist.barrier()  # each process may have written a shard
         if dist.is_main_process():
             _rename(part, path)
-            if osp.islink(osp.join(runner.work_dir, NOTE)):
-                remove(osp.join(runner.work_dir, NOTE))  # before it is written
+            _make_way(osp.join(runner.work_dir, NOTE))  # it is written next
     except BaseException as error:
         if dist.is_main_process() and osp.isfile(part):
             os.remove(part)
@@ -239,11 +238,18 @@ def _rename(part: str, path: str) -> None:
             os.fsync(file.fileno())
     if osp.isdir(path) and osp.isdir(part):
         remove(path)  # of shards
-    elif osp.isdir(path):
+    _make_way(path)
+    os.replace(part, path)
+
+
+def _make_way(path: str) -> None:
+    """Free a file's name from a link, a pipe or somebody's folder."""
+    if osp.isdir(path) and not osp.islink(path):
         aside = f'{path}.{os.getpid()}'
         os.rename(path, aside)
         print_log(f'{path} was a folder: now {aside}', 'current', WARNING)
-    os.replace(part, path)
+    elif osp.islink(path) or (osp.exists(path) and not osp.isfile(path)):
+        os.remove(path)
 
 
 def remove(path: str) -> None:

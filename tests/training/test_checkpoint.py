@@ -145,6 +145,14 @@ def test_copied_run_replaces_its_own_files_alone(two, tmp_path):
     assert {path.name: path.read_bytes() for path in two.glob('*.pth')} == kept
 
 
+def test_pipe_in_the_place_of_the_note_gives_way(tmp_path):
+    """Whoever writes to it would wait for a reader for ever."""
+    os.mkfifo(tmp_path / 'last_checkpoint')
+    train(tmp_path, 1)
+    named = (tmp_path / 'last_checkpoint').read_text()
+    assert named == str(tmp_path / EPOCHS[0])
+
+
 def save(path, iteration=1, time='20260101_000000'):
     """Write a checkpoint that a run could go on from."""
     path.parent.mkdir(parents=True, exist_ok=True)
