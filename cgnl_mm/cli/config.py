@@ -83,10 +83,9 @@ def load_config(
     cfg = read_config_file(path)
     options = cfg_options or {}
     there = cfg.to_dict()
-    unknown = {key: _unknown_part(there, key) for key in options}
-    new = [key for key, found in unknown.items() if found]
-    for key in new if strict else ():
-        part, others = unknown[key]
+    parts = {key: _unknown_part(there, key) for key in options}
+    new = {key: found for key, found in parts.items() if found}
+    for key, (part, others) in new.items() if strict else ():
         near = did_you_mean(part, others)
         if part not in others and (near or key.partition('.')[0] == part):
             raise SetupError(f'{path} has no {key}{near}')

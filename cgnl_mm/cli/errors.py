@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable
+from pickle import UnpicklingError
 from urllib.error import URLError
 
 from ..errors import SetupError, hide_passwords
@@ -106,6 +107,9 @@ def _known_message(error: BaseException) -> str | None:
         return f'{error}. Make room and start again'
     if OF_OTHERS.match(str(error)):
         return str(error)
+    if isinstance(error, UnpicklingError):
+        text = str(error).partition('\n')[0]
+        return f'a checkpoint holds more than tensors and plain values: {text}'
     if isinstance(error, URLError):
         return (
             f'{getattr(error, "url", "a URL")} cannot be read: {error.reason}'

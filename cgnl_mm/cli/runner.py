@@ -24,6 +24,9 @@ from .weights import FitHook, require_fit
 # of MMEngine's register_default_hooks
 OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger')
 OWN_HOOKS += ('param_scheduler', 'checkpoint')
+# what each launcher tells its processes
+TOLD = dict(pytorch='RANK', slurm='SLURM_PROCID')
+TOLD['mpi'] = 'OMPI_COMM_WORLD_LOCAL_RANK'
 
 
 def add_runner_options(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +121,12 @@ def test(args: argparse.Namespace) -> None:
 
 def _load_run_config(args: argparse.Namespace) -> Config:
     """Read the config and write the options of both tools into it."""
+    told = TOLD.get(args.launcher)
+    if told and told not in os.environ:
+        raise SetupError(
+            f'--launcher {args.launcher}: {told} is not set. Start the tool '
+            'by torchrun, srun or mpirun, as tools/dist_*.sh and slurm_*.sh do'
+        )
     os.environ.setdefault('LOCAL_RANK', args.local_rank)
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher

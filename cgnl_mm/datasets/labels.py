@@ -72,8 +72,8 @@ def check_labels(data_set, num_classes: int, split: str) -> list[str]:
         return []
     path, (one, other) = next(iter(contradicted.items()))
     return [
-        f'{split}_dataloader: {len(contradicted)} files are listed again with '
-        f'other labels, such as {printable(path)}: {one}, then {other}'
+        f'{split}_dataloader: files that are listed again with other labels: '
+        f'{len(contradicted)}, such as {printable(path)}: {one}, then {other}'
     ]
 
 

@@ -53,8 +53,8 @@ def test_files_with_two_labels_are_named(tmp_path):
     (tmp_path / 'a.txt').write_text('\n'.join(lines))
     data_set = RepeatDataset(VideoDataset(str(tmp_path / 'a.txt'), []), 2)
     (warning,) = check_labels(data_set, 3, 'train')
-    told = 'train_dataloader: 2 files are listed again with other labels'
-    assert warning == f'{told}, such as b.mp4: [1], then [2]'
+    told = 'train_dataloader: files that are listed again with other labels'
+    assert warning == f'{told}: 2, such as b.mp4: [1], then [2]'
     (tmp_path / 'a.txt').write_text('\n'.join(lines[:3] * 2))
     assert check_labels(VideoDataset(str(tmp_path / 'a.txt'), []), 3, '') == []
 

@@ -3,6 +3,7 @@
 import importlib.util
 import shlex
 from pathlib import Path
+from pickle import UnpicklingError
 
 import pytest
 import torch
@@ -211,6 +212,8 @@ def test_dead_worker():
     assert '/dev/shm' in setup_message(RuntimeError(text))
     error = RuntimeError('DataLoader worker (pid(s) 12) exited unexpectedly')
     assert 'memory ran out' in setup_message(error)
+    error = setup_message(UnpicklingError('not allowed.\nIn PyTorch 2.6 we'))
+    assert error.endswith('more than tensors and plain values: not allowed.')
     text = 'transformers is not installed, please install it by: pip'
     assert setup_message(RuntimeError(text)) == text  # mmdet's
 

@@ -137,6 +137,8 @@ train tiny.py --cfg-options train_cfg.milestones=[1,2
 error: --cfg-options takes KEY=VALUE, got train_cfg.mil ... brackets
 train tiny.py --cfg-options model.head.num_classes
 error: --cfg-options takes KEY=VALUE, got model.head.num_classes
+train tiny.py --launcher slurm
+error: --launcher slurm: SLURM_PROCID is not set. Start the tool by torchrun
 train tiny.py --work-dir tiny.py
 error: work_dir: 'tiny.py' is not a folder
 test tiny.py none.pth
@@ -289,6 +291,11 @@ def test_resume_with_another_network(write, weights, message_of):
 
     message = message_of('train', write('block()'), '--resume', weights)
     assert 'backbone.layer2.cgnl_0.theta.weight is not there' in message
+
+    bare = weights.with_name('bare.pth')
+    torch.save(dict(state_dict=torch.load(weights)['state_dict']), bare)
+    message = message_of('train', 'two.py', '--resume', bare)
+    assert message.startswith(f'error: --resume: {bare} holds weights alone')
 
     add_a_block(weights)
     # as a job that is queued again, too
