@@ -27,6 +27,7 @@ from ..errors import (
     printable,
 )
 from ..hosts import dataset_class
+from ..training.loaders import is_iter_based
 from .lint import parameters_of
 
 # Those that a script of tools/data writes lists for.
@@ -143,6 +144,11 @@ class DataHook(Hook):
     def before_train(self, runner: Runner) -> None:
         loops = dict(train=runner.train_loop, val=runner.val_loop)
         self._check(runner, loops)
+        if not is_iter_based(runner) and not len(runner.train_dataloader):
+            raise SetupError(
+                'train_dataloader: fewer samples than batch_size and '
+                'drop_last=True leave no batch to train on'
+            )
 
     def before_test(self, runner: Runner) -> None:
         self._check(runner, dict(test=runner.test_loop))

@@ -117,6 +117,8 @@ val_dataloader['dataset'].update(data_root='', data_prefix='three')
 error: val_dataloader: the label of ...three/c/0.png is 2 ... from 0 to 1
 val_dataloader['dataset'].update(data_root='', data_prefix='one')
 error: train has 2 classes and val 1; they differ in b. Their labels would
+train_dataloader.update(batch_size=99, drop_last=True)
+error: train_dataloader: fewer samples than batch_size ... leave no batch
 load_from = 'http://127.0.0.1:1/x.pth'
 error: a URL cannot be read
 train_dataloader['dataset'].update(data_root='', ann_file='fifo')
