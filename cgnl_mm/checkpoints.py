@@ -24,6 +24,8 @@ def find_fault(path: str) -> Optional[str]:
     """
     if not osp.exists(path):
         return 'missing'
+    if not osp.isfile(path):  # a pipe would never answer
+        return 'a folder' if osp.isdir(path) else 'no regular file'
     try:
         if not osp.getsize(path):
             return 'empty'

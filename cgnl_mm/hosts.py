@@ -69,8 +69,11 @@ def host_of(cfg) -> str:
     Args:
         cfg (Config): With a default scope, or with a model whose type says
             where it is from: a class in a pure-Python config.
+
+    Returns:
+        str: Its name; '' if the config does not tell.
     """
-    kind = cfg.get('default_scope') or cfg.model.type
+    kind = cfg.get('default_scope') or (cfg.get('model') or {}).get('type', '')
     if isinstance(kind, str):
         return kind.partition('.')[0]
     packages = [base.__module__.partition('.')[0] for base in kind.__mro__]

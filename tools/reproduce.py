@@ -40,7 +40,7 @@ def main() -> None:
     devices = choose_devices(args.gpus, args.jobs)
     grid = read_grid(args.grid, args.seeds)
     cells = grid.cells.items()
-    configs = {n: load_config(c.config, c.options) for n, c in cells}
+    configs = {n: load_config(c.config, c.options, True) for n, c in cells}
     root = args.work_dir or Path('work_dirs') / grid.name
     experiment = Experiment(grid, configs, root, args.only)
     require_writable(root, '--work-dir')

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..blocks.cgnl import _CGNLNd
 from ..deploy.model import as_views, random_pixels
-from ..errors import SetupError
+from ..errors import SetupError, describe_error
 from ..insertion.frames import takes_frames
 from ..insertion.initialization import is_block
 from ..insertion.places import MARK
@@ -111,10 +111,10 @@ def _run(model, shape, blocks) -> tuple[dict, dict]:
             block.backend = 'reference'
         with block_inputs(blocks) as inputs, counter:
             _call(model, shape)
-    except RuntimeError as error:
+    except Exception as error:  # a network may ask for more than pixels
         raise SetupError(
-            f'the network cannot take an input of {describe(shape)}: '
-            f'{str(error).splitlines()[0]}. Give another --shape'
+            f'the network cannot take an input of {describe(shape)} alone: '
+            f'{describe_error(error)}. Give another --shape'
         ) from error
     finally:
         for block, backend in backends.items():

@@ -1,6 +1,7 @@
 """Config files and the options that change them."""
 
 import argparse
+import ast
 import importlib.util
 import os
 import re
@@ -62,13 +63,17 @@ def add_shape_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_config(path: str | Path, cfg_options: dict | None = None) -> Config:
+def load_config(
+    path: str | Path, cfg_options: dict | None = None, strict: bool = False
+) -> Config:
     """Read a config, merge options into it and look for mistakes.
 
     Args:
         path (str | Path): The config file.
         cfg_options (dict | None): Values by dotted keys. Keys that are new
             are told.
+        strict (bool): Refuse new keys of the top level, and those that are
+            nearly known. Defaults to False.
 
     Raises:
         SetupError: The config does not exist, cannot be merged or has a
@@ -78,7 +83,12 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Config:
     cfg = read_config_file(path)
     options = cfg_options or {}
     there = cfg.to_dict()
-    new = [key for key in options if not _has_key(there, key)]
+    parts = {key: _unknown_part(there, key) for key in options}
+    new = {key: found for key, found in parts.items() if found}
+    for key, (part, others) in new.items() if strict else ():
+        near = did_you_mean(part, others)
+        if part not in others and (near or key.partition('.')[0] == part):
+            raise SetupError(f'{path} has no {key}{near}')
     if new:
         print(
             f'note: {path} has no {", ".join(new)}: the options add it',
@@ -122,7 +132,7 @@ def read_config_file(path: str | Path) -> Config:
         raise MissingHostError(
             f'{missing[0]}, and {path} builds on a config of it'
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SetupError(_reading_message(path, error)) from error
     scope = cfg.get('default_scope') or 'mmengine'
     require_host(scope)
@@ -136,6 +146,8 @@ def read_config_file(path: str | Path) -> Config:
 
 def _reading_message(path: str, error: Exception) -> str:
     """Say at which line of a config or of its base the reading fails."""
+    if isinstance(error, SyntaxError) and (found := _syntax_message(path)):
+        return found
     # What runs outside of functions is the config.
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame for frame in frames if frame.name == '<module>']
@@ -144,16 +156,43 @@ def _reading_message(path: str, error: Exception) -> str:
     return f'{path}: {type(error).__name__}: {" ".join(str(error).split())}'
 
 
-def _has_key(cfg: dict, key: str) -> bool:
-    """Whether a dotted key ('a.b.0.c') is there, or is known otherwise."""
+def _syntax_message(path: str) -> str | None:
+    """Say which of a config and its bases is not Python, and where."""
+    if not path.endswith('.py'):
+        return None
+    try:
+        tree = ast.parse(Path(path).read_text('utf-8'))
+    except SyntaxError as error:
+        return f'{path}, line {error.lineno}: SyntaxError: {error.msg}'
+    bases = [
+        Config._get_cfg_path(base, path)[0]
+        for base in Config._get_base_files(path)
+    ]
+    for node in ast.walk(tree):  # of a pure-Python config
+        if isinstance(node, ast.ImportFrom) and node.level and node.module:
+            folder = Path(path).absolute().parents[node.level - 1]
+            bases.append(f'{folder / node.module.replace(".", "/")}.py')
+    return next(filter(None, map(_syntax_message, bases)), None)
+
+
+def _unknown_part(cfg: dict, key: str) -> tuple[str, list[str]] | None:
+    """Find the part of a dotted key ('a.b.0.c') that nothing knows.
+
+    Returns:
+        tuple[str, list[str]] | None: The part, and what could be in its
+        place; None if the key is known.
+    """
     if key in known_keys():
-        return True
+        return None
+    others = [*cfg, *known_keys()]
     for part in key.split('.'):
         if isinstance(cfg, (list, tuple)):
             cfg = {str(index): value for index, value in enumerate(cfg)}
         if not isinstance(cfg, dict):
-            return False
+            return part, []
         if part not in cfg:
-            return 'type' in cfg  # find_mistakes knows its arguments
+            # find_mistakes knows the arguments of a type
+            return None if 'type' in cfg else (part, others)
         cfg = cfg[part]
-    return True
+        others = [*cfg] if isinstance(cfg, dict) else []
+    return None

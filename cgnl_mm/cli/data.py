@@ -27,17 +27,9 @@ from ..errors import (
     printable,
 )
 from ..hosts import dataset_class
+from ..training.loaders import is_iter_based
+from .lint import parameters_of
 
-# Data sets of the hosts that read what is there and download nothing. Ours say
-# themselves what is missing.
-READERS = (
-    'CUB',
-    'CityscapesDataset',
-    'CocoDataset',
-    'CustomDataset',
-    'ImageNet',
-    'VideoDataset',
-)
 # Those that a script of tools/data writes lists for.
 PREPARED = ('minikinetics', 'ucf101')
 
@@ -57,7 +49,7 @@ def require_data(cfg, loaders: 'tuple[str, ...]') -> None:
     for loader in loaders:
         config = cfg.get(f'{loader}_dataloader') or {}
         for dataset in _innermost(config.get('dataset')):
-            for path in _paths(dataset) if _kind(dataset) in READERS else ():
+            for path in _paths(dataset) if _only_reads(cfg, dataset) else ():
                 if '://' not in path and not os.path.exists(path):
                     raise MissingDataError(
                         f'{path} does not exist (seen from {os.getcwd()}), '
@@ -93,8 +85,11 @@ def _check_annotations(dataset: dict, cfg, loader: str) -> None:
         read_json(path)
 
 
-def _kind(dataset: dict) -> str:
-    return str(dataset.get('type')).split('.')[-1]
+def _only_reads(cfg, dataset: dict) -> bool:
+    """Whether a data set neither downloads nor makes what is missing."""
+    kind = dataset_class(cfg, dataset)
+    ours = getattr(kind, '__module__', 'cgnl_mm').startswith('cgnl_mm')
+    return not ours and 'download' not in parameters_of(kind)[0]
 
 
 def _innermost(dataset) -> Iterator[dict]:
@@ -115,7 +110,7 @@ def _paths(dataset: dict) -> Iterator[str]:
     root = dataset.get('data_root') or ''
     if root:
         yield root
-    if dataset.get('ann_file'):
+    if dataset.get('ann_file') and isinstance(dataset['ann_file'], str):
         yield os.path.join(root, dataset['ann_file'])
     prefix = dataset.get('data_prefix') or {}
     if isinstance(prefix, str):
@@ -149,6 +144,11 @@ class DataHook(Hook):
     def before_train(self, runner: Runner) -> None:
         loops = dict(train=runner.train_loop, val=runner.val_loop)
         self._check(runner, loops)
+        if not is_iter_based(runner) and not len(runner.train_dataloader):
+            raise SetupError(
+                'train_dataloader: fewer samples than batch_size and '
+                'drop_last=True leave no batch to train on'
+            )
 
     def before_test(self, runner: Runner) -> None:
         self._check(runner, dict(test=runner.test_loop))
@@ -167,11 +167,12 @@ class DataHook(Hook):
             for name, loop in loops.items()
             if hasattr(loop, 'dataloader')
         }
-        number = count_classes(runner.cfg.get('model'))
+        number, warnings = count_classes(runner.cfg.get('model')), []
         for split, data_set in found.items():
-            check_labels(data_set, number, split)
+            warnings += check_labels(data_set, number, split)
         known = {'the checkpoint': self.meta} if self.meta else {}
-        for warning in compare_classes({**known, **found}):
+        warnings += compare_classes({**known, **found})
+        for warning in warnings:
             runner.logger.warning(warning)
 
 

@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable
+from pickle import UnpicklingError
 from urllib.error import URLError
 
 from ..errors import SetupError, hide_passwords
@@ -13,10 +14,12 @@ WORKER_DIED = re.compile(
     r'DataLoader worker \(.*?\) (is killed by signal: \w[\w ]*'
     r'|exited unexpectedly)'
 )
-# PyTorch's words on other parameter groups, mmpretrain's on class folders
-RESUME_OR_FOLDERS = re.compile(
+# PyTorch's words on other parameter groups, mmpretrain's on class folders,
+# mmdet's on packages
+OF_OTHERS = re.compile(
     'loaded state dict .*parameter group'
     '|Found 0 files in subfolders|The number of subfolders'
+    r'|\w+ is not installed, please install it'
 )
 # the words of gloo and of NCCL
 PEER_LOST = re.compile(
@@ -102,8 +105,11 @@ def _known_message(error: BaseException) -> str | None:
     """Explain an error that its type and text alone decide."""
     if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
         return f'{error}. Make room and start again'
-    if RESUME_OR_FOLDERS.match(str(error)):
+    if OF_OTHERS.match(str(error)):
         return str(error)
+    if isinstance(error, UnpicklingError):
+        text = str(error).partition('\n')[0]
+        return f'a checkpoint holds more than tensors and plain values: {text}'
     if isinstance(error, URLError):
         return (
             f'{getattr(error, "url", "a URL")} cannot be read: {error.reason}'

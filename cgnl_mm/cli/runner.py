@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from ..checkpoints import require_file, require_whole
 from ..errors import SetupError
+from ..hosts import host_of
 from ..training.loaders import start_workers_late
 from ..training.resume import find_latest
 from .config import add_model_options, load_config
@@ -23,6 +24,9 @@ from .weights import FitHook, require_fit
 # of MMEngine's register_default_hooks
 OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger')
 OWN_HOOKS += ('param_scheduler', 'checkpoint')
+# what each launcher tells its processes
+TOLD = dict(pytorch='RANK', slurm='SLURM_PROCID')
+TOLD['mpi'] = 'OMPI_COMM_WORLD_LOCAL_RANK'
 
 
 def add_runner_options(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +66,7 @@ def train(args: argparse.Namespace) -> None:
             fit.
     """
     cfg = _load_run_config(args)
+    _require_parts(cfg, 'train', 'train_cfg', 'optim_wrapper')
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
@@ -99,9 +104,7 @@ def test(args: argparse.Namespace) -> None:
             not fit.
     """
     cfg = _load_run_config(args)
-    for name in ('test_cfg', 'test_dataloader', 'test_evaluator'):
-        if cfg.get(name) is None:
-            raise SetupError(f'{args.config} has no {name}: nothing to test')
+    _require_parts(cfg, 'test', 'test_cfg', 'test_evaluator')
     require_file(args.checkpoint, 'checkpoint')
     require_whole(args.checkpoint)
     cfg.load_from, cfg.resume = args.checkpoint, False
@@ -118,6 +121,12 @@ def test(args: argparse.Namespace) -> None:
 
 def _load_run_config(args: argparse.Namespace) -> Config:
     """Read the config and write the options of both tools into it."""
+    told = TOLD.get(args.launcher)
+    if told and told not in os.environ:
+        raise SetupError(
+            f'--launcher {args.launcher}: {told} is not set. Start the tool '
+            'by torchrun, srun or mpirun, as tools/dist_*.sh and slurm_*.sh do'
+        )
     os.environ.setdefault('LOCAL_RANK', args.local_rank)
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
@@ -130,6 +139,14 @@ def _load_run_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def _require_parts(cfg: Config, task: str, *names: str) -> None:
+    for name in (f'{task}_dataloader', *names):
+        if cfg.get(name) is None:
+            raise SetupError(
+                f'{cfg.filename} has no {name}: nothing to {task}'
+            )
+
+
 def _set_loader_defaults(cfg: Config) -> None:
     """Complete the data loaders as mmpretrain's own tools do.
 
@@ -138,7 +155,7 @@ def _set_loader_defaults(cfg: Config) -> None:
     """
     for name in LOADERS:
         loader = cfg.get(name)
-        if loader is not None and cfg.get('default_scope') == 'mmpretrain':
+        if loader is not None and host_of(cfg) == 'mmpretrain':
             loader.setdefault('collate_fn', dict(type='default_collate'))
             loader.setdefault('pin_memory', torch.cuda.is_available())
             # the DataLoader refuses True without workers
@@ -184,7 +201,7 @@ def _add_dump(cfg: Config, path: str) -> None:
             f'--dump writes a .pkl, as the hosts do: got {path!r}'
         )
     # mmdet's own metric packs the masks
-    det = cfg.get('default_scope') == 'mmdet'
+    det = host_of(cfg) == 'mmdet'
     metric = dict(
         type='DumpDetResults' if det else 'DumpResults', out_file_path=path
     )

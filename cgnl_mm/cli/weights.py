@@ -93,6 +93,11 @@ class FitHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint):
         if runner.cfg.get('resume'):
+            if 'meta' not in checkpoint:
+                raise SetupError(
+                    f'--resume: {self.path} holds weights alone, from which '
+                    'load_from starts a training'
+                )
             where = f'{self.path} is of another network than '
             _refuse(
                 find_misfits(runner.model, checkpoint),

@@ -33,8 +33,8 @@ def _numbers_of_classes(value, is_head: bool) -> Iterator[int]:
             yield from _numbers_of_classes(child, is_head or 'head' in key)
 
 
-def check_labels(data_set, num_classes: int, split: str) -> None:
-    """Look for labels that the network does not have.
+def check_labels(data_set, num_classes: int, split: str) -> list[str]:
+    """Look for labels that the network does not have, or that contradict.
 
     Args:
         data_set (Dataset): A data set of a host, maybe in wrappers.
@@ -42,15 +42,25 @@ def check_labels(data_set, num_classes: int, split: str) -> None:
         split (str): 'train', 'val' or 'test'. For 'test', -1 stands for an
             unknown label.
 
+    Returns:
+        list[str]: A warning if a list gives files different labels.
+
     Raises:
-        SetupError: If there is one; a sample is named.
+        SetupError: If the network does not have a label; a sample is named.
     """
     least, most = -1 if split == 'test' else 0, num_classes or math.inf
+    first, contradicted = {}, {}
     for leaf in leaves(data_set):
         # a stranger's data set may be none of MMEngine's
         size = len(leaf) if hasattr(leaf, 'get_data_info') else 0
         for info in map(leaf.get_data_info, range(size)):
-            for label in labels_of(info):
+            labels = labels_of(info)
+            if getattr(leaf, 'ann_file', '') and path_of(info):
+                # several clips may share a folder
+                key = path_of(info), info.get('offset')
+                if first.setdefault(key, labels) != labels:
+                    contradicted[key[0]] = first[key], labels
+            for label in labels:
                 if not least <= label < most:
                     sample = printable(path_of(info) or 'a sample')
                     raise SetupError(
@@ -58,6 +68,13 @@ def check_labels(data_set, num_classes: int, split: str) -> None:
                         f'{label}, and those of the network go from 0 to '
                         f'{most - 1} (num_classes)'
                     )
+    if not contradicted:
+        return []
+    path, (one, other) = next(iter(contradicted.items()))
+    return [
+        f'{split}_dataloader: files that are listed again with other labels: '
+        f'{len(contradicted)}, such as {printable(path)}: {one}, then {other}'
+    ]
 
 
 def labels_of(info: dict) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import SetupError
+from ..errors import SetupError, describe_error
 from ..hosts import host_of
 from ..insertion.frames import takes_frames
 from ..ops.torch_versions import TORCH
@@ -53,7 +53,12 @@ def export(
     # a file that was not checked must not look like one that was
     draft = out.with_name(f'unchecked-{os.getpid()}-{out.name}')
     try:
-        write(network, random_pixels(shape, TRACED), draft)
+        try:
+            write(network, random_pixels(shape, TRACED), draft)
+        except Exception as error:  # torch.export has many
+            raise SetupError(
+                f'{cfg.filename} cannot be exported: {describe_error(error)}'
+            ) from error
         difference = largest_difference(network, load(draft), shape)
         if not difference <= TOLERANCE:
             raise SetupError(

@@ -1,6 +1,7 @@
 """The network of a config, with or without weights, and its input."""
 
 import inspect
+import sys
 
 import torch
 from mmengine.device import get_device
@@ -51,6 +52,11 @@ def build_model(cfg, checkpoint: str | None) -> nn.Module:
             loaded = {}
         else:
             loaded = _load(model, checkpoint)
+            # infinity may be a mask
+            bad = [k for k, x in model.state_dict().items() if x.isnan().any()]
+            if bad:
+                text = f'{len(bad)} weights are NaN, such as {bad[0]}'
+                print(f'warning: {checkpoint}: {text}', file=sys.stderr)
     meta = loaded.get('meta', {}).get('dataset_meta') or {}
     model.dataset_meta = meta if meta.get('classes') else _dataset_meta(cfg)
     return model.eval()

@@ -4,15 +4,17 @@ import errno
 import os
 import os.path as osp
 import shutil
+from logging import WARNING
 
 from mmengine import dist
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..errors import ConfigError, DiskFullError
 from .numerics import may_save
-from .resume import choose_checkpoint, resumed_from
+from .resume import NOTE, choose_checkpoint, resumed_from
 from .start import require_start
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -82,13 +84,19 @@ class AtomicCheckpointHook(CheckpointHook):
         kept = hub.runtime_info.get('keep_ckpt_ids', [])
         # what has these numbers here may be another run's
         hub.update_info('keep_ckpt_ids', [])
+        loaded = resumed_from(runner)
+        for key in [k for k in hub.runtime_info if k.startswith('best_ckpt')]:
+            # a copied run names the original's file
+            name = osp.basename(hub.get_info(key))
+            here = osp.join(osp.dirname(loaded or ''), name)
+            if osp.isfile(here):
+                hub.update_info(key, here)
         super().before_train(runner)
         if dist.is_main_process():
             self._remove_halves(runner)
         self.file_backend = _LaterRemoval(
             self.file_backend, folder=self.out_dir, outdated=self._outdated
         )
-        loaded = resumed_from(runner)
         folders = self.out_dir, runner.work_dir
         if loaded and any(lies_in(loaded, folder) for folder in folders):
             if self.max_keep_ckpts > 0:
@@ -209,6 +217,7 @@ def save_whole(
         dist.barrier()  # each process may have written a shard
         if dist.is_main_process():
             _rename(part, path)
+            _make_way(osp.join(runner.work_dir, NOTE))  # it is written next
     except BaseException as error:
         if dist.is_main_process() and osp.isfile(part):
             os.remove(part)
@@ -227,9 +236,20 @@ def _rename(part: str, path: str) -> None:
     for name in shards:
         with open(osp.join(part, name) if name else part, 'rb') as file:
             os.fsync(file.fileno())
-    if osp.isdir(path):
-        remove(path)
+    if osp.isdir(path) and osp.isdir(part):
+        remove(path)  # of shards
+    _make_way(path)
     os.replace(part, path)
+
+
+def _make_way(path: str) -> None:
+    """Free a file's name from a link, a pipe or somebody's folder."""
+    if osp.isdir(path) and not osp.islink(path):
+        aside = f'{path}.{os.getpid()}'
+        os.rename(path, aside)
+        print_log(f'{path} was a folder: now {aside}', 'current', WARNING)
+    elif osp.islink(path) or (osp.exists(path) and not osp.isfile(path)):
+        os.remove(path)
 
 
 def remove(path: str) -> None:

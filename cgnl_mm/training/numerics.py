@@ -6,7 +6,7 @@ from typing import Dict, List, Optional
 
 import torch
 from mmengine import dist
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class NumericsHook(Hook):
             look = partial(self._look, name)
             self._handles.append(block.register_forward_hook(look))
         # such as a mask with -inf
-        self._never_finite = _not_finite(runner.model)
+        self._never_finite = _not_finite(runner)
 
     def after_train(self, runner: Runner) -> None:
         for handle in self._handles:
@@ -103,7 +103,7 @@ class NumericsHook(Hook):
         Args:
             runner (Runner): The runner of the training.
         """
-        names = _not_finite(runner.model)
+        names = _not_finite(runner)
         bad = [name for name in names if name not in self._never_finite]
         # a single iteration, of finite weights, is what AMP gets over
         mine = None
@@ -185,7 +185,16 @@ def _channel_sums(x: Tensor) -> Tensor:
     return x.detach().flatten(2).sum(2, dtype=wide)
 
 
-def _not_finite(model: nn.Module) -> List[str]:
-    """Return the names of the weights and buffers that are not finite."""
-    named = chain(model.named_parameters(), model.named_buffers())
-    return [name for name, x in named if not torch.isfinite(x).all()]
+def _not_finite(runner: Runner) -> List[str]:
+    """Return the names of the weights and buffers that are not finite.
+
+    Those of an average (EMAHook) count, too: it is what a checkpoint holds.
+    """
+    averages = (h.ema_model for h in runner.hooks if isinstance(h, EMAHook))
+    parts = [('', runner.model), *(('average of ', x) for x in averages)]
+    return [
+        part + name
+        for part, model in parts
+        for name, x in chain(model.named_parameters(), model.named_buffers())
+        if not torch.isfinite(x).all()
+    ]

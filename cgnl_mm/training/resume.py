@@ -85,6 +85,8 @@ def find_latest(folder: str) -> Optional[str]:
 def _read_note(folder: str) -> str:
     note = osp.join(folder, NOTE)
     try:
+        if osp.exists(note) and not osp.isfile(note):
+            raise OSError(find_fault(note))
         with open(note, encoding='utf-8') as file:
             named = file.read().strip()
     except FileNotFoundError:
@@ -128,8 +130,8 @@ def _read_progress(path: str, needs_optimizer: bool = False) -> tuple:
     Raises:
         ValueError: No run can go on from the file; the text says why.
     """
-    if osp.isdir(path):
-        raise ValueError('a folder')
+    if not osp.isfile(path):
+        raise ValueError(find_fault(path))
     try:
         checkpoint = torch.load(
             path, map_location='cpu', mmap=zipfile.is_zipfile(path)

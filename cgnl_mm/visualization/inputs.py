@@ -9,6 +9,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from ..datasets.decode import find_danger, time_limit
 from ..errors import SetupError, UnreadableFileError, describe_error
 from ..hosts import host_of
 from ..insertion.frames import takes_frames
@@ -90,7 +91,10 @@ def load_sample(cfg, file: Path) -> dict:
         )
     steps = [s for s in steps if 'Annotations' not in str(s['type'])]
     try:
-        with DefaultScope.overwrite_default_scope(host):
+        danger = find_danger(data)
+        if danger:
+            raise ValueError(danger)
+        with DefaultScope.overwrite_default_scope(host), time_limit():
             data = Compose(steps)(data)
         if data is None:
             raise ValueError('the pipeline drops it')

@@ -48,6 +48,17 @@ def test_unknown_label_is_for_tests_alone(tmp_path):
         check_labels(data_set, 3, 'train')
 
 
+def test_files_with_two_labels_are_named(tmp_path):
+    lines = 'a.mp4 0', 'b.mp4 1', 'c.mp4 2', 'b.mp4 2', 'c.mp4 2', 'a.mp4 1'
+    (tmp_path / 'a.txt').write_text('\n'.join(lines))
+    data_set = RepeatDataset(VideoDataset(str(tmp_path / 'a.txt'), []), 2)
+    (warning,) = check_labels(data_set, 3, 'train')
+    told = 'train_dataloader: files that are listed again with other labels'
+    assert warning == f'{told}: 2, such as b.mp4: [1], then [2]'
+    (tmp_path / 'a.txt').write_text('\n'.join(lines[:3] * 2))
+    assert check_labels(VideoDataset(str(tmp_path / 'a.txt'), []), 3, '') == []
+
+
 def test_several_labels_of_a_sample():
     assert labels_of(dict(gt_label=[1, 4])) == [1, 4]
     assert labels_of(dict(gt_label=np.array([1, 4]))) == [1, 4]

@@ -97,6 +97,16 @@ def test_checkpoint_of_another_network(tmp_path, having, wanting, message):
         build_model(cfg, str(tmp_path / 'a.pth'))
 
 
+def test_weights_that_are_nan_are_told(tmp_path, capsys):
+    cfg, model = trained('r18_digits')
+    weights = model.state_dict()
+    weights['backbone.conv1.weight'][0] = float('nan')
+    torch.save(dict(state_dict=weights), tmp_path / 'a.pth')
+    build_model(cfg, str(tmp_path / 'a.pth'))
+    told = 'a.pth: 1 weights are NaN, such as backbone.conv1.weight\n'
+    assert capsys.readouterr().err.endswith(told)
+
+
 def test_what_does_not_fit():
     with pytest.raises(SetupError, match='has no `model`'):
         build_model(Config(dict(default_scope='mmdet')), None)

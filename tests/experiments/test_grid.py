@@ -149,7 +149,7 @@ def test_shipped_grid_fits_its_configs_and_says_how_to_run_it(path):
     assert len(grid.seeds) >= 5
     assert f'({path.name})' in (GRIDS / 'README.md').read_text()
     for cell in {cell.baseline: cell for cell in grid.cells.values()}.values():
-        cfg = load_config(cell.config, cell.options)
+        cfg = load_config(cell.config, cell.options, strict=True)
         assert cfg.custom_hooks[0].type == 'CGNLStatisticsHook'
         if grid.test:  # the best checkpoint is tested
             assert cfg.default_hooks.checkpoint.save_best == 'auto'

@@ -3,6 +3,7 @@
 import importlib.util
 import shlex
 from pathlib import Path
+from pickle import UnpicklingError
 
 import pytest
 import torch
@@ -194,12 +195,27 @@ def test_missing_data_inside_wrappers(tmp_path):
     require_data(Config(dict(val_dataloader=dict(dataset=remote))), ('val',))
 
 
+def test_data_set_that_downloads_may_lack_its_data(tmp_path):
+    def require(kind):
+        data = dict(type=kind, data_root=str(tmp_path / 'no'), split='train')
+        loader = dict(dataset=dict(data, data_prefix=data['data_root']))
+        require_data(Config(dict(train_dataloader=loader)), ('train',))
+
+    require('mmpretrain.MNIST')
+    with pytest.raises(MissingDataError, match='no does not exist'):
+        require('mmpretrain.VOC')
+
+
 def test_dead_worker():
     """The words of PyTorch, alone and as the cause."""
     text = 'DataLoader worker (pid 12) is killed by signal: Bus error. It is'
     assert '/dev/shm' in setup_message(RuntimeError(text))
     error = RuntimeError('DataLoader worker (pid(s) 12) exited unexpectedly')
     assert 'memory ran out' in setup_message(error)
+    error = setup_message(UnpicklingError('not allowed.\nIn PyTorch 2.6 we'))
+    assert error.endswith('more than tensors and plain values: not allowed.')
+    text = 'transformers is not installed, please install it by: pip'
+    assert setup_message(RuntimeError(text)) == text  # mmdet's
 
 
 def test_reset_connection_of_a_download_is_not_of_a_process():

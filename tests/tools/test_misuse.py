@@ -27,7 +27,9 @@ error: ... the key 'optim_wraper' of bad.py; did you mean optim_wrapper?
 _base_ = './no_base.py'
 error: bad.py: FileNotFoundError: ... no_base.py'
 model = dict(
-error: bad.py: SyntaxError: '(' was never closed (<unknown>, line LAST)
+error: bad.py, line LAST: SyntaxError: '(' was never closed
+raise SystemExit(3)
+error: ...bad.py, line LAST: SystemExit: 3
 model['head']['num_classes'] = three
 error: ... bad.py, line LAST: NameError: name 'three' is not defined
 _base_ = 'DEMO'
@@ -115,6 +117,8 @@ val_dataloader['dataset'].update(data_root='', data_prefix='three')
 error: val_dataloader: the label of ...three/c/0.png is 2 ... from 0 to 1
 val_dataloader['dataset'].update(data_root='', data_prefix='one')
 error: train has 2 classes and val 1; they differ in b. Their labels would
+train_dataloader.update(batch_size=99, drop_last=True)
+error: train_dataloader: fewer samples than batch_size ... leave no batch
 load_from = 'http://127.0.0.1:1/x.pth'
 error: a URL cannot be read
 train_dataloader['dataset'].update(data_root='', ann_file='fifo')
@@ -135,6 +139,8 @@ train tiny.py --cfg-options train_cfg.milestones=[1,2
 error: --cfg-options takes KEY=VALUE, got train_cfg.mil ... brackets
 train tiny.py --cfg-options model.head.num_classes
 error: --cfg-options takes KEY=VALUE, got model.head.num_classes
+train tiny.py --launcher slurm
+error: --launcher slurm: SLURM_PROCID is not set. Start the tool by torchrun
 train tiny.py --work-dir tiny.py
 error: work_dir: 'tiny.py' is not a folder
 test tiny.py none.pth
@@ -215,6 +221,21 @@ def test_misuse(write, lines, error, message_of):
     assert pattern(error.replace('LAST', str(last))).match(message)
 
 
+@pytest.mark.parametrize('lines', [
+    "_base_ = './above.py'",
+    'from mmengine.config import read_base\n'
+    'with read_base():\n    from .above import *',
+])  # fmt: skip
+def test_base_with_a_fault_is_named(tmp_path, monkeypatch, message_of, lines):
+    monkeypatch.chdir(tmp_path)
+    Path('top.py').write_text(lines)
+    Path('above.py').write_text(lines.replace('above', 'highest'))
+    Path('highest.py').write_text('a = 1\nb = (\n')
+    error = message_of('get_flops', 'top.py')
+    told = r"highest.py, line 2: SyntaxError: '\(' was never closed"
+    assert re.fullmatch(rf'error: \S*{told}', error)
+
+
 @pytest.mark.parametrize('command, error', cases(OPTIONS))
 def test_misuse_of_options(write, command, error, message_of):
     write('', 'tiny.py')
@@ -272,6 +293,11 @@ def test_resume_with_another_network(write, weights, message_of):
 
     message = message_of('train', write('block()'), '--resume', weights)
     assert 'backbone.layer2.cgnl_0.theta.weight is not there' in message
+
+    bare = weights.with_name('bare.pth')
+    torch.save(dict(state_dict=torch.load(weights)['state_dict']), bare)
+    message = message_of('train', 'two.py', '--resume', bare)
+    assert message.startswith(f'error: --resume: {bare} holds weights alone')
 
     add_a_block(weights)
     # as a job that is queued again, too

@@ -383,6 +383,22 @@ def test_options_that_do_not_fit_are_one_line(
     assert not Path('work_dirs/mini/base').exists()
 
 
+@pytest.mark.parametrize('option, told', [
+    ('modle.backbone.depth', 'did you mean model?'),
+    ('default_hooks.loger.interval', 'did you mean logger?'),
+    ('mine.depth', ''),
+])  # fmt: skip
+def test_option_that_nothing_knows(
+    grid, project, monkeypatch, message_of, option, told
+):
+    monkeypatch.chdir(project)
+    # MMEngine knows it, whatever the config has
+    known = {'auto_scale_lr.enable': False}
+    grid(lambda raw: raw['options'].update({**known, option: 2}))
+    line = message_of('reproduce', 'mini.yaml')
+    assert f'tiny.py has no {option}' in line and line.endswith(told)
+
+
 def test_missing_data_starts_nothing(tmp_path, monkeypatch, message_of):
     """The tool answers once; it does not start a process for each run."""
     monkeypatch.chdir(tmp_path)

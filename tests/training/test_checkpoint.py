@@ -126,6 +126,33 @@ def test_lock_that_is_a_link_is_not_followed(tmp_path, capsys):
     assert victim.read_text() == 'whole'
 
 
+def test_copied_run_replaces_its_own_files_alone(two, tmp_path):
+    """The copy has links, and a folder where a checkpoint is to go."""
+    copy = tmp_path / 'copy'
+    shutil.copytree(two, copy)
+    kept = {path.name: path.read_bytes() for path in two.glob('*.pth')}
+    named = (two / 'last_checkpoint').read_text()
+    (copy / 'last_checkpoint').unlink()
+    (copy / 'last_checkpoint').symlink_to(two / 'last_checkpoint')
+    (copy / EPOCHS[2]).mkdir()
+    (copy / EPOCHS[2] / 'notes').write_text('of somebody')
+    train(copy, 3, copy / EPOCHS[1])
+    assert names(copy) == {*EPOCHS[:3], 'best_score_epoch_3.pth'}
+    (aside,) = copy.glob('epoch_3.pth.*')
+    assert (aside / 'notes').read_text() == 'of somebody'
+    assert (copy / 'last_checkpoint').read_text() == str(copy / EPOCHS[2])
+    assert (two / 'last_checkpoint').read_text() == named
+    assert {path.name: path.read_bytes() for path in two.glob('*.pth')} == kept
+
+
+def test_pipe_in_the_place_of_the_note_gives_way(tmp_path):
+    """Whoever writes to it would wait for a reader for ever."""
+    os.mkfifo(tmp_path / 'last_checkpoint')
+    train(tmp_path, 1)
+    named = (tmp_path / 'last_checkpoint').read_text()
+    assert named == str(tmp_path / EPOCHS[0])
+
+
 def save(path, iteration=1, time='20260101_000000'):
     """Write a checkpoint that a run could go on from."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,6 +172,11 @@ def cut(path):
 def a_folder_in_place(path):
     path.unlink()
     path.mkdir()
+
+
+def a_pipe_in_place(path):
+    path.unlink()
+    os.mkfifo(path)
 
 
 def test_saved_elsewhere_with_a_preempted_one_here(tmp_path):
@@ -180,6 +212,7 @@ def test_copied_run_takes_its_own(tmp_path):
         (lambda path: path.write_text(''), 'empty'),
         (Path.unlink, 'missing'),
         (a_folder_in_place, 'an empty folder'),
+        (a_pipe_in_place, 'no regular file'),
         (lambda path: torch.save({}, path), 'not the checkpoint of a train'),
     ],
 )
@@ -216,6 +249,7 @@ NOTES = dict(
     folder=Path.mkdir,
     undecodable=lambda path: path.write_bytes(b'\xff\xfe'),
     slash=lambda path: path.write_text('/'),
+    pipe=os.mkfifo,
     strange=lambda path: path.write_text(f'{path.parent}/pretrained.pth'),
 )
 
@@ -233,6 +267,7 @@ def test_without_a_readable_note_the_furthest_counts(tmp_path, kind):
     torch.save(dict(state_dict={}), tmp_path / 'pretrained.pth')
     published = dict(meta=dict(iter=120), state_dict={})
     torch.save(published, tmp_path / 'epoch_12.pth')
+    os.mkfifo(tmp_path / 'epoch_13.pth')
     assert find_latest(str(tmp_path)) == tenth
     cut(tmp_path / 'epoch_10.pth')
     a_folder_in_place(tmp_path / 'epoch_9.pth')
@@ -259,6 +294,8 @@ def test_hook_finds_it_for_any_launcher(two):
 
 class Saving:
     """A runner that writes as MMEngine's backend does, at times too much."""
+
+    work_dir = ''
 
     def call_hook(self, name):
         pass

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseModel
 from runs import in_two, train_here
 from torch import nn
@@ -208,6 +208,21 @@ def test_preempted_run_does_not_save_nan(tmp_path):
     assert end.value.code == 143
     assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_3.pth']
     assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_3.pth')
+
+
+def test_nan_of_an_average_is_not_saved(tmp_path):
+    """The network itself is finite; a checkpoint holds the average."""
+
+    class PoisonAverage(Hook):
+        def after_train_iter(self, runner, *args, **kwargs):
+            if runner.iter + 1 == 5:
+                next(average.ema_model.parameters()).data[0] = float('nan')
+
+    average = EMAHook()
+    fault = 'weights are not finite, such as average of module.stem.weight'
+    with pytest.raises(NonFiniteError, match=f'ended while {fault}'):
+        train(tmp_path, average, PoisonAverage(), checkpoint=EACH_ITERATION)
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_4.pth']
 
 
 @pytest.mark.parametrize(

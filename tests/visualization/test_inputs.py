@@ -33,6 +33,11 @@ def test_what_does_not_fit(tmp_path):
     (tmp_path / 'a.png').write_text('not a picture')
     with pytest.raises(UnreadableFileError, match='cannot be read as an im'):
         load_sample(cfg, tmp_path / 'a.png')
+    index = b'\0\0\0\x14stco\0\0\0\0\0\0\0\1\xff\xff\xff\xff'
+    (tmp_path / 'a.mp4').write_bytes(b'\0\0\0\x08free' + index)
+    videos, _ = trained('i3d_r18_cgnl_movingdigits')
+    with pytest.raises(UnreadableFileError, match='it leads behind the end'):
+        load_sample(videos, tmp_path / 'a.mp4')  # decord would die
     with pytest.raises(SetupError, match='has no test pipeline'):
         load_sample(Config(dict(default_scope='mmdet')), tmp_path / 'a.png')
     for count in (0, -1):

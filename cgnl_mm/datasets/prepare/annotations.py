@@ -130,7 +130,8 @@ def read_coco(path: Path, labelled: bool = True) -> dict:
 def _check_fields(item, fields: dict[str, tuple], place: str) -> None:
     for key, types in fields.items():
         value = item.get(key) if isinstance(item, dict) else None
-        if type(value) not in types or value in (math.inf, -math.inf):
+        known = type(value) in types and value not in (math.inf, -math.inf)
+        if not known or (key in ('height', 'width') and value <= 0):
             raise SetupError(f'{place}: {key} is {value!r:.60}')
 
 

@@ -4,12 +4,12 @@ from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from importlib import import_module
 
-from mmengine.registry import init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from rich.progress import MofNCompleteColumn, Progress
 
 from ...errors import SetupError, printable
+from ...hosts import host_of
 from ..decode import (
     KEYS,
     check_sample,
@@ -47,16 +47,16 @@ def check_data(cfg, args: Namespace) -> int:
         SetupError: If the config names no host, or the processes lack file
             descriptors or memory.
     """
-    if cfg.get('default_scope') is None:
+    if not host_of(cfg):
         raise SetupError(f'{args.config} names no host: no default_scope')
-    init_default_scope(cfg.default_scope)
+    init_default_scope(host_of(cfg))
     reasons, summaries, data_sets = {}, [], {}
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns) as progress:
         for split in args.splits:
             if cfg.get(f'{split}_dataloader') is None:
                 continue
-            data_sets[split] = build_data_set(cfg, split)
+            data_sets[split] = build_data_set(cfg[f'{split}_dataloader'])
             samples = list_samples(data_sets[split])
             local = [path for path in samples if not is_remote(path)]
             # Test and validation are often one.
@@ -81,10 +81,9 @@ def check_data(cfg, args: Namespace) -> int:
     return int(bool(broken or faults))
 
 
-def build_data_set(cfg, split: str):
-    """Build the data set of a split and let it read its annotations."""
-    registry = import_module(f'{cfg.default_scope}.registry').DATASETS
-    data_set = registry.build(cfg[f'{split}_dataloader'].dataset)
+def build_data_set(loader: dict):
+    """Build the data set of a loader and let it read its annotations."""
+    data_set = DATASETS.build(loader.dataset)
     for leaf in leaves(data_set):
         leaf.full_init()
     return data_set
@@ -95,7 +94,7 @@ def find_faults_of_labels(cfg, data_sets: dict) -> Iterator[str]:
     number = count_classes(cfg.get('model'))
     for split, data_set in data_sets.items():
         try:
-            check_labels(data_set, number, split)
+            yield from check_labels(data_set, number, split)
         except SetupError as error:
             yield str(error)
     try:

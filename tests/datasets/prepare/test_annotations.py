@@ -126,6 +126,10 @@ def test_labels_that_would_mean_something_else(check):
     for other in (names[::-1], [names[0], dict(id=2, name='x')]):
         with pytest.raises(SetupError, match='labels the categories by their'):
             check(categories=other)
+    for size in (dict(height=0), dict(width=-10)):
+        image = dict(COCO['images'][0], **size)
+        with pytest.raises(SetupError, match=r'images\[0\]: (hei|wid).* is '):
+            check(images=[image])
     with pytest.raises(SetupError, match='no object is left: 2 of no area'):
         check(annotations=[dict(BOX, id=i, area=0) for i in (1, 2)])
 
