@@ -144,7 +144,7 @@ def read_config_file(path: str | Path) -> Config:
     return cfg
 
 
-def _reading_message(path: str, error: Exception) -> str:
+def _reading_message(path: str, error: BaseException) -> str:
     """Say at which line of a config or of its base the reading fails."""
     if isinstance(error, SyntaxError) and (found := _syntax_message(path)):
         return found

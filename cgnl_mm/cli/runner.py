@@ -215,8 +215,12 @@ def _build_runner(cfg: Config) -> Runner:
     """Build the Runner, or the one that ``runner_type`` names."""
     if isinstance(cfg.get('load_from'), str):
         require_file(cfg.load_from, 'load_from')
-    require_writable(Path(cfg.work_dir), 'work_dir')
-    os.makedirs(cfg.work_dir, exist_ok=True)
+    try:
+        require_writable(Path(cfg.work_dir), 'work_dir')
+        os.makedirs(cfg.work_dir, exist_ok=True)
+    except OSError as error:  # a dead link, a name that is too long
+        why = f'{cfg.work_dir!r:.80}: {error.strerror}'
+        raise SetupError(f'work_dir: {why}') from error
     # to leave a hook out; MMEngine takes None for hooks of its own alone
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
         if hook is None and name not in OWN_HOOKS:

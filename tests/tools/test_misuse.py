@@ -141,6 +141,8 @@ train tiny.py --cfg-options model.head.num_classes
 error: --cfg-options takes KEY=VALUE, got model.head.num_classes
 train tiny.py --launcher slurm
 error: --launcher slurm: SLURM_PROCID is not set. Start the tool by torchrun
+train tiny.py --work-dir /proc/x
+error: work_dir: '/proc
 train tiny.py --work-dir tiny.py
 error: work_dir: 'tiny.py' is not a folder
 test tiny.py none.pth
