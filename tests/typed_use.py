@@ -36,6 +36,6 @@ def insert(network: nn.Module, example: Tensor) -> nn.Module:
 
 def convert(path: str) -> Dict[str, Tensor]:
     checkpoint = torch.load(path, weights_only=True)
-    convert_checkpoint(checkpoint, targets='author')  # type: ignore[call-arg]
+    convert_checkpoint(checkpoint, targets='mmdet')  # type: ignore[call-arg]
     state: Dict[str, Tensor] = convert_block_state_dict(checkpoint, rank=3)
-    return convert_checkpoint(state, target='author', backbone_only=False)
+    return convert_checkpoint(state, target='mmdet', backbone_only=False)

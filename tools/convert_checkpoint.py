@@ -1,7 +1,6 @@
-"""Convert checkpoints of the author's code to this project's, and back.
+"""Convert checkpoints of the author's code, and mmaction2's, to ours.
 
     python tools/convert_checkpoint.py model_best.pth.tar r50_cgnl_cub.pth
-    python tools/convert_checkpoint.py epoch_110.pth author.pth.tar --to author
     python tools/convert_checkpoint.py r50.pth d.pth --to mmdet --backbone-only
     python tools/convert_checkpoint.py i3d_nl.pth i3d_nl5.pth --to mmaction
 
@@ -21,7 +20,7 @@ from cgnl_mm.convert.files import convert_file
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Convert checkpoints of the author's code, or back"
+        description="Convert checkpoints of the author's code, and mmaction2's"
     )
     parser.add_argument('source', metavar='IN', help='checkpoint to read')
     parser.add_argument(
@@ -29,7 +28,7 @@ def main() -> None:
     )
     parser.add_argument(
         '--to',
-        choices=['mmpretrain', 'mmdet', 'mmaction', 'author'],
+        choices=['mmpretrain', 'mmdet', 'mmaction'],
         default='mmpretrain',
         help='whose names to write; default: mmpretrain',
     )

@@ -1,4 +1,4 @@
-"""Checkpoints of the author's code to this project's models, and back."""
+"""Checkpoints of others to this project's models."""
 
 from .author import convert_block_state_dict
 from .checkpoint import convert_checkpoint

@@ -3,7 +3,7 @@
 Author's code: github.com/KaiyuYue/cgnl-network.pytorch.
 """
 
-from typing import Dict
+from typing import Dict, Optional, Tuple
 
 from torch import Tensor
 
@@ -16,7 +16,8 @@ BLOCKS = {
     ),
 }  # fmt: skip
 # mmcv's block has biases that the author's does not have.
-BIASES = {
+BIASES: Dict[Optional[str], Tuple[str, ...]] = {
+    None: (),
     'CGNL2d': (),
     'NonLocal2d': ('theta.conv.bias', 'phi.conv.bias', 'g.conv.bias'),
 }

@@ -5,17 +5,9 @@ from typing import Dict, Mapping, Tuple
 import torch
 from torch import Tensor
 
+from .author import BIASES
 from .mmaction import convert_non_local, places_of
-from .names import (
-    AUTHOR,
-    MMPRETRAIN,
-    MMPRETRAIN_BACKBONE,
-    TARGETS,
-    Code,
-    Table,
-    backwards,
-    rename,
-)
+from .names import BACKBONE, TARGETS, Table, Target, rename
 from .network import (
     ConversionError,
     Network,
@@ -30,13 +22,12 @@ def convert_checkpoint(
     target: str = 'mmpretrain',
     backbone_only: bool = False,
 ) -> Dict[str, Tensor]:
-    """Convert a checkpoint between the author's code and this project.
+    """Convert a checkpoint of the author's code or mmaction2 to ours.
 
     ========================  ==========================================
     from                      to
     ========================  ==========================================
     author, classification    'mmpretrain', or (backbone) 'mmdet'
-    mmpretrain                'author'
     mmaction2, ``non_local``  'mmaction', for ``plugins``
     ========================  ==========================================
 
@@ -51,8 +42,8 @@ def convert_checkpoint(
             one under 'state_dict'. Each ``module.`` of
             DataParallel is removed. ResNets of torchvision have the author's
             names, too.
-        target (str): 'mmpretrain', 'mmdet', 'mmaction' or 'author' (without
-            ``module.``). Defaults to 'mmpretrain'.
+        target (str): 'mmpretrain', 'mmdet' or 'mmaction'.
+            Defaults to 'mmpretrain'.
         backbone_only (bool): Whether to leave out what is not a part of the
             backbone and has no counterpart: the classifier.
             Defaults to False.
@@ -71,64 +62,43 @@ def convert_checkpoint(
         state = convert_non_local(read_tensors(checkpoint))
         part = 'backbone.' if backbone_only else ''
         return {k: v for k, v in state.items() if k.startswith(part)}
-    state, source, network = read_state_dict(checkpoint)
-    written = find_target(source, target, backbone_only)
-    tables: Tuple[Table, ...] = (source.table, network.table)
-    tables += (backwards(written.table),)
-    if written is AUTHOR:
-        load_strictly(state, network, source)
-        tables = (source.table, backwards(network.table))
-    converted, lost = _rename_all(state, tables)
-    hint = 'backbone_only=True (--backbone-only) leaves the classifier out'
-    if written is AUTHOR:
-        hint = "the author's NL block has no biases"
-        lost = [key for key in lost if state[key].any()]
+    written = find_target(target, backbone_only)
+    state, network = read_state_dict(checkpoint)
+    converted, lost = _rename_all(state, network.table, written.table)
     if lost and not backbone_only:
         raise ConversionError(
-            f'{written.name} has no place for {listed(lost)}; {hint}'
+            f'{written.host} has no place for {listed(lost)}; '
+            'backbone_only=True (--backbone-only) leaves the classifier out'
         )
-    if written is not AUTHOR:
-        for theirs, plain in network.table:
-            if theirs is None and plain is not None:
-                name = rename(plain, backwards(written.table))
-                converted.setdefault(name, torch.zeros(8 * network.width))
-        load_strictly(converted, network, written)
+    for bias in BIASES[network.block]:
+        name = f'backbone.{network.block_path}.{bias}'
+        converted.setdefault(name, torch.zeros(8 * network.width))
+    load_strictly(converted, network, written)
     return converted
 
 
-def read_state_dict(
-    checkpoint: Mapping,
-) -> Tuple[Dict[str, Tensor], Code, Network]:
-    """Find the state dict in a checkpoint, whose names it has, what it holds.
+def read_state_dict(checkpoint: Mapping) -> Tuple[Dict[str, Tensor], Network]:
+    """Find the state dict in a checkpoint, and the network that it holds.
 
     Returns:
-        tuple[dict[str, Tensor], Code, Network]: The state dict is without
+        tuple[dict[str, Tensor], Network]: The state dict is without
         DataParallel's prefix.
 
     Raises:
         ConversionError: If it is not such a checkpoint.
     """
     state = read_tensors(checkpoint)
-    codes = [
-        c for c in TARGETS if any(key.startswith(c.mark) for key in state)
-    ]
-    if not codes:
-        raise ConversionError(
-            'not a ResNet of the author, torchvision or mmpretrain: '
-            f'{listed(list(state))}'
-        )
     if places_of(state):
         raise ConversionError(
             'a network of mmaction2 with non_local can only be converted to '
             "'mmaction' (--to mmaction)"
         )
-    table = codes[0].table
-    shapes = {
-        name: value.shape
-        for key, value in state.items()
-        if (name := rename(key, table)) is not None
-    }
-    return state, codes[0], find_network(shapes)
+    if not any(key.startswith('layer1.') for key in state):
+        raise ConversionError(
+            'not a ResNet by the names of the author or torchvision (names '
+            f'with backbone. need no conversion): {listed(list(state))}'
+        )
+    return state, find_network({k: v.shape for k, v in state.items()})
 
 
 def read_tensors(checkpoint: Mapping) -> Dict[str, Tensor]:
@@ -158,21 +128,18 @@ def read_tensors(checkpoint: Mapping) -> Dict[str, Tensor]:
     return state
 
 
-def find_target(source: Code, target: str, backbone_only: bool) -> Code:
+def find_target(target: str, backbone_only: bool) -> Target:
     """Return the names to write; see :func:`convert_checkpoint`."""
-    written = TARGETS[source].get(target)
-    if written is None or (backbone_only and written is AUTHOR):
-        alone = ' (the backbone alone)' if backbone_only else ''
+    if target not in TARGETS:
         raise ConversionError(
-            f'from {source.name} to {target!r}{alone} cannot be converted; '
-            f'possible: {", ".join(TARGETS[source])}'
+            f'nothing can be converted to {target!r}; '
+            f'possible: {", ".join(TARGETS)}, mmaction'
         )
-    if backbone_only and written is MMPRETRAIN:
-        return MMPRETRAIN_BACKBONE
-    return written
+    found = TARGETS[target]
+    return found._replace(table=BACKBONE) if backbone_only else found
 
 
-def _rename_all(state: Dict[str, Tensor], tables: Tuple[Table, ...]) -> Tuple:
+def _rename_all(state: Dict[str, Tensor], *tables: Table) -> Tuple:
     """Return the tensors by their new names, and the keys that have none."""
     converted: Dict[str, Tensor] = {}
     lost = []

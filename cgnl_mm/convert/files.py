@@ -19,7 +19,7 @@ from .checkpoint import (
     read_tensors,
 )
 from .mmaction import advise_plugins
-from .names import AUTHOR, MMPRETRAIN, Code
+from .names import BACKBONE, Target
 from .network import SUFFIXES, Network
 
 DATASETS = {200: 'cub', 1000: 'imagenet', None: 'imagenet'}
@@ -31,6 +31,8 @@ def convert_file(
     source: str, out: Path, target: str, backbone_only: bool, force: bool
 ) -> None:
     """Convert a checkpoint file; print what it holds and how to use it.
+
+    The file written starts a fine-tuning; no run can be resumed from it.
 
     Args:
         source (str): Path of the checkpoint.
@@ -52,12 +54,11 @@ def convert_file(
         found = 'non_local of mmaction2'
         use = advise_plugins(read_tensors(checkpoint))
     else:
-        _, code, network = read_state_dict(checkpoint)
-        found = f'{network}, by the names of {code.name}'
-        written = find_target(code, target, backbone_only)
-        use = advise(network, written, shown)
+        _, network = read_state_dict(checkpoint)
+        found = f"{network}, by the names of the author's code"
+        use = advise(network, find_target(target, backbone_only), shown)
     print(f'found:   {found}')
-    write_checkpoint(wrap(state, target), out)
+    write_checkpoint(dict(meta={}, state_dict=state), out)
     print(f'written: {shown}, {len(state)} tensors\nuse:     {use}')
 
 
@@ -102,34 +103,13 @@ def write_checkpoint(checkpoint: dict, path: Path) -> None:
         raise SetupError(f'{path} cannot be written: {error}') from error
 
 
-def wrap(state: dict, target: str) -> dict:
-    """Give a state dict what its code expects around it.
-
-    The file starts a fine-tuning, and cannot be resumed.
-
-    Args:
-        state (dict): What :func:`convert_checkpoint` returned.
-        target (str): As for :func:`convert_checkpoint`.
-
-    Returns:
-        dict: For ``torch.save``.
-    """
-    if target != 'author':
-        return dict(meta={}, state_dict=state)
-    # The author's networks are wrapped in DataParallel when they load.
-    state = {f'module.{key}': value for key, value in state.items()}
-    return dict(epoch=0, best_prec1=0.0, state_dict=state)
-
-
-def advise(network: Network, code: Code, out: str) -> str:
+def advise(network: Network, target: Target, out: str) -> str:
     """Say how to use what was written, with the config that fits."""
-    if code is AUTHOR:
-        return "the author's train_val.py --valid, as model_best.pth.tar"
     suffix = SUFFIXES[network.block]
     if network.block == 'CGNL2d' and network.groups != 8:
         suffix += f'_g{network.groups}'
     data = DATASETS.get(network.num_classes, network.num_classes)
-    name = code.config.format(depth=network.depth, block=suffix, data=data)
+    name = target.config.format(depth=network.depth, block=suffix, data=data)
     config = Path('configs', f'{name}.py')
     if not (HOME / config).is_file():
         return (
@@ -137,7 +117,7 @@ def advise(network: Network, code: Code, out: str) -> str:
             'the plugins, depth and num_classes of this network'
         )
     text = f'python tools/test.py {config} {out}'
-    if code is not MMPRETRAIN:
+    if target.table is BACKBONE:
         text = f'python tools/train.py {config} --cfg-options load_from={out}'
     if suffix == '_cgnl':
         text += (

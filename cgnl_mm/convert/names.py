@@ -1,61 +1,38 @@
-"""The names that each code base gives to the tensors of a ResNet.
+"""The names that the author's code and its counterparts here give to tensors.
 
-A table holds pairs of prefixes: a code's own, and the plain one. Plain names
-are torchvision's, with a block as ``layer3.cgnl_4.theta``. The first pair
-that fits a key renames it, read forwards or backwards. None on one side
-stands for a tensor that this side does not have.
+A table holds pairs of prefixes: one by the author's names, which are
+torchvision's, and the one that takes its place. The first pair that fits a
+key renames it. None stands for a tensor that has no counterpart.
 """
 
 from typing import NamedTuple, Optional, Tuple
 
-Table = Tuple[Tuple[Optional[str], Optional[str]], ...]
+Table = Tuple[Tuple[str, Optional[str]], ...]
 
 
-class Code(NamedTuple):
-    """A code base.
+class Target(NamedTuple):
+    """A kind of models that a checkpoint is converted for.
 
     Attributes:
-        name (str): What an error calls it.
-        mark (str): What a name of its state dict begins with.
-        table (Table): Its names; a name that no pair renames is plain.
-        parts (tuple[str, ...]): What the names begin with that a converted
-            checkpoint has in a model of ours; empty for another code.
         host (str): Import name of the host of these models.
         config (str): Name of the configs of these models.
+        table (Table): Their names; each key fits a pair.
     """
 
-    name: str
-    mark: str
-    table: Table = ()
-    parts: Tuple[str, ...] = ()
-    host: str = ''
-    config: str = ''
+    host: str
+    config: str
+    table: Table
 
 
-AUTHOR = Code("the author's code", 'layer1.')
-MMPRETRAIN = Code(
-    'mmpretrain',
-    'backbone.',
-    (('head.fc.', 'fc.'), ('backbone.', '')),
-    ('backbone.', 'head.'),
-    'mmpretrain',
-    'r{depth}{block}_{data}',
-)
-MMPRETRAIN_BACKBONE = MMPRETRAIN._replace(
-    table=((None, 'fc.'), ('backbone.', '')), parts=('backbone.',)
-)
-MMDET = MMPRETRAIN_BACKBONE._replace(
-    name='mmdet', host='mmdet', config='mask_rcnn_r{depth}_fpn{block}_coco'
-)
+BACKBONE: Table = (('fc.', None), ('', 'backbone.'))
 TARGETS = {
-    MMPRETRAIN: {'author': AUTHOR},
-    AUTHOR: {'mmpretrain': MMPRETRAIN, 'mmdet': MMDET},
+    'mmpretrain': Target(
+        'mmpretrain',
+        'r{depth}{block}_{data}',
+        (('fc.', 'head.fc.'), ('', 'backbone.')),
+    ),
+    'mmdet': Target('mmdet', 'mask_rcnn_r{depth}_fpn{block}_coco', BACKBONE),
 }
-
-
-def backwards(table: Table) -> Table:
-    """Exchange the sides of a table."""
-    return tuple((new, old) for old, new in table)
 
 
 def rename(key: str, *tables: Table) -> Optional[str]:
@@ -66,7 +43,7 @@ def rename(key: str, *tables: Table) -> Optional[str]:
     """
     for table in tables:
         for old, new in table:
-            if old is not None and key.startswith(old):
+            if key.startswith(old):
                 if new is None:
                     return None
                 key = new + key[len(old) :]

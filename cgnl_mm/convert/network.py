@@ -9,8 +9,8 @@ from torch import Size, Tensor
 
 from ..errors import SetupError, printable
 from ..hosts import HOME, require_host
-from .author import BIASES, BLOCKS
-from .names import Code, Table
+from .author import BLOCKS
+from .names import Table, Target
 
 UNITS = {50: 6, 101: 23, 152: 36}  # residual units of layer3
 # Name of a block in its stage, and in the name of a config.
@@ -70,13 +70,12 @@ class Network:
 
     @property
     def table(self) -> Table:
-        """The author's names of layer3, and the plain ones."""
+        """The author's names of layer3, and those of a stage of ours."""
         if self.block is None:
             return ()
         theirs, ours = self.author_path, self.block_path
         modules = BLOCKS[self.block].items()
         return (
-            *((None, f'{ours}.{name}') for name in BIASES[self.block]),
             *((f'{theirs}.{a}.', f'{ours}.{b}.') for a, b in modules),
             # The unit behind the block gets its own number back.
             (f'layer3.{self.unit + 2}.', f'{theirs}.'),
@@ -98,8 +97,7 @@ def find_network(shapes: Mapping[str, Size]) -> Network:
     """Find depth, block, groups and classes; names may still be missing.
 
     Args:
-        shapes (Mapping[str, Size]): Shapes by plain names; those of layer3
-            may be the author's.
+        shapes (Mapping[str, Size]): Shapes by the author's names.
 
     Raises:
         ConversionError: If layer3 has the units of no known depth.
@@ -121,14 +119,12 @@ def find_network(shapes: Mapping[str, Size]) -> Network:
         width=size('bn1') or 64,
     )
     for block, norm in (('CGNL2d', 'gn'), ('NonLocal2d', 'bn')):
-        found = replace(network, block=block, groups=1)
-        paths = f'{found.block_path}.', f'{found.author_path}.{norm}.'
-        if any(name.startswith(paths) for name in shapes):
-            network = found
+        path = f'{network.author_path}.{norm}.'
+        if any(name.startswith(path) for name in shapes):
+            network = replace(network, block=block, groups=1)
     if network.block == 'CGNL2d':
         inner = 8 * network.width
         inputs = size(f'{network.author_path}.z', 1)
-        inputs = inputs or size(f'{network.block_path}.conv_out', 1)
         # 8, the author's, where the shape is wrong and will be refused
         groups = inner // inputs if inputs and inner % inputs == 0 else 8
         network = replace(network, groups=groups)
@@ -136,27 +132,27 @@ def find_network(shapes: Mapping[str, Size]) -> Network:
 
 
 def load_strictly(
-    state: Dict[str, Tensor], network: Network, code: Code
+    state: Dict[str, Tensor], network: Network, target: Target
 ) -> None:
     """Load a state dict into the model of the config that fits.
 
     Args:
         state (dict[str, Tensor]): Its names are those of the model.
         network (Network): Gives depth, block, groups, classes and width.
-        code (Code): Gives the config. Only the code's parts of the model have
-            to be in the state dict.
+        target (Target): Gives the config. Only the parts of the model that
+            its table names have to be in the state dict.
 
     Raises:
         ConversionError: If names are missing, unknown or of another shape.
-        MissingHostError: If the code's host is not installed.
+        MissingHostError: If the target's host is not installed.
     """
     # One block is converted without MMEngine.
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
 
-    require_host(code.host)
+    require_host(target.host)
     block = SUFFIXES[network.block]
-    name = code.config.format(depth=50, block=block, data='cub')
+    name = target.config.format(depth=50, block=block, data='cub')
     cfg = Config.fromfile(HOME / 'configs' / f'{name}.py').model
     # norm_eval changes no names, and mmdet warns of it.
     cfg.backbone.update(
@@ -170,12 +166,13 @@ def load_strictly(
     if 'head' in cfg:
         cfg.head.in_channels = 32 * network.width
         cfg.head.num_classes = network.num_classes or 1000
-    registry = import_module(f'{code.host}.registry').MODELS
-    with DefaultScope.overwrite_default_scope(code.host):
+    registry = import_module(f'{target.host}.registry').MODELS
+    with DefaultScope.overwrite_default_scope(target.host):
         model = registry.build(cfg)
+    parts = tuple(new for _, new in target.table if new)
     try:
         missing, unknown = model.load_state_dict(state, strict=False)
-        missing = [name for name in missing if name.startswith(code.parts)]
+        missing = [name for name in missing if name.startswith(parts)]
         text = f'missing, {listed(missing)}; ' if missing else ''
         text += f'unknown, {listed(unknown)}' if unknown else ''
     except RuntimeError as error:  # other shapes
@@ -183,5 +180,5 @@ def load_strictly(
     if text:
         raise ConversionError(
             f'not a R-{network.depth} with {network.block or "no block"}, by '
-            f'the names of {code.name}: {shorten(text)}'
+            f'the names of {target.host}: {shorten(text)}'
         )

@@ -1,4 +1,4 @@
-"""Whole networks of the author: same outputs here, and the way back."""
+"""Whole networks of the author: same outputs here, nothing lost."""
 
 import pytest
 import torch
@@ -39,13 +39,19 @@ def trained(reference):
 def test_same_logits(kind, groups, trained, build, reference, monkeypatch):
     monkeypatch.setattr(reference, 'GROUPS', groups)
     theirs = trained(kind)
-    assert read_state_dict(saved(theirs))[-1].groups == groups
+    given = saved(theirs)
+    assert read_state_dict(given)[-1].groups == groups
     ours = build(CONFIGS[kind, groups], width=8)
-    state = convert_checkpoint(saved(theirs))
-    ours.load_state_dict(state, strict=True)
     x = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
-        expected, logits = theirs(x), ours.head(ours.extract_feat(x))
+        expected = theirs(x)
+        state = convert_checkpoint(given)
+        # All tensors arrive, and the checkpoint still has them.
+        tensors = {id(value) for value in given['state_dict'].values()}
+        assert len(tensors) == len(theirs.state_dict())
+        assert tensors <= {id(value) for value in state.values()}
+        ours.load_state_dict(state, strict=True)
+        logits = ours.head(ours.extract_feat(x))
         assert expected.std() > 0.1
         assert (logits - expected).abs().max() < 1e-4
         if kind is not None:  # the block has its share in them
@@ -54,16 +60,6 @@ def test_same_logits(kind, groups, trained, build, reference, monkeypatch):
             delattr(ours.backbone.get_submodule(stage), name)
             logits = ours.head(ours.extract_feat(x))
             assert (logits - expected).abs().max() > 1e-2
-
-
-@pytest.mark.parametrize('kind', ['cgnl', 'nl', None])
-def test_round_trip(kind, trained):
-    state = trained(kind).state_dict()
-    before = {key: value.clone() for key, value in state.items()}
-    back = convert_checkpoint(convert_checkpoint(state), 'author')
-    assert list(back) == list(before)
-    assert all(torch.equal(back[k], before[k]) for k in before)
-    assert all(torch.equal(state[k], before[k]) for k in before)
 
 
 OURS = {'cgnl': ('CGNL2d', 8), 'nl': ('NonLocal2d', 1), None: (None, None)}
@@ -92,13 +88,8 @@ def test_published_networks(
     assert shapes == {k: v.shape for k, v in ours.items()}
 
     theirs = zeros(reference.Classifier, depth, kind, classes, 64)
-    block, groups = OURS[kind]
     network = read_state_dict(theirs)[-1]
-    assert network == Network(depth, block, groups, classes)
-    if kind is not None:
-        last = {50: 5, 101: 22, 152: 35}[depth]
-        assert f'layer3.{last}.t.weight' in theirs
-        assert network.block_path.endswith(f'_{last - 1}')
+    assert network == Network(depth, *OURS[kind], classes)
 
 
 def test_torchvision_with_and_without_a_classifier(zeros):
@@ -110,8 +101,7 @@ def test_torchvision_with_and_without_a_classifier(zeros):
     assert read_state_dict(theirs)[-1].num_classes is None
     ours = convert_checkpoint(theirs, backbone_only=True)
     assert {f'backbone.{key}' for key in theirs} == ours.keys()
-    with pytest.raises(ConversionError, match=r'missing, .*head\.fc\.bias'):
-        convert_checkpoint(theirs)
+    refuses(theirs, r'missing, .*head\.fc\.bias')
 
 
 def test_backbone_for_a_detector(trained):
@@ -129,10 +119,6 @@ def test_before_num_batches_tracked(trained, build):
     state = {k: v for k, v in state.items() if 'num_batches' not in k}
     ours = build('r50_nl_cub', width=8)
     ours.load_state_dict(convert_checkpoint(state), strict=True)
-    assert (
-        convert_checkpoint(convert_checkpoint(state), 'author').keys()
-        == state.keys()
-    )
 
 
 def put(key, *shape):
@@ -209,46 +195,13 @@ def test_long_lists_are_capped(trained):
     refuses(state, r'330 keys: 0, 1, 2, 3, \.\.\.$')
 
 
-FAULTS_BACK = {
-    'bias': (
-        'nl',
-        put('backbone.layer3.nonlocal_block_4.phi.conv.bias', 64),
-        r'1 keys: .*nonlocal_block_4\.phi\.conv\.bias.*no biases$'),
-    'another block': (
-        'nl',
-        rename('backbone.layer3.nonlocal', 'backbone.layer3.context'),
-        r'unknown, .*layer3\.context_block_4'),
-    'another head': (
-        None,
-        rename('head.fc', 'head.layers.0.fc'),
-        r'missing, .*head\.fc\.bias.*unknown, .*head\.layers\.0\.fc\.bias'),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize('fault', FAULTS_BACK)
-def test_faults_on_the_way_back(fault, trained):
-    kind, change, message = FAULTS_BACK[fault]
-    state = convert_checkpoint(trained(kind).state_dict())
-    change(state)
-    refuses(state, message, 'author')
-
-
 @pytest.mark.parametrize('checkpoint', [None, [1], {}, dict(state_dict=3)])
 def test_not_a_checkpoint(checkpoint):
-    with pytest.raises(ConversionError, match='not a '):
-        convert_checkpoint(checkpoint)
+    refuses(checkpoint, 'not a ')
 
 
 def test_directions(trained):
     theirs = trained('cgnl').state_dict()
-    ours = convert_checkpoint(theirs)
-    with pytest.raises(ConversionError, match='possible: mmpretrain, mmdet'):
-        convert_checkpoint(theirs, 'author')
-    with pytest.raises(ConversionError, match='possible: author'):
-        convert_checkpoint(ours, 'mmpretrain')
-    with pytest.raises(ConversionError, match='backbone alone'):
-        convert_checkpoint(ours, 'author', backbone_only=True)
-    with pytest.raises(
-        ConversionError, match='mmaction2 with non_local: no name'
-    ):
-        convert_checkpoint(theirs, 'mmaction')
+    refuses(theirs, 'possible: mmpretrain, mmdet, mmaction', 'author')
+    refuses(theirs, 'mmaction2 with non_local: no name', 'mmaction')
+    refuses(convert_checkpoint(theirs), r'conversion\): .*backbone\.conv1')

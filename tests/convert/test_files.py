@@ -74,7 +74,7 @@ def error_of(convert, tmp_path):
 
 
 @pytest.mark.parametrize('legacy', [True, False])
-def test_there_and_back(save, convert, tmp_path, legacy):
+def test_file_of_the_author(save, convert, tmp_path, legacy):
     theirs = save('model_best.pth.tar', legacy=legacy)
     out = convert('model_best.pth.tar', 'new/ours.pth')
     assert 'R-50' in out and '200 classes' in out
@@ -85,15 +85,6 @@ def test_there_and_back(save, convert, tmp_path, legacy):
     weight = ours['state_dict']['backbone.layer3.cgnl_4.norm.weight']
     assert torch.equal(weight, theirs.module.layer3[5].gn.weight)
 
-    out = convert('new/ours.pth', 'model_best.pth.tar', 'author', force=True)
-    assert 'train_val.py' in out
-    back = torch.load('model_best.pth.tar', weights_only=True)
-    assert back['epoch'] == back['best_prec1'] == 0
-    expected = theirs.state_dict()
-    assert list(back['state_dict']) == list(expected)
-    assert all(
-        torch.equal(back['state_dict'][k], expected[k]) for k in expected
-    )
     names = {path.name for path in tmp_path.rglob('*')}
     assert names == {'new', 'ours.pth', 'model_best.pth.tar'}
 
@@ -107,7 +98,8 @@ def test_there_and_back(save, convert, tmp_path, legacy):
 ])  # fmt: skip
 def test_config_that_fits(kind, options, config, loads, save, convert):
     save('in.pth', kind)
-    out = convert('in.pth', 'out.pth', *options)
+    Path('out.pth').touch()
+    out = convert('in.pth', 'out.pth', *options, force=True)
     (line,) = [x for x in out.splitlines() if x.startswith('use: ')]
     assert config in line and loads in line
     assert 'cgnlx' not in out
