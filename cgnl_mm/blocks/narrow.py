@@ -30,6 +30,7 @@ def can_run_narrow(block: nn.Module, x: Tensor) -> bool:
     """Return whether :func:`run_narrow` serves a block and its input x."""
     return (
         is_half(x)
+        and not (x.is_meta or x.numel() == 0)
         and not torch.jit.is_tracing()  # It knows the layers alone.
         and find_layer_obstacle(block) is None
         and find_transform() is None
@@ -140,7 +141,9 @@ def in_float32(module: nn.Module, x: Tensor) -> Tensor:
     # FSDP also sets its gathered weights as attributes, which would win.
     hidden = {k: module.__dict__.pop(k) for k in own if k in module.__dict__}
     try:
-        with torch.autocast(x.device.type, enabled=False):
+        # Meta tensors have no mixed precision.
+        device = 'cpu' if x.is_meta else x.device.type
+        with torch.autocast(device, enabled=False):
             if all(wide[k] is t for k, t in own.items()):
                 return module(x)
             y = functional_call(module, wide, (x,))

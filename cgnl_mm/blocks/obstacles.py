@@ -37,6 +37,8 @@ def find_gram_obstacle(block: nn.Module, x: Tensor) -> Optional[str]:
 
 
 def find_layer_obstacle(block: nn.Module) -> Optional[str]:
+    if torch.nn.modules.module._has_any_global_hook():
+        return 'a hook looks at the layers of all modules'
     for name, layer in block.named_children():
         if any(getattr(layer, f'_{kind}_hooks') for kind in HOOKS):
             return 'a layer inside the block has a hook'

@@ -14,7 +14,13 @@ from mmengine.registry import MODELS
 
 from ..errors import MissingHostError, SetupError, hide_passwords
 from ..hosts import HOME, HOSTS, require_host
-from .lint import did_you_mean, find_mistakes, known_keys
+from .lint import LOADERS, did_you_mean, find_mistakes, known_keys
+
+# What a Runner reads of its `cfg`, beside its own arguments.
+BESIDE = ('activation_checkpointing', 'compile', 'custom_imports')
+BESIDE += ('detect_anomalous_params', 'efficient_conv_bn_eval', 'env_cfg')
+BESIDE += ('find_unused_parameters', 'model_wrapper_cfg', 'runner_type')
+BESIDE += ('sync_bn', 'tta_model', 'tta_pipeline')
 
 
 class PrintedConfig(Config):
@@ -182,9 +188,9 @@ def _unknown_part(cfg: dict, key: str) -> tuple[str, list[str]] | None:
         tuple[str, list[str]] | None: The part, and what could be in its
         place; None if the key is known.
     """
-    if key in known_keys():
+    others, typed = [*cfg, *known_keys(), *BESIDE], False
+    if key.partition('.')[0] in BESIDE or key in others:
         return None
-    others = [*cfg, *known_keys()]
     for part in key.split('.'):
         if isinstance(cfg, (list, tuple)):
             cfg = {str(index): value for index, value in enumerate(cfg)}
@@ -192,7 +198,7 @@ def _unknown_part(cfg: dict, key: str) -> tuple[str, list[str]] | None:
             return part, []
         if part not in cfg:
             # find_mistakes knows the arguments of a type
-            return None if 'type' in cfg else (part, others)
-        cfg = cfg[part]
+            return None if typed or 'type' in cfg else (part, others)
+        cfg, typed = cfg[part], part in (*LOADERS, 'train_cfg')
         others = [*cfg] if isinstance(cfg, dict) else []
     return None

@@ -26,7 +26,7 @@ from ..errors import (
     UnreadableFileError,
     printable,
 )
-from ..hosts import dataset_class
+from ..hosts import HOSTS, dataset_class
 from ..training.loaders import is_iter_based
 from .lint import parameters_of
 
@@ -50,7 +50,7 @@ def require_data(cfg, loaders: 'tuple[str, ...]') -> None:
         config = cfg.get(f'{loader}_dataloader') or {}
         for dataset in _innermost(config.get('dataset')):
             for path in _paths(dataset) if _only_reads(cfg, dataset) else ():
-                if '://' not in path and not os.path.exists(path):
+                if '://' not in str(path) and not os.path.exists(path):
                     raise MissingDataError(
                         f'{path} does not exist (seen from {os.getcwd()}), '
                         f'and {loader}_dataloader reads it. {_advice(path)}'
@@ -86,10 +86,10 @@ def _check_annotations(dataset: dict, cfg, loader: str) -> None:
 
 
 def _only_reads(cfg, dataset: dict) -> bool:
-    """Whether a data set neither downloads nor makes what is missing."""
+    """Whether a data set is a host's, and downloads nothing."""
     kind = dataset_class(cfg, dataset)
-    ours = getattr(kind, '__module__', 'cgnl_mm').startswith('cgnl_mm')
-    return not ours and 'download' not in parameters_of(kind)[0]
+    package = getattr(kind, '__module__', '').partition('.')[0]
+    return package in HOSTS and 'download' not in parameters_of(kind)[0]
 
 
 def _innermost(dataset) -> Iterator[dict]:
@@ -108,16 +108,13 @@ def _innermost(dataset) -> Iterator[dict]:
 def _paths(dataset: dict) -> Iterator[str]:
     """What a data set reads: root, annotation file, folders of samples."""
     root = dataset.get('data_root') or ''
+    prefix = dataset.get('data_prefix') or {}
+    folders = [prefix] if isinstance(prefix, str) else prefix.values()
     if root:
         yield root
-    if dataset.get('ann_file') and isinstance(dataset['ann_file'], str):
-        yield os.path.join(root, dataset['ann_file'])
-    prefix = dataset.get('data_prefix') or {}
-    if isinstance(prefix, str):
-        prefix = dict(img=prefix)
-    for folder in prefix.values():
-        if folder:  # '' where the list holds whole paths
-            yield os.path.join(root, folder)
+    for path in (dataset.get('ann_file'), *folders):
+        if path and isinstance(path, str):  # '' where a list has whole paths
+            yield os.path.join(root, path)
 
 
 def _advice(path: str) -> str:

@@ -85,7 +85,7 @@ def _mend_fusing(module: ModuleType) -> None:
 
         pieces = [nn.Module()]
         for name, child in network.named_children():
-            own = any(map(is_block, [child, *child.children()]))
+            own = any(map(is_block, child.modules()))
             if own:  # a piece of its own
                 pieces.append(nn.Module())
             pieces[-1]._modules[name] = child

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .network import ConversionError, listed
 
-BLOCK = re.compile(r'(layer\d+)\.(\d+)\.non_local_block\.')
+BLOCK = re.compile(r'((?:\w+_path\.)?layer\d+)\.(\d+)\.non_local_block\.')
 WRAPPED = re.compile(r'(layer\d+\.\d+)\.block\.')
 
 

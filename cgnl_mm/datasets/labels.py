@@ -55,7 +55,8 @@ def check_labels(data_set, num_classes: int, split: str) -> list[str]:
         size = len(leaf) if hasattr(leaf, 'get_data_info') else 0
         for info in map(leaf.get_data_info, range(size)):
             labels = labels_of(info)
-            if getattr(leaf, 'ann_file', '') and path_of(info):
+            one_label = not info.get('instances') and path_of(info)
+            if getattr(leaf, 'ann_file', '') and one_label:
                 # several clips may share a folder
                 key = path_of(info), info.get('offset')
                 if first.setdefault(key, labels) != labels:

@@ -82,10 +82,13 @@ class _Tell:
     def _find(self, recognizer: nn.Module, total: int, call: dict) -> int:
         """Find how many of a sample's frames are one clip."""
         samples = call.get('data_samples') or ()
-        clips = {sample.metainfo.get('num_clips') for sample in samples}
+        found = [sample.metainfo for sample in samples]
+        clips = {(m.get('clip_len'), m.get('num_clips')) for m in found}
+        ((length, number),) = clips if len(clips) == 1 else ((None, None),)
+        number = number if length == 1 else length
         test_cfg = getattr(recognizer, 'test_cfg', None) or {}
         predicts = call['mode'] == 'predict'
-        told = [segments_of(recognizer), *(clips if len(clips) == 1 else ())]
+        told = [segments_of(recognizer), number]
         if predicts:
             told.append(test_cfg.get('num_segs'))
         if not predicts or total == self.trained:
@@ -95,9 +98,9 @@ class _Tell:
             raise ConfigError(
                 f'frames=True: {type(recognizer).__name__} cannot tell the '
                 f'frames of a clip from crops and clips in a test sample of '
-                f"{total} frames; add 'num_clips' to the meta_keys of "
-                'PackActionInputs in the test pipeline, or give the model '
-                'test_cfg=dict(num_segs=...)'
+                f"{total} frames; add 'clip_len' and 'num_clips' to the "
+                'meta_keys of PackActionInputs in the test pipeline, or give '
+                'the model test_cfg=dict(num_segs=...)'
             )
         return frames
 

@@ -23,12 +23,14 @@ class OneFactorNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, eps: float, x, u, weight, bias, a):
         with torch.autocast(u.device.type, enabled=False):
-            sets = dict(dim=(2, 3), dtype=a.dtype)
-            mean = u.mean(**sets).unsqueeze(-1)
-            size = torch.linalg.vector_norm(u, **sets).unsqueeze(-1)
+            mean = u.mean((2, 3), dtype=a.dtype).unsqueeze(-1)
+            # In two steps: a sum over a whole set would lose digits.
+            size = torch.linalg.vector_norm(u, dim=3, dtype=a.dtype)
+            size = torch.linalg.vector_norm(size, dim=2).unsqueeze(-1)
             # The negative variance takes one operator less.
+            count = u.shape[2] * u.shape[3]
             negative = torch.addcmul(
-                mean.square(), size, size, value=-1 / u[0, 0].numel()
+                mean.square(), size, size, value=-1 / count
             )
             negative = negative.clamp_max_(0) * a * a
             r = torch.rsub(negative, eps).rsqrt_()
@@ -45,7 +47,7 @@ class OneFactorNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d, *_):
         u, weight, a, mean, r, factor, scale = ctx.saved_tensors
-        count = u[0, 0].numel()
+        count = u.shape[2] * u.shape[3]
         with torch.no_grad(), torch.autocast(d.device.type, enabled=False):
             sums = _sum_positions(product(d, u), d, dtype=a.dtype)
             sums[0].addcmul_(mean, sums[1], value=-1)

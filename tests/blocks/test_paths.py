@@ -241,15 +241,17 @@ def test_statistics_of_one_value_are_refused_as_by_the_norm(norm):
             block(torch.randn(1, 8, 1, 1))
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('recompute', [False, True])
-def test_inputs_without_values(recompute):
+def test_inputs_without_values(recompute, dtype):
     """Meta tensors and empty batches take the reference."""
-    block = CGNL2d(32, groups=4, recompute=recompute)
-    x = torch.empty(0, 32, 48, 48, requires_grad=True)
-    block(x).sum().backward()
-    assert x.grad.shape == x.shape
-    x = large().to('meta')
-    assert block.to('meta')(x).shape == x.shape
+    for mode in ('dot_product', 'gaussian_rbf'):
+        block = CGNL2d(32, groups=4, mode=mode, recompute=recompute).to(dtype)
+        x = torch.empty(0, 32, 48, 48, dtype=dtype, requires_grad=True)
+        block(x).sum().backward()
+        assert x.grad.shape == x.shape
+        x = large().to('meta', dtype)
+        assert block.to('meta')(x).shape == x.shape
 
 
 @pytest.mark.parametrize('norm', [None, False])

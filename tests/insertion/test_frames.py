@@ -47,6 +47,7 @@ def clips(count, frames):
 
 
 def samples(count, **meta):
+    meta = {'clip_len': 1, **meta} if meta else meta
     made = [ActionDataSample(metainfo=meta) for _ in range(count)]
     return [sample.set_gt_label(0) for sample in made]
 
@@ -73,6 +74,7 @@ CALLS = {
     'a clip by hand': ('TSN', 6, 'tensor', {}, 6),
     'testing': ('TSN', 25, 'predict', dict(num_clips=25), 25),
     'crops': ('TSN', 75, 'predict', dict(num_clips=25), 25),
+    'dense': ('TSN', 24, 'predict', dict(clip_len=8, num_clips=3), 8),
     'TSM': ('TSM', 8, 'loss', {}, 8),
     'twice_sample': ('TSM', 16, 'predict', {}, 8),
     'TIN': ('TIN', 16, 'predict', {}, 8),
@@ -95,7 +97,7 @@ def test_crops_of_a_pipeline():
         dict(type='ArrayDecode'),
         dict(type='ThreeCrop', crop_size=32),
         dict(type='FormatShape', input_format='NCHW'),
-        dict(type='PackActionInputs', meta_keys=('num_clips',)),
+        dict(type='PackActionInputs', meta_keys=('clip_len', 'num_clips')),
     ]
     video = np.random.randint(0, 256, (40, 32, 50, 3), np.uint8)
     data = dict(array=video, total_frames=40, start_index=0, modality='RGB')
@@ -114,7 +116,7 @@ def test_what_tells_the_frames_of_a_test_sample():
     """Nothing is guessed, and nothing of an earlier call is used."""
     x, y, model = clips(1, 8), clips(1, 24), recognizer()
     with torch.no_grad():
-        with pytest.raises(ValueError, match="24 frames; add 'num_clips'"):
+        with pytest.raises(ValueError, match="24 frames; add 'clip_len'"):
             model(y, samples(1), mode='predict')
         model(x, samples(1), mode='loss')
         with pytest.raises(ValueError, match='num_segs='):

@@ -72,3 +72,13 @@ def test_factor_whose_cube_overflows():
     d = torch.randn(1, C, 7)
     found = output_and_gradients(ours(NORMS['GN'], **tensors), d, tensors)
     assert all(value.isfinite().all() for value in found.values())
+
+
+def test_variance_far_below_the_mean():
+    """A sum of squares over a whole set lost digits: the error was 6e-2."""
+    torch.manual_seed(0)
+    u = (100 + torch.randn(1, 256, 6272)).half()
+    affine, a = (torch.ones(256), torch.zeros(256)), torch.ones(1, 1)
+    out, *_ = scaled_norm(Norm(1, 1e-5), torch.zeros_like(u), u, affine, a)
+    exact = F.group_norm(u.double(), 1).std().item()
+    assert out.double().std().item() == pytest.approx(exact, rel=2e-3)

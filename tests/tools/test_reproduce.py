@@ -393,7 +393,8 @@ def test_option_that_nothing_knows(
 ):
     monkeypatch.chdir(project)
     # MMEngine knows it, whatever the config has
-    known = {'auto_scale_lr.enable': False}
+    known = {'auto_scale_lr.enable': False, 'sync_bn': None}
+    known['train_dataloader.drop_last'] = True
     grid(lambda raw: raw['options'].update({**known, option: 2}))
     line = message_of('reproduce', 'mini.yaml')
     assert f'tiny.py has no {option}' in line and line.endswith(told)
