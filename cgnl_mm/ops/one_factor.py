@@ -28,10 +28,8 @@ class OneFactorNorm(torch.autograd.Function):
             size = torch.linalg.vector_norm(u, dim=3, dtype=a.dtype)
             size = torch.linalg.vector_norm(size, dim=2).unsqueeze(-1)
             # The negative variance takes one operator less.
-            count = u.shape[2] * u.shape[3]
-            negative = torch.addcmul(
-                mean.square(), size, size, value=-1 / count
-            )
+            n = u.shape[2] * u.shape[3]
+            negative = torch.addcmul(mean.square(), size, size, value=-1 / n)
             negative = negative.clamp_max_(0) * a * a
             r = torch.rsub(negative, eps).rsqrt_()
             factor = r * a
@@ -47,11 +45,11 @@ class OneFactorNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d, *_):
         u, weight, a, mean, r, factor, scale = ctx.saved_tensors
-        count = u.shape[2] * u.shape[3]
+        n = u.shape[2] * u.shape[3]
         with torch.no_grad(), torch.autocast(d.device.type, enabled=False):
             sums = _sum_positions(product(d, u), d, dtype=a.dtype)
             sums[0].addcmul_(mean, sums[1], value=-1)
-            h, q = _weigh(sums, weight, -1 / count)
+            h, q = _weigh(sums, weight, -1 / n)
             inside = factor.pow(3) * h  # a alone may leave float32's range.
             shift = torch.addcmul(factor * q, inside, mean, value=-1)
             # What comes from the statistics is small, so its rounding is.
@@ -59,7 +57,7 @@ class OneFactorNorm(torch.autograd.Function):
             d_u = multiply_add(scale[..., None], d, d_u, like=u)
             sums[0].mul_(factor)
             d_weight, d_bias = sums.sum(1)
-            d_a = -ctx.eps * count * r.pow(3) * h
+            d_a = -ctx.eps * n * r.pow(3) * h
         return None, *only_first(d, d_u, d_weight, d_bias, d_a)
 
 
