@@ -149,8 +149,10 @@ def _unread_plugins(cfg: dict, path: str, scope: str) -> Iterator[str]:
     scope = prefix or scope
     if not ours or not path.startswith('model.') or scope == 'mmengine':
         return
-    known = makers_of(scope, ('model',))  # none: registered elsewhere
-    if known and not callable(kind) and name not in known:
+    known = makers_of(scope, ('model',))
+    # The registry of a stranger may stand where makers_of does not look.
+    seen = known or scope not in mmengine.registry.MODELS.children
+    if seen and not callable(kind) and name not in known:
         yield misplaced(path, path.rpartition('.')[2], ours[0])
 
 

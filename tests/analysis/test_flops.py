@@ -128,5 +128,6 @@ def test_convolutions_and_linear_layers_agree_with_mmengine():
 
 def test_input_that_is_too_small():
     _, model = trained('i3d_r18_movingdigits')
-    with pytest.raises(SetupError, match='an input of 3 x 1 x 7 x 7 alone: .*small'):
+    told = 'an input of 3 x 1 x 7 x 7 alone: .*small'
+    with pytest.raises(SetupError, match=told):
         count_flops(model, (1, 7, 7))
