@@ -1,7 +1,6 @@
 """The normalisation after W_z, from a ``norm_cfg``."""
 
-from contextlib import contextmanager
-from typing import Iterator, Tuple, Union
+from typing import Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -167,13 +166,19 @@ def update_statistics(
     norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
 
 
-@contextmanager
-def kept_statistics(norm: nn.Module) -> Iterator[None]:
-    """Let a norm compute again what it has computed once."""
-    before = [buffer.clone() for buffer in norm.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in zip(norm.buffers(), before):
+class KeptStatistics:
+    """Let a norm compute again what it has computed once.
+
+    PyTorch enters the context anew in each backward pass of one graph.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        self.norm = norm
+
+    def __enter__(self) -> None:
+        self.before = [buffer.clone() for buffer in self.norm.buffers()]
+
+    def __exit__(self, *_) -> None:
+        for buffer, value in zip(self.norm.buffers(), self.before):
             # A new version would invalidate what autograd keeps.
             buffer.data.copy_(value)

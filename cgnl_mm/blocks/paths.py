@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..ops.torch_versions import is_compiling
 from .fused import run_fused
-from .norm import kept_statistics
+from .norm import KeptStatistics
 from .obstacles import find_gram_obstacle, find_obstacle, find_transform
 from .reference import run_reference
 
@@ -41,7 +41,7 @@ def run(block: nn.Module, x: Tensor, path: str) -> Tensor:
     return checkpoint(
         run_reference, block, x, use_reentrant=False,
         preserve_rng_state=False,
-        context_fn=lambda: (nullcontext(), kept_statistics(block.norm)),
+        context_fn=lambda: (nullcontext(), KeptStatistics(block.norm)),
     )  # fmt: skip
 
 

@@ -291,6 +291,16 @@ def test_recompute_on_the_reference_path(norm, dtype):
         assert torch.equal(found[1][name], value), name
 
 
+def test_recomputed_twice():
+    """Each of two losses on one graph adds its gradient."""
+    block = CGNL2d(32, recompute=True, backend='reference')
+    y = block(torch.randn(2, 32, 9, 9)).square().sum()
+    y.backward(retain_graph=True)
+    first = block.norm.weight.grad.clone()
+    y.backward()
+    assert first.any() and torch.equal(block.norm.weight.grad, 2 * first)
+
+
 def test_autocast_leaves_float64_alone():
     x = torch.randn(2, 32, 8, 8).double()
     with torch.autocast('cpu', torch.bfloat16):
