@@ -5,7 +5,8 @@ This file is a pytest plugin. mmsegmentation installs its tests beside itself
 without, so fetch those of the tested versions first: mmdetection's and
 mmpretrain's ``tests/test_models/test_backbones``, mmaction2's
 ``tests/models/backbones``. Put the files outside of a checkout of the host,
-whose own package and options of pytest would get in the way.
+whose own package and options of pytest would get in the way, and into a folder
+that has not the name of a package.
 
     PYTHONPATH=tests python -m pytest -p upstream FOLDER/test_resnet.py
     PYTHONPATH=tests CGNL_MM_COMPAT=-plugins_key python -m pytest -p upstream \
