@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, Registry, build_from_cfg
 from networks import SWIN, ZOO, build, outputs, plugin
+from PIL import Image
 from torch import nn
 
 from cgnl_mm.cli.lint import find_mistakes
@@ -268,19 +269,47 @@ from mmdet.apis import init_detector
 net = init_detector('pure_mmdet.py', palette='random', device='cpu')
 print(net.backbone.layer3.cgnl_0)
 """
+TRAIN = """
+import runpy, sys
+import mmpretrain
+import torch
+
+sys.argv = ['train.py', 'pure.py', '--work-dir', 'w']
+tool = mmpretrain.__path__[0] + '/.mim/tools/train.py'
+runpy.run_path(tool, run_name='__main__')
+state = torch.load('w/epoch_1.pth', weights_only=False)['state_dict']
+print([key for key in state if '.norm.' in key])
+"""
+REST = """
+default_scope = 'mmpretrain'
+model.update(neck=dict(type='GlobalAveragePooling'), head=dict(
+    type='LinearClsHead', num_classes=2, in_channels=512))
+steps = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+train_dataloader = dict(batch_size=2, num_workers=1, dataset=dict(
+    type='CustomDataset', data_root='data', pipeline=steps),
+    sampler=dict(type='DefaultSampler', shuffle=True))
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
+"""
 
 
-@pytest.mark.parametrize('code', [READ, INFER, DETECT])
+NIGHTLY = pytest.param(TRAIN, marks=pytest.mark.nightly)
+
+
+@pytest.mark.parametrize('code', [READ, INFER, DETECT, NIGHTLY])
 def test_pure_python_config(code, python, tmp_path):
     """The page's line imports cgnl_mm before a host builds the model."""
     page = (ROOT / 'docs/plugins.md').read_text()
     (pure,) = re.findall(r'```python\n(from mmpretrain.*?)```', page, re.S)
-    (tmp_path / 'pure.py').write_text(pure)
+    (tmp_path / 'pure.py').write_text(pure + REST)
     shutil.copy(ROOT / 'tests/deploy/pure_mmdet.py', tmp_path)
-    for file in tmp_path.iterdir():
+    for file in tmp_path.glob('*.py'):
         assert "\n__import__('cgnl_mm')\n" in file.read_text()
     assert pure.count('import') == 3
-    assert 'CGNL2d' in python('-c', code, off='', cwd=tmp_path)
+    (tmp_path / 'data/a').mkdir(parents=True)
+    Image.new('RGB', (64, 64)).save(tmp_path / 'data/a/0.jpg')
+    told = "['backbone.layer3.cgnl_0.norm.w" if code == TRAIN else 'CGNL2d'
+    assert told in python('-c', code, off='', cwd=tmp_path)
 
 
 def test_plugins_must_be_a_list():
