@@ -18,7 +18,7 @@ from .lint import LOADERS, did_you_mean, find_mistakes, known_keys
 
 # What a Runner reads of its `cfg`, beside its own arguments.
 BESIDE = ('activation_checkpointing', 'compile', 'custom_imports')
-BESIDE += ('detect_anomalous_params', 'efficient_conv_bn_eval', 'env_cfg')
+BESIDE += ('detect_anomalous_params', 'efficient_conv_bn_eval')
 BESIDE += ('find_unused_parameters', 'model_wrapper_cfg', 'runner_type')
 BESIDE += ('sync_bn', 'tta_model', 'tta_pipeline')
 

@@ -75,7 +75,7 @@ class Arrangement:
             ConfigError: (a ValueError) If nobody told, or the batch is not
                 made of whole clips.
         """
-        if x.device.type == 'meta':
+        if x.is_meta:
             return len(x)  # a trial run, of one clip
         frames = block.told_frames if self.frames is True else self.frames
         if frames is None:
