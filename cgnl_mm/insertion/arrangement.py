@@ -1,5 +1,6 @@
 """Show a block the maps of its network with their axes in another order."""
 
+import math
 from dataclasses import dataclass
 from typing import Optional, Set, Tuple, Union
 
@@ -26,6 +27,9 @@ class Arrangement:
             other in the batch; a block then sees (B, C, T, H, W). True stands
             for as many as the network's ``num_segments``, or else as the
             recognizer tells at each call. Defaults to None.
+        flat (bool): Whether the block sees all positions as one image,
+            (B, C, T * H, W): for blocks of images, such as ContextBlock, in
+            networks of clips. Defaults to False.
 
     Raises:
         ConfigError: (a ValueError) For other values.
@@ -33,14 +37,16 @@ class Arrangement:
 
     axes: Optional[str] = None
     frames: Union[int, bool, None] = None
+    flat: bool = False
 
     def __post_init__(self) -> None:
         fits = self.frames is None or self.frames is True
         fits = fits or (type(self.frames) is int and self.frames > 0)
-        if self.axes not in AXES or not fits:
+        if self.axes not in AXES or not fits or type(self.flat) is not bool:
             raise ConfigError(
-                f"axes={self.axes!r} must be 'BNC' or 'BSC', and "
-                f'frames={self.frames!r} True or a number of frames'
+                f"axes={self.axes!r} must be 'BNC' or 'BSC', "
+                f'frames={self.frames!r} True or a number of frames, and '
+                f'flat={self.flat!r} True or False'
             )
 
     def shape_of(self, shape: Tuple[int, ...]) -> Tuple[int, ...]:
@@ -49,12 +55,15 @@ class Arrangement:
             shape = (shape[0], shape[-1], *shape[1:-1])
         if self.frames:
             shape = (1, shape[1], shape[0], *shape[2:])
+        if self.flat:
+            shape = (*shape[:2], math.prod(shape[2:-1]), shape[-1])
         return shape
 
     def apply(self, block: nn.Module) -> None:
         """Let a block take, and return, tensors in this arrangement."""
         if self != Arrangement():
-            block.arrangement, block.told_frames = self, None
+            block.arrangement = self
+            block.told_frames = block.told_sizes = None
             block.register_forward_pre_hook(self.to_block)
             block.register_forward_hook(self.from_block)
 
@@ -66,6 +75,9 @@ class Arrangement:
         if self.frames:
             frames = self.frames_in(block, x)
             x = x.unflatten(0, (-1, frames)).movedim(1, 2)
+        if self.flat:
+            block.told_sizes = x.shape[2:]
+            x = x.reshape(*x.shape[:2], -1, x.shape[-1])
         return (x,)
 
     def frames_in(self, block: nn.Module, x: Tensor) -> int:
@@ -93,6 +105,8 @@ class Arrangement:
 
     def from_block(self, block: nn.Module, args: tuple, y: Tensor) -> Tensor:
         """Bring the axes of the output back."""
+        if self.flat:
+            y = y.reshape(*y.shape[:2], *block.told_sizes)
         if self.frames:
             y = y.movedim(2, 1).flatten(0, 1)
         return y.movedim(1, -1) if self.axes else y

@@ -29,6 +29,7 @@ def insert_after(
     allow_frozen: bool = False,
     axes: Optional[str] = None,
     frames: Union[int, bool, None] = None,
+    flat: bool = False,
 ) -> nn.Module:
     """Let a block transform the output of one module of a network.
 
@@ -60,6 +61,8 @@ def insert_after(
         frames (int | True, optional): Frames of a clip, where they stand in
             the batch; True where the network is mmaction2's Recognizer2D, or
             has ``num_segments``. Defaults to None.
+        flat (bool): Whether the block sees all positions as one image, for
+            blocks of images in networks of clips. Defaults to False.
 
     Returns:
         Module: ``network``.
@@ -73,7 +76,7 @@ def insert_after(
         raise ConfigError(f'path={path!r} must name one module')
     (found,) = find_places(network, path)
     recorder = Recorder(network, [found], example)
-    place = recorder.look(found, Arrangement(axes, frames))
+    place = recorder.look(found, Arrangement(axes, frames, flat))
     if place.shape is None:
         raise ConfigError(
             f'no trial run reached {found!r} ({recorder.reason}); give an '

@@ -15,7 +15,8 @@ from .places import find_places, find_units
 from .record import Recorder
 
 PLACES = {'after', 'after_blocks'}
-KEYS = {'cfg', 'name', 'allow_frozen', 'axes', 'frames'} | PLACES
+ARRANGEMENT = ('axes', 'frames', 'flat')
+KEYS = {'cfg', 'name', 'allow_frozen', *ARRANGEMENT} | PLACES
 # What mmaction2's SlowFast calls the modules of these dicts.
 ATTRIBUTES = dict(slow_pathway='slow_path', fast_pathway='fast_path')
 
@@ -40,7 +41,7 @@ def insert_plugins(network: nn.Module, plugins: List[dict]) -> None:
               block of one type at one place.
             - allow_frozen (bool): Whether the network may freeze the block,
               for weights that come trained. Defaults to False.
-            - axes, frames: See :class:`Arrangement`.
+            - axes, frames, flat: See :class:`Arrangement`.
 
     Raises:
         ConfigError: (a ValueError) If an entry does not fit; the message
@@ -62,8 +63,8 @@ def insert_plugins(network: nn.Module, plugins: List[dict]) -> None:
     recorder = Recorder(network, [path for _, path, _ in wanted])
     for where, path, plugin in wanted:
         try:
-            arrangement = Arrangement(plugin.get('axes'), plugin.get('frames'))
-            place = recorder.look(path, arrangement)
+            given = {k: plugin[k] for k in ARRANGEMENT if k in plugin}
+            place = recorder.look(path, Arrangement(**given))
             if not (place.shape or plugin['cfg'].get('in_channels')):
                 raise ConfigError(
                     f'no trial run reached the place ({recorder.reason}); '

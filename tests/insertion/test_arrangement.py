@@ -35,8 +35,17 @@ R18 = ZOO['mmpretrain-ResNet-layer3.-2']
             lambda y: y.permute(0, 2, 3, 1),
             (2, 5, 7, 4),
         ),
+        (
+            CGNL2d(4, 2, norm_weight=1.0, init_std=1.0),
+            dict(frames=3, flat=True),
+            lambda x: x.reshape(2, 3, 4, 5, 7).transpose(1, 2).flatten(2, 3),
+            lambda y: (
+                y.reshape(2, 4, 3, 5, 7).transpose(1, 2).reshape(6, 4, 5, 7)
+            ),
+            (6, 4, 5, 7),
+        ),
     ],
-    ids=['frames', 'BNC', 'BSC'],
+    ids=['frames', 'BNC', 'BSC', 'flat'],
 )
 def test_as_by_hand(block, keys, arrange, back, shape):
     x = torch.randn(shape)
@@ -86,8 +95,8 @@ def test_a_block_by_hand_gets_the_same_hint():
 
 
 @pytest.mark.parametrize(
-    'keys', [dict(frames='8'), dict(frames=-8), dict(axes='BCN')]
+    'keys', [dict(frames='8'), dict(axes='BCN'), dict(flat=1)]
 )
 def test_mistake(keys):
-    with pytest.raises(ValueError, match='axes=.* must be .*frames='):
+    with pytest.raises(ValueError, match='axes=.* must be .*frames=.*flat='):
         TSM.build([plugin('layer2.0', 'CGNL3d', **keys)])
