@@ -42,6 +42,10 @@ SETTINGS = {
     'weight 1': dict(norm_weight=1.0),
     'author, weight 0.1': {**AUTHOR, **WARM},
     'std 0.1, weight 0.1': dict(init_std=0.1, **WARM),
+    # Without attention: what the norm alone relates.
+    'control, weight 0.1': dict(mode='none', **WARM),
+    'GN(1), control, weight 0.1': dict(mode='none', norm_cfg=GN1, **WARM),
+    'BN, control, weight 0.1': dict(mode='none', norm_cfg=BN, **WARM),
     'weight 0.1, eps 1e-3': dict(norm_cfg=dict(type='GN', eps=1e-3), **WARM),
     'author, 10 x rate': dict(rate=10.0, **AUTHOR),
     'GN(1), author': dict(norm_cfg=GN1, **AUTHOR),
