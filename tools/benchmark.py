@@ -23,15 +23,11 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 
 from cgnl_mm.benchmark import CASES, FORMS, Settings, run_benchmark
-from cgnl_mm.cli import require_writable, run
+from cgnl_mm.cli import make_parser, require_writable, run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
+    parser = make_parser(__doc__, argument_default=argparse.SUPPRESS)
     add = parser.add_argument
     # fmt: off
     names = [case.name for cases in CASES.values() for case in cases]

@@ -9,17 +9,19 @@ which operators count. A FLOP is one addition or multiplication. The tables of
 OpenMMLab call multiply-adds FLOPs, half of that number; both are printed.
 """
 
-import argparse
-
 from cgnl_mm.analysis.flops import as_text, count_flops, describe
-from cgnl_mm.cli import add_model_options, add_shape_option, load_config, run
+from cgnl_mm.cli import (
+    add_model_options,
+    add_shape_option,
+    load_config,
+    make_parser,
+    run,
+)
 from cgnl_mm.deploy.model import build_model, input_shape
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description='Parameters and FLOPs of a network and of its blocks'
-    )
+    parser = make_parser(__doc__)
     add_model_options(parser)
     add_shape_option(parser)
     args = parser.parse_args()

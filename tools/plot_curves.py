@@ -9,17 +9,14 @@ With ``--seeds``, runs whose folders differ by their seed alone
 the range of the runs.
 """
 
-import argparse
 from pathlib import Path
 
 from cgnl_mm.analysis.plot import plot_curves
-from cgnl_mm.cli import run
+from cgnl_mm.cli import make_parser, run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description='Plot loss and validation curves of runs'
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
     add('runs', nargs='+', type=Path, metavar='RUN_DIR', help='work folders')

@@ -6,20 +6,23 @@
 configs/grids/README.md tells what a run is and what the report holds.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from cgnl_mm.cli import load_config, require_data, require_writable, run
+from cgnl_mm.cli import (
+    load_config,
+    make_parser,
+    require_data,
+    require_writable,
+    run,
+)
 from cgnl_mm.experiments.experiment import Experiment
 from cgnl_mm.experiments.grid import read_grid
 from cgnl_mm.experiments.pool import choose_devices
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Train a grid of configs and compare them'
-    )
+def main() -> None:
+    parser = make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
     add('grid', help='a file of configs/grids')
@@ -32,11 +35,7 @@ def parse_args() -> argparse.Namespace:
     add('--report-only', action='store_true', help='train nothing')
     add('--work-dir', type=Path, help='default: work_dirs/<name of the grid>')
     # fmt: on
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
+    args = parser.parse_args()
     devices = choose_devices(args.gpus, args.jobs)
     grid = read_grid(args.grid, args.seeds)
     cells = grid.cells.items()

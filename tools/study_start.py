@@ -7,18 +7,15 @@ one ended: OUT/start.csv has a line for each training. OUT/start.md and
 OUT/start.png show them all.
 """
 
-import argparse
 import re
 from pathlib import Path
 
-from cgnl_mm.cli import require_writable, run
+from cgnl_mm.cli import make_parser, require_writable, run
 from cgnl_mm.experiments.start import run_study
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description='Compare first states of the block'
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
     add('--only', metavar='REGEX', type=re.compile, default='',

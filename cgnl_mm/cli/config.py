@@ -44,6 +44,19 @@ class KeyValueAction(DictAction):
             ) from error
 
 
+def make_parser(text: str, **settings) -> argparse.ArgumentParser:
+    """Make the parser of a tool, whose help begins with its docstring.
+
+    Args:
+        text (str): The docstring.
+        **settings: Other arguments of ArgumentParser.
+    """
+    form = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(
+        description=text, formatter_class=form, **settings
+    )
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a tool that takes a config's network."""
     parser.add_argument('config', help='path of the config')

@@ -11,13 +11,13 @@ formula. Remote files (s3://, http://) are counted, not checked. Training goes
 on past the files with `custom_hooks=[dict(type='UnreadableDataHook')]`.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from cgnl_mm.cli import (
     add_model_options,
     load_config,
+    make_parser,
     require_data,
     require_writable,
     run,
@@ -25,23 +25,16 @@ from cgnl_mm.cli import (
 from cgnl_mm.datasets.prepare.check import SPLITS, check_data
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main() -> None:
+    parser = make_parser(__doc__)
     add_model_options(parser)
-    parser.add_argument(
-        '--splits',
-        nargs='+',
-        choices=SPLITS,
-        default=SPLITS,
-        help='default: all',
-    )
-    parser.add_argument(
-        '--out', type=Path, metavar='FILE', help='list of the broken files'
-    )
-    args = parser.parse_args(argv)
+    add = parser.add_argument
+    # fmt: off
+    add('--splits', nargs='+', choices=SPLITS, default=SPLITS,
+        help='default: all')
+    add('--out', type=Path, metavar='FILE', help='list of the broken files')
+    # fmt: on
+    args = parser.parse_args()
     if args.out:
         require_writable(args.out, '--out', folder=False)
     cfg = load_config(args.config, args.cfg_options)
