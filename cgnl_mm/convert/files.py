@@ -12,12 +12,7 @@ import torch
 from ..checkpoints import require_file
 from ..errors import SetupError, printable
 from ..hosts import HOME
-from .checkpoint import (
-    convert_checkpoint,
-    find_target,
-    read_state_dict,
-    read_tensors,
-)
+from .checkpoint import convert_tensors, find_target, read_tensors, recognise
 from .mmaction import advise_plugins
 from .names import BACKBONE, Target
 from .network import SUFFIXES, Network
@@ -47,19 +42,18 @@ def convert_file(
     """
     if out.is_dir() or (out.exists() and not force):
         raise SetupError(f'{out} is there already; --force overwrites a file')
-    checkpoint = read_checkpoint(source)
-    state = convert_checkpoint(checkpoint, target, backbone_only)
+    theirs = read_tensors(read_checkpoint(source))
+    ours = convert_tensors(theirs, target, backbone_only)
     shown = printable(str(out))
     if target == 'mmaction':
-        found = 'non_local of mmaction2'
-        use = advise_plugins(read_tensors(checkpoint))
+        found, use = 'non_local of mmaction2', advise_plugins(theirs)
     else:
-        _, network = read_state_dict(checkpoint)
+        network = recognise(theirs)
         found = f"{network}, by the names of the author's code"
         use = advise(network, find_target(target, backbone_only), shown)
     print(f'found:   {found}')
-    write_checkpoint(dict(meta={}, state_dict=state), out)
-    print(f'written: {shown}, {len(state)} tensors\nuse:     {use}')
+    write_checkpoint(dict(meta={}, state_dict=ours), out)
+    print(f'written: {shown}, {len(ours)} tensors\nuse:     {use}')
 
 
 def read_checkpoint(path: str) -> Any:
