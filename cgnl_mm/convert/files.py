@@ -1,9 +1,7 @@
 """Checkpoint files: read safely, converted, written whole, explained."""
 
-import os
 import pickle
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import torch
 
 from ..checkpoints import require_file
 from ..errors import SetupError, printable
+from ..files import whole_files
 from ..hosts import HOME
 from .checkpoint import convert_tensors, find_target, read_tensors, recognise
 from .mmaction import advise_plugins
@@ -89,10 +88,8 @@ def write_checkpoint(checkpoint: dict, path: Path) -> None:
         SetupError: If it cannot be written there.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as partial:
-            torch.save(checkpoint, Path(partial, path.name))
-            os.replace(Path(partial, path.name), path)
+        with whole_files(path.parent) as folder:
+            torch.save(checkpoint, folder / path.name)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise SetupError(f'{path} cannot be written: {error}') from error
 
