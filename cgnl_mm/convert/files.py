@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..checkpoints import require_file
-from ..errors import SetupError, printable
+from ..errors import SetupError, describe_error, printable
 from ..files import whole_files
 from ..hosts import HOME
 from .checkpoint import convert_tensors, find_target, read_tensors, recognise
@@ -75,9 +75,7 @@ def read_checkpoint(path: str) -> Any:
             )
         elif not isinstance(error, pickle.UnpicklingError):
             # torch's UnpicklingError advises the unsafe loader
-            text += (
-                f': {(str(error).splitlines() or [type(error).__name__])[0]}'
-            )
+            text += f': {describe_error(error)}'
         raise SetupError(printable(f'{path} {text}')) from error
 
 

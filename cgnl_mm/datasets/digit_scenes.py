@@ -37,15 +37,9 @@ def prepare_digit_scenes(
         ValueError: If an option is out of range.
         SetupError: If ``root`` holds something else.
     """
-    write_splits(
-        root,
-        'digitscenes',
-        _write_split,
-        num_train,
-        num_test,
-        size=size,
-        max_digits=MAX_DIGITS,
-    )
+    counts = dict(train=num_train, test=num_test)
+    options = dict(size=size, max_digits=MAX_DIGITS)
+    write_splits(root, 'digitscenes', _write_split, counts, **options)
 
 
 def compose(
