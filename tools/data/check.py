@@ -25,7 +25,7 @@ from cgnl_mm.cli import (
 from cgnl_mm.datasets.prepare.check import SPLITS, check_data
 
 
-def main() -> None:
+def main(argv=None) -> None:
     parser = make_parser(__doc__)
     add_model_options(parser)
     add = parser.add_argument
@@ -34,7 +34,7 @@ def main() -> None:
         help='default: all')
     add('--out', type=Path, metavar='FILE', help='list of the broken files')
     # fmt: on
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.out:
         require_writable(args.out, '--out', folder=False)
     cfg = load_config(args.config, args.cfg_options)

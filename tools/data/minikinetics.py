@@ -26,7 +26,7 @@ from cgnl_mm.datasets.prepare.minikinetics import (
 )
 
 
-def main() -> None:
+def main(argv=None) -> None:
     parser = make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
@@ -37,7 +37,7 @@ def main() -> None:
     add('--videos', type=Path, default=VIDEOS, help='default: %(default)s')
     add('--out', type=Path, default=OUT, help='default: %(default)s')
     # fmt: on
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     require_writable(args.out, '--out')
     prepare_minikinetics(args)
 
