@@ -13,12 +13,12 @@ the keys.
 
 from pathlib import Path
 
-from cgnl_mm.cli import make_parser, run
+from cgnl_mm import cli
 from cgnl_mm.convert.files import convert_file
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
+    parser = cli.make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
     add('source', metavar='IN', help='checkpoint to read')
@@ -34,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

@@ -7,12 +7,12 @@ A clip shows two handwritten digits, one at each end: are they the same one?
    side (six minutes). Ctrl-C stops the demo, and a second call goes on.
 """
 
-from cgnl_mm.cli import make_parser, run
+from cgnl_mm import cli
 from cgnl_mm.experiments.demo import run_demo
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
+    parser = cli.make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
     add('--quick', action='store_true',
@@ -25,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

@@ -19,31 +19,24 @@ where values are larger than 1, is an error.
 
 from pathlib import Path
 
-from cgnl_mm.cli import (
-    add_model_options,
-    add_shape_option,
-    load_config,
-    make_parser,
-    require_writable,
-    run,
-)
+from cgnl_mm import cli
 from cgnl_mm.deploy.export import export
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
-    add_model_options(parser)
+    parser = cli.make_parser(__doc__)
+    cli.add_model_options(parser)
     add = parser.add_argument
     # fmt: off
     add('checkpoint', help="path or URL; 'none' for fresh weights")
     add('--out', type=Path, required=True, help='FILE.onnx or FILE.pt2')
     # fmt: on
-    add_shape_option(parser)
+    cli.add_shape_option(parser)
     args = parser.parse_args()
-    require_writable(args.out, '--out', folder=False)
-    cfg = load_config(args.config, args.cfg_options)
+    cli.require_writable(args.out, '--out', folder=False)
+    cfg = cli.load_config(args.config, args.cfg_options)
     export(cfg, args.checkpoint, args.out, args.shape)
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

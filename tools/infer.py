@@ -16,20 +16,14 @@ needs. A file that cannot be read is reported, and the rest goes on.
 
 from pathlib import Path
 
-from cgnl_mm.cli import (
-    add_model_options,
-    load_config,
-    make_parser,
-    require_writable,
-    run,
-)
+from cgnl_mm import cli
 from cgnl_mm.deploy.infer import infer
 from cgnl_mm.deploy.model import build_model, move_to_device
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
-    add_model_options(parser)
+    parser = cli.make_parser(__doc__)
+    cli.add_model_options(parser)
     add = parser.add_argument
     # fmt: off
     add('checkpoint', help='path or URL of the checkpoint')
@@ -41,11 +35,11 @@ def main() -> None:
         help='lowest score of a detection that is drawn and listed')
     # fmt: on
     args = parser.parse_args()
-    require_writable(args.out, '--out')
-    cfg = load_config(args.config, args.cfg_options)
+    cli.require_writable(args.out, '--out')
+    cfg = cli.load_config(args.config, args.cfg_options)
     model = move_to_device(build_model(cfg, args.checkpoint), args.device)
     infer(model, cfg, args.input, args.out, args.score_thr)
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

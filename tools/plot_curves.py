@@ -11,12 +11,12 @@ the range of the runs.
 
 from pathlib import Path
 
+from cgnl_mm import cli
 from cgnl_mm.analysis.plot import plot_curves
-from cgnl_mm.cli import make_parser, run
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
+    parser = cli.make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
     add('runs', nargs='+', type=Path, metavar='RUN_DIR', help='work folders')
@@ -31,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

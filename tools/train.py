@@ -10,12 +10,12 @@ import os
 # they wait made training 50 times slower (2 cores, one of them taken).
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
-from cgnl_mm.cli import make_parser, run
+from cgnl_mm import cli
 from cgnl_mm.cli.runner import add_runner_options, train
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
+    parser = cli.make_parser(__doc__)
     add_runner_options(parser)
     add = parser.add_argument
     # fmt: off
@@ -32,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

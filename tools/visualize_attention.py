@@ -14,7 +14,6 @@ import argparse
 from pathlib import Path
 
 from cgnl_mm import cli
-from cgnl_mm.cli import run
 from cgnl_mm.deploy.model import build_model, move_to_device
 from cgnl_mm.visualization.groups import print_groups
 from cgnl_mm.visualization.maps import draw_maps, read_point
@@ -72,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

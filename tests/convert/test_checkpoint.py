@@ -1,6 +1,7 @@
 """Whole networks of the author: same outputs here, nothing lost."""
 
 import pytest
+import reference
 import torch
 from torch import nn
 from torchvision.models import resnet50
@@ -26,7 +27,7 @@ def saved(network):
 
 
 @pytest.fixture
-def trained(reference):
+def trained():
     def make(kind, **settings):
         torch.manual_seed(1)
         network = reference.Classifier(block=kind, **settings)
@@ -36,7 +37,7 @@ def trained(reference):
 
 
 @pytest.mark.parametrize('kind, groups', CONFIGS)
-def test_same_logits(kind, groups, trained, build, reference, monkeypatch):
+def test_same_logits(kind, groups, trained, build, monkeypatch):
     monkeypatch.setattr(reference, 'GROUPS', groups)
     theirs = trained(kind)
     given = saved(theirs)
@@ -78,9 +79,7 @@ def nightly(*values):
     nightly(101, 'cgnl', 200, 'r101_cgnl_cub'),
     nightly(101, None, 200, 'r101_cub'),
 ])  # fmt: skip
-def test_published_networks(
-    depth, kind, classes, config, reference, zeros, build
-):
+def test_published_networks(depth, kind, classes, config, zeros, build):
     """The names and shapes of our model, all of them, at every depth."""
     theirs = zeros(reference.Classifier, depth, kind, classes, 8)
     shapes = {k: v.shape for k, v in convert_checkpoint(theirs).items()}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reference
 import torch
 from torch import nn
 
@@ -15,7 +16,7 @@ from cgnl_mm.ops.torch_versions import TORCH
 
 
 @pytest.fixture
-def save(reference, monkeypatch, tmp_path):
+def save(monkeypatch, tmp_path):
     """Write a checkpoint of the author's code into an empty folder."""
     if TORCH < (2, 6):
         pytest.skip('torch < 2.6 reads no numbers of numpy safely, as his are')

@@ -14,20 +14,13 @@ on past the files with `custom_hooks=[dict(type='UnreadableDataHook')]`.
 import sys
 from pathlib import Path
 
-from cgnl_mm.cli import (
-    add_model_options,
-    load_config,
-    make_parser,
-    require_data,
-    require_writable,
-    run,
-)
+from cgnl_mm import cli
 from cgnl_mm.datasets.prepare.check import SPLITS, check_data
 
 
 def main(argv=None) -> None:
-    parser = make_parser(__doc__)
-    add_model_options(parser)
+    parser = cli.make_parser(__doc__)
+    cli.add_model_options(parser)
     add = parser.add_argument
     # fmt: off
     add('--splits', nargs='+', choices=SPLITS, default=SPLITS,
@@ -36,11 +29,11 @@ def main(argv=None) -> None:
     # fmt: on
     args = parser.parse_args(argv)
     if args.out:
-        require_writable(args.out, '--out', folder=False)
-    cfg = load_config(args.config, args.cfg_options)
-    require_data(cfg, args.splits)
+        cli.require_writable(args.out, '--out', folder=False)
+    cfg = cli.load_config(args.config, args.cfg_options)
+    cli.require_data(cfg, args.splits)
     sys.exit(check_data(cfg, args))
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

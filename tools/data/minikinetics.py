@@ -17,7 +17,7 @@ missing is counted and listed, and is no error.
 
 from pathlib import Path
 
-from cgnl_mm.cli import make_parser, require_writable, run
+from cgnl_mm import cli
 from cgnl_mm.datasets.prepare.minikinetics import (
     ID_LISTS,
     OUT,
@@ -27,7 +27,7 @@ from cgnl_mm.datasets.prepare.minikinetics import (
 
 
 def main(argv=None) -> None:
-    parser = make_parser(__doc__)
+    parser = cli.make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
     add('--ids', type=Path, required=True,
@@ -38,9 +38,9 @@ def main(argv=None) -> None:
     add('--out', type=Path, default=OUT, help='default: %(default)s')
     # fmt: on
     args = parser.parse_args(argv)
-    require_writable(args.out, '--out')
+    cli.require_writable(args.out, '--out')
     prepare_minikinetics(args)
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

@@ -13,12 +13,12 @@ of classInd.txt), unusable.txt (list, path, class, reason).
 
 from pathlib import Path
 
-from cgnl_mm.cli import make_parser, require_writable, run
+from cgnl_mm import cli
 from cgnl_mm.datasets.prepare.ucf101 import OUT, VIDEOS, prepare_ucf101
 
 
 def main(argv=None) -> None:
-    parser = make_parser(__doc__)
+    parser = cli.make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
     add('--splits', type=Path, required=True,
@@ -27,9 +27,9 @@ def main(argv=None) -> None:
     add('--out', type=Path, default=OUT, help='default: %(default)s')
     # fmt: on
     args = parser.parse_args(argv)
-    require_writable(args.out, '--out')
+    cli.require_writable(args.out, '--out')
     prepare_ucf101(args)
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)
