@@ -83,12 +83,13 @@ def _holds(root: Path, wanted: dict) -> bool:
         key for key in {*found, *wanted} if found.get(key) != wanted.get(key)
     )
     if different:
+        there, here = (
+            ', '.join(f'{key}={options.get(key)!r}' for key in different)
+            for options in (found, wanted)
+        )
         raise SetupError(
-            f'{root} was generated with '
-            + ', '.join(f'{k}={found.get(k)!r}' for k in different)
-            + '; this config wants '
-            + ', '.join(f'{k}={wanted.get(k)!r}' for k in different)
-            + '. Choose another data_root, or remove that folder'
+            f'{root} was generated with {there}; this config wants {here}. '
+            'Choose another data_root, or remove that folder'
         )
     return True
 
