@@ -42,7 +42,7 @@ def test_same_logits(kind, groups, trained, build, monkeypatch):
     theirs = trained(kind)
     given = saved(theirs)
     assert recognise(read_tensors(given)).groups == groups
-    ours = build(CONFIGS[kind, groups], width=8)
+    ours = build(CONFIGS[kind, groups])
     x = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
         expected = theirs(x)
@@ -83,7 +83,7 @@ def test_published_networks(depth, kind, classes, config, zeros, build):
     """The names and shapes of our model, all of them, at every depth."""
     theirs = zeros(reference.Classifier, depth, kind, classes, 8)
     shapes = {k: v.shape for k, v in convert_checkpoint(theirs).items()}
-    ours = build(config, width=8).state_dict()
+    ours = build(config).state_dict()
     assert shapes == {k: v.shape for k, v in ours.items()}
 
     theirs = zeros(reference.Classifier, depth, kind, classes, 64)
@@ -115,7 +115,7 @@ def test_before_num_batches_tracked(trained, build):
     """What PyTorch 0.4.0 saved."""
     state = trained('nl').state_dict()
     state = {k: v for k, v in state.items() if 'num_batches' not in k}
-    ours = build('r50_nl_cub', width=8)
+    ours = build('r50_nl_cub')
     ours.load_state_dict(convert_checkpoint(state), strict=True)
 
 
