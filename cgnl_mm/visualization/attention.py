@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..ops.attention import to_accumulator
 from ..ops.series import split_powers
 
 
@@ -128,8 +127,12 @@ def _project(block: nn.Module, x: Tensor, names: Sequence[str]):
         raise ConfigError(
             "a block with mode='none' (the residual control) has no attention"
         )
-    maps = [to_accumulator(getattr(block, name)(x)) for name in names]
+    maps = [_widened(getattr(block, name)(x)) for name in names]
     return [t.reshape(len(x), block.groups, -1, x[0, 0].numel()) for t in maps]
+
+
+def _widened(t: Tensor) -> Tensor:
+    return t.to(torch.promote_types(t.dtype, torch.float32))
 
 
 def _terms(block: nn.Module, dtype: torch.dtype) -> dict[int, float | Tensor]:
