@@ -17,7 +17,7 @@ from cgnl_mm import cli
 from cgnl_mm.convert.files import convert_file
 
 
-def main() -> None:
+def main(argv=None) -> None:
     parser = cli.make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
@@ -30,7 +30,9 @@ def main() -> None:
         help='leave the classifier out')
     add('--force', action='store_true', help='overwrite OUT')
     # fmt: on
-    convert_file(**vars(parser.parse_args()))
+    args = parser.parse_args(argv)
+    cli.require_writable(args.out, 'OUT', folder=False)
+    convert_file(**vars(args))
 
 
 if __name__ == '__main__':

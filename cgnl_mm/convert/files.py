@@ -36,10 +36,10 @@ def convert_file(
         force (bool): Whether a file at ``out`` is replaced.
 
     Raises:
-        SetupError: If ``source`` cannot be read or converted, or ``out``
-            cannot be written.
+        SetupError: If ``source`` cannot be read or converted, or ``out`` is
+            there.
     """
-    if out.is_dir() or (out.exists() and not force):
+    if out.exists() and not force:
         raise SetupError(f'{out} is there already; --force overwrites a file')
     theirs = read_tensors(read_checkpoint(source))
     ours = convert_tensors(theirs, target, backbone_only)
@@ -51,7 +51,8 @@ def convert_file(
         found = f"{network}, by the names of the author's code"
         use = advise(network, find_target(target, backbone_only), shown)
     print(f'found:   {found}')
-    write_checkpoint(dict(meta={}, state_dict=ours), out)
+    with whole_files(out.parent) as folder:
+        torch.save(dict(meta={}, state_dict=ours), folder / out.name)
     print(f'written: {shown}, {len(ours)} tensors\nuse:     {use}')
 
 
@@ -77,19 +78,6 @@ def read_checkpoint(path: str) -> Any:
             # torch's UnpicklingError advises the unsafe loader
             text += f': {describe_error(error)}'
         raise SetupError(printable(f'{path} {text}')) from error
-
-
-def write_checkpoint(checkpoint: dict, path: Path) -> None:
-    """Write a file whole: an interrupted run leaves the old one.
-
-    Raises:
-        SetupError: If it cannot be written there.
-    """
-    try:
-        with whole_files(path.parent) as folder:
-            torch.save(checkpoint, folder / path.name)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise SetupError(f'{path} cannot be written: {error}') from error
 
 
 def advise(network: Network, target: Target, out: str) -> str:
