@@ -22,16 +22,12 @@ from pathlib import Path
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 
+from cgnl_mm import cli
 from cgnl_mm.benchmark import CASES, FORMS, Settings, run_benchmark
-from cgnl_mm.cli import require_writable, run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
+    parser = cli.make_parser(__doc__, argument_default=argparse.SUPPRESS)
     add = parser.add_argument
     # fmt: off
     names = [case.name for cases in CASES.values() for case in cases]
@@ -51,9 +47,9 @@ def main() -> None:
     add('--out', type=Path, help='folder; default: work_dirs/benchmark')
     # fmt: on
     settings = Settings(**vars(parser.parse_args()))
-    require_writable(settings.out, '--out')
+    cli.require_writable(settings.out, '--out')
     sys.exit(run_benchmark(settings, shlex.join(sys.argv[1:])))
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

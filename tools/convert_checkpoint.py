@@ -11,38 +11,29 @@ names, and mmaction2's with `non_local`, whose blocks become those of
 the keys.
 """
 
-import argparse
 from pathlib import Path
 
-from cgnl_mm.cli import run
+from cgnl_mm import cli
 from cgnl_mm.convert.files import convert_file
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Convert checkpoints of the author's code, and mmaction2's"
-    )
-    parser.add_argument('source', metavar='IN', help='checkpoint to read')
-    parser.add_argument(
-        'out', metavar='OUT', type=Path, help='checkpoint to write'
-    )
-    parser.add_argument(
-        '--to',
-        choices=['mmpretrain', 'mmdet', 'mmaction'],
-        default='mmpretrain',
-        help='whose names to write; default: mmpretrain',
-    )
-    parser.add_argument(
-        '--backbone-only',
-        action='store_true',
-        help='leave the classifier out',
-    )
-    parser.add_argument('--force', action='store_true', help='overwrite OUT')
-    args = parser.parse_args()
-    convert_file(
-        args.source, args.out, args.to, args.backbone_only, args.force
-    )
+def main(argv=None) -> None:
+    parser = cli.make_parser(__doc__)
+    add = parser.add_argument
+    # fmt: off
+    add('source', metavar='IN', help='checkpoint to read')
+    add('out', metavar='OUT', type=Path, help='checkpoint to write')
+    add('--to', choices=['mmpretrain', 'mmdet', 'mmaction'],
+        default='mmpretrain', dest='target',
+        help='whose names to write; default: %(default)s')
+    add('--backbone-only', action='store_true',
+        help='leave the classifier out')
+    add('--force', action='store_true', help='overwrite OUT')
+    # fmt: on
+    args = parser.parse_args(argv)
+    cli.require_writable(args.out, 'OUT', folder=False)
+    convert_file(**vars(args))
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

@@ -7,27 +7,22 @@ A clip shows two handwritten digits, one at each end: are they the same one?
    side (six minutes). Ctrl-C stops the demo, and a second call goes on.
 """
 
-import argparse
-
-from cgnl_mm.cli import run
+from cgnl_mm import cli
 from cgnl_mm.experiments.demo import run_demo
 
 
-def parse_args() -> argparse.Namespace:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    about = 'take a few clips, in a folder without data and work_dirs'
-    parser.add_argument('--quick', action='store_true', help=about)
-    about = 'show what the tools print'
-    parser.add_argument('--verbose', action='store_true', help=about)
-    return parser.parse_args()
-
-
 def main() -> None:
-    args = parse_args()
+    parser = cli.make_parser(__doc__)
+    add = parser.add_argument
+    # fmt: off
+    add('--quick', action='store_true',
+        help='take a few clips, in a folder without data and work_dirs')
+    add('--verbose', action='store_true', help='show what the tools print')
+    # fmt: on
+    args = parser.parse_args()
     print(__doc__)
     run_demo(args.quick, args.verbose)
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

@@ -17,40 +17,26 @@ one and compared with the network; a larger difference than 1e-4, relative
 where values are larger than 1, is an error.
 """
 
-import argparse
 from pathlib import Path
 
-from cgnl_mm.cli import (
-    add_model_options,
-    add_shape_option,
-    load_config,
-    require_writable,
-    run,
-)
+from cgnl_mm import cli
 from cgnl_mm.deploy.export import export
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Export a network, and check what was written'
-    )
-    add_model_options(parser)
-    parser.add_argument(
-        'checkpoint', help="path or URL; 'none' for fresh weights"
-    )
-    parser.add_argument(
-        '--out', type=Path, required=True, help='FILE.onnx or FILE.pt2'
-    )
-    add_shape_option(parser)
-    return parser.parse_args()
-
-
 def main() -> None:
-    args = parse_args()
-    require_writable(args.out, '--out', folder=False)
-    cfg = load_config(args.config, args.cfg_options)
+    parser = cli.make_parser(__doc__)
+    cli.add_model_options(parser)
+    add = parser.add_argument
+    # fmt: off
+    add('checkpoint', help="path or URL; 'none' for fresh weights")
+    add('--out', type=Path, required=True, help='FILE.onnx or FILE.pt2')
+    # fmt: on
+    cli.add_shape_option(parser)
+    args = parser.parse_args()
+    cli.require_writable(args.out, '--out', folder=False)
+    cfg = cli.load_config(args.config, args.cfg_options)
     export(cfg, args.checkpoint, args.out, args.shape)
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

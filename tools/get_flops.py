@@ -9,25 +9,21 @@ which operators count. A FLOP is one addition or multiplication. The tables of
 OpenMMLab call multiply-adds FLOPs, half of that number; both are printed.
 """
 
-import argparse
-
+from cgnl_mm import cli
 from cgnl_mm.analysis.flops import as_text, count_flops, describe
-from cgnl_mm.cli import add_model_options, add_shape_option, load_config, run
 from cgnl_mm.deploy.model import build_model, input_shape
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description='Parameters and FLOPs of a network and of its blocks'
-    )
-    add_model_options(parser)
-    add_shape_option(parser)
+    parser = cli.make_parser(__doc__)
+    cli.add_model_options(parser)
+    cli.add_shape_option(parser)
     args = parser.parse_args()
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = cli.load_config(args.config, args.cfg_options)
     model, shape = build_model(cfg, None), input_shape(cfg, args.shape)
     print(f'{args.config}, one input of {describe(shape)}\n')
     print(as_text(count_flops(model, shape)))
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

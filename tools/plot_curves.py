@@ -9,17 +9,14 @@ With ``--seeds``, runs whose folders differ by their seed alone
 the range of the runs.
 """
 
-import argparse
 from pathlib import Path
 
+from cgnl_mm import cli
 from cgnl_mm.analysis.plot import plot_curves
-from cgnl_mm.cli import run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description='Plot loss and validation curves of runs'
-    )
+    parser = cli.make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
     add('runs', nargs='+', type=Path, metavar='RUN_DIR', help='work folders')
@@ -34,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

@@ -6,20 +6,17 @@
 configs/grids/README.md tells what a run is and what the report holds.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from cgnl_mm.cli import load_config, require_data, require_writable, run
+from cgnl_mm import cli
 from cgnl_mm.experiments.experiment import Experiment
 from cgnl_mm.experiments.grid import read_grid
 from cgnl_mm.experiments.pool import choose_devices
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Train a grid of configs and compare them'
-    )
+def main() -> None:
+    parser = cli.make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
     add('grid', help='a file of configs/grids')
@@ -32,24 +29,20 @@ def parse_args() -> argparse.Namespace:
     add('--report-only', action='store_true', help='train nothing')
     add('--work-dir', type=Path, help='default: work_dirs/<name of the grid>')
     # fmt: on
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
+    args = parser.parse_args()
     devices = choose_devices(args.gpus, args.jobs)
     grid = read_grid(args.grid, args.seeds)
     cells = grid.cells.items()
-    configs = {n: load_config(c.config, c.options, True) for n, c in cells}
+    configs = {n: cli.load_config(c.config, c.options, True) for n, c in cells}
     root = args.work_dir or Path('work_dirs') / grid.name
     experiment = Experiment(grid, configs, root, args.only)
-    require_writable(root, '--work-dir')
+    cli.require_writable(root, '--work-dir')
     runs = [] if args.report_only else experiment.to_train()
     loaders = ('train', 'val', 'test')[: 3 if grid.test else 2]
     for cell in {item.cell.name for item in runs}:
-        require_data(configs[cell], loaders)
+        cli.require_data(configs[cell], loaders)
     sys.exit(experiment.run(devices, runs))
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

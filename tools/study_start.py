@@ -7,18 +7,15 @@ one ended: OUT/start.csv has a line for each training. OUT/start.md and
 OUT/start.png show them all.
 """
 
-import argparse
 import re
 from pathlib import Path
 
-from cgnl_mm.cli import require_writable, run
+from cgnl_mm import cli
 from cgnl_mm.experiments.start import run_study
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description='Compare first states of the block'
-    )
+    parser = cli.make_parser(__doc__)
     add = parser.add_argument
     # fmt: off
     add('--only', metavar='REGEX', type=re.compile, default='',
@@ -33,9 +30,9 @@ def main() -> None:
         help='folder; default: %(default)s')
     # fmt: on
     args = parser.parse_args()
-    require_writable(args.out, '--out')
+    cli.require_writable(args.out, '--out')
     run_study(args.out, args.only, args.channels, args.seeds, args.steps)
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

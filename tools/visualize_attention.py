@@ -14,7 +14,6 @@ import argparse
 from pathlib import Path
 
 from cgnl_mm import cli
-from cgnl_mm.cli import run
 from cgnl_mm.deploy.model import build_model, move_to_device
 from cgnl_mm.visualization.groups import print_groups
 from cgnl_mm.visualization.maps import draw_maps, read_point
@@ -22,25 +21,26 @@ from cgnl_mm.visualization.page import write_page
 
 
 def parse_args() -> argparse.Namespace:
-    about = 'Show what the blocks of a network attend to'
-    parser = argparse.ArgumentParser(description=about)
+    parser = cli.make_parser(__doc__)
     cli.add_model_options(parser)
     add = parser.add_argument
+    # fmt: off
     add('checkpoint', help='path or URL of the checkpoint')
     add('input', nargs='?', type=Path, help='an image or a video')
-    about = 'print statistics over N samples of the test data'
-    add('--dataset', type=int, metavar='N', help=about)
-    about = 'position that looks, from 0: a pixel and, in a video, a frame, '
-    about += 'of those that the network gets; default: the middle'
-    add('--point', metavar='X,Y[,T]', help=about)
+    add('--dataset', type=int, metavar='N',
+        help='print statistics over N samples of the test data')
+    add('--point', metavar='X,Y[,T]',
+        help='position that looks, from 0: a pixel and, in a video, a frame, '
+        'of those that the network gets; default: the middle')
     add('--block', metavar='NAME', help='default: every block')
-    about = 'channel groups to draw, from 0; default: all'
-    add('--groups', type=int, nargs='+', metavar='K', help=about)
-    about = 'write one page that shows every position, in place of pictures'
-    add('--html', type=Path, metavar='FILE', help=about)
-    about = 'default: work_dirs/<name of the config>/attention'
-    add('--out', type=Path, metavar='DIR', help=about)
+    add('--groups', type=int, nargs='+', metavar='K',
+        help='channel groups to draw, from 0; default: all')
+    add('--html', type=Path, metavar='FILE',
+        help='write one page that shows every position, in place of pictures')
+    add('--out', type=Path, metavar='DIR',
+        help='default: work_dirs/<name of the config>/attention')
     add('--device', help="'cpu' or 'cuda:1'; default: a GPU if there is one")
+    # fmt: on
     args = parser.parse_args()
     if (args.input is None) == (args.dataset is None):
         parser.error('give either an image or a video, or --dataset')
@@ -71,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

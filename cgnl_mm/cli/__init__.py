@@ -17,6 +17,7 @@ from .config import (
     add_model_options,
     add_shape_option,
     load_config,
+    make_parser,
     read_config_file,
 )
 from .data import require_data
@@ -27,6 +28,7 @@ __all__ = [
     'add_model_options',
     'add_shape_option',
     'load_config',
+    'make_parser',
     'read_config_file',
     'require_data',
     'require_file',

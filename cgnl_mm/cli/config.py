@@ -14,7 +14,7 @@ from mmengine.registry import MODELS
 
 from ..errors import MissingHostError, SetupError, hide_passwords
 from ..hosts import HOME, HOSTS, require_host
-from .lint import LOADERS, did_you_mean, find_mistakes, known_keys
+from .lint import did_you_mean, find_mistakes, known_keys, with_type
 
 # What a Runner reads of its `cfg`, beside its own arguments.
 BESIDE = ('activation_checkpointing', 'compile', 'custom_imports')
@@ -42,6 +42,19 @@ class KeyValueAction(DictAction):
                 f'{option_string} takes KEY=VALUE, got {" ".join(values)}: '
                 f'{error}'
             ) from error
+
+
+def make_parser(text: str, **settings) -> argparse.ArgumentParser:
+    """Make the parser of a tool, whose help begins with its docstring.
+
+    Args:
+        text (str): The docstring.
+        **settings: Other arguments of ArgumentParser.
+    """
+    form = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(
+        description=text, formatter_class=form, **settings
+    )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +101,7 @@ def load_config(
     """
     cfg = read_config_file(path)
     options = cfg_options or {}
-    there = cfg.to_dict()
+    there = {k: with_type(k, value) for k, value in cfg.to_dict().items()}
     parts = {key: _unknown_part(there, key) for key in options}
     new = {key: found for key, found in parts.items() if found}
     for key, (part, others) in new.items() if strict else ():
@@ -188,7 +201,7 @@ def _unknown_part(cfg: dict, key: str) -> tuple[str, list[str]] | None:
         tuple[str, list[str]] | None: The part, and what could be in its
         place; None if the key is known.
     """
-    others, typed = [*cfg, *known_keys(), *BESIDE], False
+    others = [*cfg, *known_keys(), *BESIDE]
     if key.partition('.')[0] in BESIDE or key in others:
         return None
     for part in key.split('.'):
@@ -198,7 +211,7 @@ def _unknown_part(cfg: dict, key: str) -> tuple[str, list[str]] | None:
             return part, []
         if part not in cfg:
             # find_mistakes knows the arguments of a type
-            return None if typed or 'type' in cfg else (part, others)
-        cfg, typed = cfg[part], part in (*LOADERS, 'train_cfg')
+            return None if 'type' in cfg else (part, others)
+        cfg = cfg[part]
         others = [*cfg] if isinstance(cfg, dict) else []
     return None

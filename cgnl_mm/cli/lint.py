@@ -72,18 +72,22 @@ def find_mistakes(cfg: Config) -> Iterator[str]:
     makers_of.cache_clear()  # reading the config may have registered more
     makers_of(scope, None)  # first: a host may register with another host
     for key in known_keys():
-        value = cfg.get(key)
-        if key == 'train_cfg' and value and 'type' not in value:
-            loop = 'Epoch' if value.get('by_epoch', True) else 'Iter'
-            value = dict(value, type=f'{loop}BasedTrainLoop')
-        elif key in LOADERS and isinstance(value, dict):
-            value = dict(value, type=DataLoader)
-        yield from _walk(value, key, scope)
+        yield from _walk(with_type(key, cfg.get(key)), key, scope)
 
 
 def known_keys() -> list[str]:
     """List the top-level keys that the Runner reads."""
     return [n for n in inspect.signature(Runner).parameters if n != 'cfg']
+
+
+def with_type(key: str, value: Any) -> Any:
+    """Return the value of a top-level key with the type that it implies."""
+    if key == 'train_cfg' and isinstance(value, dict) and 'type' not in value:
+        loop = 'Epoch' if value.get('by_epoch', True) else 'Iter'
+        return dict(value, type=f'{loop}BasedTrainLoop')
+    if key in LOADERS and isinstance(value, dict):
+        return dict(value, type=DataLoader)
+    return value
 
 
 # ---- the values of the top level

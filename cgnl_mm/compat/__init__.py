@@ -15,42 +15,20 @@ only those named. What was done::
 """
 
 import os
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Optional, Set
-
-from . import (
-    cpu_distributed,
-    flexible_runner,
-    mmaction_bfloat16,
-    mmaction_drn,
-    mmcv_ops,
-    no_pkg_resources,
-    numpy_hue,
-    numpy_names,
-    plugins_key,
-    safe_load,
-    test_metrics,
-)
 
 __all__ = ['Report', 'apply', 'report']
 
 ENV = 'CGNL_MM_COMPAT'
-REPAIRS = {
-    repair.__name__.rpartition('.')[2]: repair
-    for repair in (
-        mmcv_ops,
-        mmaction_drn,
-        mmaction_bfloat16,
-        safe_load,
-        cpu_distributed,
-        flexible_runner,
-        numpy_hue,
-        numpy_names,
-        no_pkg_resources,
-        test_metrics,
-        plugins_key,
-    )
-}
+# In the order in which they are applied.
+NAMES = (
+    *('mmcv_ops', 'mmaction_drn', 'mmaction_bfloat16', 'safe_load'),
+    *('cpu_distributed', 'flexible_runner', 'numpy_hue', 'numpy_names'),
+    *('no_pkg_resources', 'test_metrics', 'plugins_key'),
+)
+REPAIRS = {name: import_module(f'{__name__}.{name}') for name in NAMES}
 
 _statuses = {}
 

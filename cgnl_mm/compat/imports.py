@@ -71,6 +71,20 @@ def after_import(name: str, action: Callable[[ModuleType], None]) -> None:
     _finder.actions[name].append(action)
 
 
+def replace(old: Callable, new: Callable) -> None:
+    """Put a function in the place of a host's, in each module that has it.
+
+    Args:
+        old (Callable): The function of the host.
+        new (Callable): What takes its place, under its name.
+    """
+    package, name = old.__module__.partition('.')[0], old.__name__
+    for path, module in list(sys.modules.items()):
+        inside = path.partition('.')[0] == package
+        if inside and vars(module).get(name) is old:
+            setattr(module, name, new)
+
+
 def provide(name: str, file: str) -> None:
     """Make a missing module importable from a file of ``stand_ins``.
 

@@ -20,11 +20,10 @@ Delete when: mmengine does so itself.
 import importlib.metadata
 import importlib.util
 import os.path
-import sys
 from types import ModuleType
 from typing import Optional
 
-from .imports import after_import
+from .imports import after_import, replace
 
 
 def _find(package: str) -> Optional[str]:
@@ -68,13 +67,7 @@ def get_installed_path(package: str) -> str:
 def _mend(package_utils: ModuleType) -> None:
     """Replace both functions wherever mmengine has put them."""
     for new in (is_installed, get_installed_path):
-        old = getattr(package_utils, new.__name__)
-        for name, module in list(sys.modules.items()):
-            if (
-                name.split('.')[0] == 'mmengine'
-                and vars(module).get(new.__name__) is old
-            ):
-                setattr(module, new.__name__, new)
+        replace(getattr(package_utils, new.__name__), new)
 
 
 def apply() -> None:

@@ -16,10 +16,9 @@ Delete when: mmcv wraps the hue explicitly, as its fork does.
 """
 
 import functools
-import sys
 from typing import Optional
 
-from .imports import after_import
+from .imports import after_import, replace
 
 PACKAGE = 'mmcv'
 
@@ -47,10 +46,7 @@ def mend_mmcv(photometric) -> None:
     def adjust_hue(img, hue_factor, backend=None):
         return original(img, _Turn(hue_factor), backend)
 
-    for name in ('mmcv', 'mmcv.image', 'mmcv.image.photometric'):
-        module = sys.modules.get(name)
-        if getattr(module, 'adjust_hue', None) is original:
-            module.adjust_hue = adjust_hue
+    replace(original, adjust_hue)
 
 
 def mend_mmaction(processing) -> None:

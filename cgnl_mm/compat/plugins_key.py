@@ -22,13 +22,12 @@ Delete when: never; this is what the package is for.
 
 import functools
 import re
-import sys
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from .imports import after_import
+from .imports import after_import, replace
 
 # 'backbone.stages.2.cgnl_8.theta.weight' belongs to unit 8.
 BLOCK = re.compile(r'^(backbone\.stages\.\d+\.)[a-z]\w*_(\d+\.)')
@@ -95,11 +94,7 @@ def _mend_fusing(module: ModuleType) -> None:
             network._modules.update(original(piece)._modules)
         return network
 
-    module.fuse_conv_bn = fuse_conv_bn
-    for name in ('mmcv.cnn', 'mmcv.cnn.utils'):  # who has imported it
-        package = sys.modules.get(name)
-        if getattr(package, 'fuse_conv_bn', None) is original:
-            package.fuse_conv_bn = fuse_conv_bn
+    replace(original, fuse_conv_bn)
 
 
 def _mend(module: ModuleType) -> None:

@@ -3,7 +3,7 @@
 Author's code: github.com/KaiyuYue/cgnl-network.pytorch.
 """
 
-from typing import Dict, Optional, Tuple
+from typing import Dict
 
 from torch import Tensor
 
@@ -16,11 +16,7 @@ BLOCKS = {
     ),
 }  # fmt: skip
 # mmcv's block has biases that the author's does not have.
-BIASES: Dict[Optional[str], Tuple[str, ...]] = {
-    None: (),
-    'CGNL2d': (),
-    'NonLocal2d': ('theta.conv.bias', 'phi.conv.bias', 'g.conv.bias'),
-}
+BIASES = 'theta.conv.bias', 'phi.conv.bias', 'g.conv.bias'
 
 
 def convert_block_state_dict(
@@ -62,6 +58,6 @@ def convert_block_state_dict(
             value = value.reshape(*value.shape[:2], *[1] * rank)
         converted[f'{names[module]}.{parameter}'] = value
     weight = state_dict['t.weight']
-    for name in BIASES[block]:
+    for name in BIASES if block == 'NonLocal2d' else ():
         converted[name] = weight.new_zeros(len(weight))
     return converted

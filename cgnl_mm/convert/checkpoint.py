@@ -58,36 +58,37 @@ def convert_checkpoint(
             be lost. The message names the first ones.
         MissingHostError: If the host of the model is not installed.
     """
+    return convert_tensors(read_tensors(checkpoint), target, backbone_only)
+
+
+def convert_tensors(
+    state: Dict[str, Tensor], target: str, backbone_only: bool
+) -> Dict[str, Tensor]:
+    """Convert what :func:`read_tensors` returned; see convert_checkpoint."""
     if target == 'mmaction':
-        state = convert_non_local(read_tensors(checkpoint))
+        state = convert_non_local(state)
         part = 'backbone.' if backbone_only else ''
         return {k: v for k, v in state.items() if k.startswith(part)}
-    written = find_target(target, backbone_only)
-    state, network = read_state_dict(checkpoint)
+    written, network = find_target(target, backbone_only), recognise(state)
     converted, lost = _rename_all(state, network.table, written.table)
     if lost and not backbone_only:
         raise ConversionError(
             f'{written.host} has no place for {listed(lost)}; '
             'backbone_only=True (--backbone-only) leaves the classifier out'
         )
-    for bias in BIASES[network.block]:
+    for bias in BIASES if network.block == 'NonLocal2d' else ():
         name = f'backbone.{network.block_path}.{bias}'
         converted.setdefault(name, torch.zeros(8 * network.width))
     load_strictly(converted, network, written)
     return converted
 
 
-def read_state_dict(checkpoint: Mapping) -> Tuple[Dict[str, Tensor], Network]:
-    """Find the state dict in a checkpoint, and the network that it holds.
-
-    Returns:
-        tuple[dict[str, Tensor], Network]: The state dict is without
-        DataParallel's prefix.
+def recognise(state: Dict[str, Tensor]) -> Network:
+    """Return the network of the author or torchvision that tensors are of.
 
     Raises:
-        ConversionError: If it is not such a checkpoint.
+        ConversionError: If they are of another one.
     """
-    state = read_tensors(checkpoint)
     if places_of(state):
         raise ConversionError(
             'a network of mmaction2 with non_local can only be converted to '
@@ -98,7 +99,7 @@ def read_state_dict(checkpoint: Mapping) -> Tuple[Dict[str, Tensor], Network]:
             'not a ResNet by the names of the author or torchvision (names '
             f'with backbone. need no conversion): {listed(list(state))}'
         )
-    return state, find_network({k: v.shape for k, v in state.items()})
+    return find_network({k: v.shape for k, v in state.items()})
 
 
 def read_tensors(checkpoint: Mapping) -> Dict[str, Tensor]:

@@ -1,23 +1,17 @@
 """Checkpoint files: read safely, converted, written whole, explained."""
 
-import os
 import pickle
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..checkpoints import require_file
-from ..errors import SetupError, printable
+from ..errors import SetupError, describe_error, printable
+from ..files import whole_files
 from ..hosts import HOME
-from .checkpoint import (
-    convert_checkpoint,
-    find_target,
-    read_state_dict,
-    read_tensors,
-)
+from .checkpoint import convert_tensors, find_target, read_tensors, recognise
 from .mmaction import advise_plugins
 from .names import BACKBONE, Target
 from .network import SUFFIXES, Network
@@ -42,24 +36,24 @@ def convert_file(
         force (bool): Whether a file at ``out`` is replaced.
 
     Raises:
-        SetupError: If ``source`` cannot be read or converted, or ``out``
-            cannot be written.
+        SetupError: If ``source`` cannot be read or converted, or ``out`` is
+            there.
     """
-    if out.is_dir() or (out.exists() and not force):
+    if out.exists() and not force:
         raise SetupError(f'{out} is there already; --force overwrites a file')
-    checkpoint = read_checkpoint(source)
-    state = convert_checkpoint(checkpoint, target, backbone_only)
+    theirs = read_tensors(read_checkpoint(source))
+    ours = convert_tensors(theirs, target, backbone_only)
     shown = printable(str(out))
     if target == 'mmaction':
-        found = 'non_local of mmaction2'
-        use = advise_plugins(read_tensors(checkpoint))
+        found, use = 'non_local of mmaction2', advise_plugins(theirs)
     else:
-        _, network = read_state_dict(checkpoint)
+        network = recognise(theirs)
         found = f"{network}, by the names of the author's code"
         use = advise(network, find_target(target, backbone_only), shown)
     print(f'found:   {found}')
-    write_checkpoint(dict(meta={}, state_dict=state), out)
-    print(f'written: {shown}, {len(state)} tensors\nuse:     {use}')
+    with whole_files(out.parent) as folder:
+        torch.save(dict(meta={}, state_dict=ours), folder / out.name)
+    print(f'written: {shown}, {len(ours)} tensors\nuse:     {use}')
 
 
 def read_checkpoint(path: str) -> Any:
@@ -82,25 +76,8 @@ def read_checkpoint(path: str) -> Any:
             )
         elif not isinstance(error, pickle.UnpicklingError):
             # torch's UnpicklingError advises the unsafe loader
-            text += (
-                f': {(str(error).splitlines() or [type(error).__name__])[0]}'
-            )
+            text += f': {describe_error(error)}'
         raise SetupError(printable(f'{path} {text}')) from error
-
-
-def write_checkpoint(checkpoint: dict, path: Path) -> None:
-    """Write a file whole: an interrupted run leaves the old one.
-
-    Raises:
-        SetupError: If it cannot be written there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as partial:
-            torch.save(checkpoint, Path(partial, path.name))
-            os.replace(Path(partial, path.name), path)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise SetupError(f'{path} cannot be written: {error}') from error
 
 
 def advise(network: Network, target: Target, out: str) -> str:

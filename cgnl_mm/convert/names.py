@@ -42,10 +42,9 @@ def rename(key: str, *tables: Table) -> Optional[str]:
         str | None: The new name; None if a table has none.
     """
     for table in tables:
-        for old, new in table:
-            if key.startswith(old):
-                if new is None:
-                    return None
-                key = new + key[len(old) :]
-                break
+        fitting = (pair for pair in table if key.startswith(pair[0]))
+        old, new = next(fitting, ('', ''))
+        if new is None:
+            return None
+        key = new + key[len(old) :]
     return key

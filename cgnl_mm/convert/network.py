@@ -118,17 +118,16 @@ def find_network(shapes: Mapping[str, Size]) -> Network:
         num_classes=size('fc') or None,
         width=size('bn1') or 64,
     )
-    for block, norm in (('CGNL2d', 'gn'), ('NonLocal2d', 'bn')):
-        path = f'{network.author_path}.{norm}.'
-        if any(name.startswith(path) for name in shapes):
-            network = replace(network, block=block, groups=1)
-    if network.block == 'CGNL2d':
-        inner = 8 * network.width
-        inputs = size(f'{network.author_path}.z', 1)
-        # 8, the author's, where the shape is wrong and will be refused
-        groups = inner // inputs if inputs and inner % inputs == 0 else 8
-        network = replace(network, groups=groups)
-    return network
+    modules = {name.rpartition('.')[0] for name in shapes}
+    block, inner = network.author_path, 8 * network.width
+    if f'{block}.bn' in modules:
+        return replace(network, block='NonLocal2d', groups=1)
+    if f'{block}.gn' not in modules:
+        return network
+    inputs = size(f'{block}.z', 1)
+    # 8, the author's, where the shape is wrong and will be refused
+    groups = inner // inputs if inputs and inner % inputs == 0 else 8
+    return replace(network, block='CGNL2d', groups=groups)
 
 
 def load_strictly(

@@ -83,12 +83,13 @@ def _holds(root: Path, wanted: dict) -> bool:
         key for key in {*found, *wanted} if found.get(key) != wanted.get(key)
     )
     if different:
+        there, here = (
+            ', '.join(f'{key}={options.get(key)!r}' for key in different)
+            for options in (found, wanted)
+        )
         raise SetupError(
-            f'{root} was generated with '
-            + ', '.join(f'{k}={found.get(k)!r}' for k in different)
-            + '; this config wants '
-            + ', '.join(f'{k}={wanted.get(k)!r}' for k in different)
-            + '. Choose another data_root, or remove that folder'
+            f'{root} was generated with {there}; this config wants {here}. '
+            'Choose another data_root, or remove that folder'
         )
     return True
 
@@ -142,8 +143,7 @@ def write_splits(
     root: str,
     dataset: str,
     write_split: Callable[..., None],
-    num_train: int,
-    num_test: int,
+    counts: 'dict[str, int]',
     **options,
 ) -> None:
     """Write a data set of a training and a test split, once.
@@ -154,20 +154,18 @@ def write_splits(
         write_split (Callable): Writes the samples of one split, called with
             the folder, the split's name, the number of samples, a random
             generator and the options.
-        num_train (int): Number of training samples.
-        num_test (int): Number of test samples.
+        counts (dict[str, int]): Number of samples of each split.
         **options: What the data depend on besides.
 
     Raises:
         ValueError: If a split would be empty.
         SetupError: If ``root`` holds something else.
     """
-    check_least(1, num_train=num_train, num_test=num_test)
-    numbers = dict(num_train=num_train, num_test=num_test)
+    numbers = {f'num_{split}': number for split, number in counts.items()}
+    check_least(1, **numbers)
 
     def build(folder: Path) -> None:
-        splits = (('train', num_train), ('test', num_test))
-        for index, (split, number) in enumerate(splits):
+        for index, (split, number) in enumerate(counts.items()):
             rng = np.random.default_rng([SEED, index])
             write_split(folder, split, number, rng, **options)
 

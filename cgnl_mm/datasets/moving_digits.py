@@ -74,16 +74,9 @@ def prepare_moving_digits(
             f'stand must be at least 0 and below 0.5, got {stand}'
         )
     check_least(2, num_frames=num_frames)
-    write_splits(
-        root,
-        'movingdigits',
-        _write_split,
-        num_train,
-        num_test,
-        size=size,
-        num_frames=num_frames,
-        stand=stand,
-    )
+    counts = dict(train=num_train, test=num_test)
+    options = dict(size=size, num_frames=num_frames, stand=stand)
+    write_splits(root, 'movingdigits', _write_split, counts, **options)
 
 
 def sample_paths(

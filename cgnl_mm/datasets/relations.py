@@ -79,19 +79,10 @@ def prepare_relations(
             'gap must leave an even number of frames, at least 2, of '
             f'num_frames={num_frames}, got {gap}'
         )
-    write_splits(
-        root,
-        'relations',
-        _write_split,
-        num_train,
-        num_test,
-        task=task,
-        num_digits=num_digits,
-        num_cues=num_cues,
-        size=size,
-        num_frames=num_frames,
-        gap=gap,
-    )
+    counts = dict(train=num_train, test=num_test)
+    options = dict(task=task, num_digits=num_digits, num_cues=num_cues)
+    options.update(size=size, num_frames=num_frames, gap=gap)
+    write_splits(root, 'relations', _write_split, counts, **options)
 
 
 def class_names(task: str, num_digits: int = 10) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ from .decode import (
     time_limit,
 )
 
+# Receives path and reason of a file that is skipped.
+OnFault = Optional[Callable[[str, str], None]]
 # Packages whose errors are about a file, whatever its content.
 READERS = ('av', 'decord')
 
@@ -47,11 +49,7 @@ class GuardedPipeline(Compose):
             None for another reason.
     """
 
-    def __init__(
-        self,
-        pipeline: Compose,
-        on_fault: Optional[Callable[[str, str], None]] = None,
-    ) -> None:
+    def __init__(self, pipeline: Compose, on_fault: OnFault = None) -> None:
         self.transforms = pipeline.transforms
         self.on_fault = on_fault
         self.backend = backend_of(pipeline.transforms)
@@ -145,9 +143,7 @@ class GuardedPreparation:
             return self.data_set.pipeline.skip_broken(sample, error)
 
 
-def guard(
-    data_set, on_fault: Optional[Callable[[str, str], None]] = None
-) -> None:
+def guard(data_set, on_fault: OnFault = None) -> None:
     """Make a data set tell its broken files.
 
     Args:
@@ -161,9 +157,7 @@ def guard(
         data_set.prepare_data = GuardedPreparation(data_set)
 
 
-def guard_loader(
-    loader, on_fault: Optional[Callable[[str, str], None]] = None
-) -> None:
+def guard_loader(loader, on_fault: OnFault = None) -> None:
     """Guard the data sets of a loader that are not guarded yet.
 
     Args:

@@ -1,23 +1,19 @@
 """A config's network as one function of pixels, written to a file."""
 
 import importlib.util
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ..errors import SetupError, describe_error
+from ..files import whole_files
 from ..hosts import host_of
 from ..insertion.frames import takes_frames
 from ..ops.torch_versions import TORCH
-from .model import (
-    as_views,
-    build_model,
-    input_shape,
-    random_pixels,
-)
+from .model import as_views, build_model, input_shape, random_pixels
 
 TOLERANCE = 1e-4
 TRACED, CHECKED = 2, (1, 3)  # batch sizes
@@ -49,10 +45,9 @@ def export(
     model = build_model(cfg, None if checkpoint == 'none' else checkpoint)
     shape = input_shape(cfg, shape)
     network = Exported(model, host_of(cfg)).eval()
-    out.parent.mkdir(parents=True, exist_ok=True)
     # a file that was not checked must not look like one that was
-    draft = out.with_name(f'unchecked-{os.getpid()}-{out.name}')
-    try:
+    with whole_files(out.parent) as folder:
+        draft = folder / out.name
         try:
             write(network, random_pixels(shape, TRACED), draft)
         except Exception as error:  # torch.export has many
@@ -66,9 +61,6 @@ def export(
                 f'{difference:.2g} (allowed {TOLERANCE:g}); nothing was '
                 'written'
             )
-        draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)
     size = ', '.join(map(str, ('batch', 3, *shape)))
     what = 'scores' if network.has_scores else 'feature maps'
     print(f'{out}: {what} of {cfg.filename}, pixels ({size})')
@@ -176,7 +168,7 @@ def load(out: Path) -> Callable[[Tensor], list[Tensor]]:
     """Read an exported file back, as a function of pixels."""
     if out.suffix == '.pt2':
         function = torch.export.load(out).module()
-        return lambda x: as_list(function(x))
+        return lambda x: tree_leaves(function(x))
     import onnxruntime  # an optional dependency
 
     providers = ['CPUExecutionProvider']
@@ -184,10 +176,6 @@ def load(out: Path) -> Callable[[Tensor], list[Tensor]]:
     return lambda x: list(
         map(torch.from_numpy, session.run(None, dict(pixels=x.numpy())))
     )
-
-
-def as_list(outputs) -> list[Tensor]:
-    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
 
 @torch.no_grad()
@@ -206,7 +194,7 @@ def largest_difference(
     worst = torch.zeros(())
     for batch in CHECKED:
         pixels = random_pixels(shape, batch, seed=batch)
-        expected = as_list(network(pixels))
+        expected = tree_leaves(network(pixels))
         for got, want in zip(loaded(pixels), expected, strict=True):
             if got.shape != want.shape:
                 return float('inf')

@@ -75,7 +75,8 @@ class Pool:
         Returns:
             bool: Whether a signal ended the trainings before their time.
         """
-        handlers = {n: signal.signal(n, _interrupt) for n in SIGNALS}
+        stop = signal.default_int_handler
+        handlers = {number: signal.signal(number, stop) for number in SIGNALS}
         try:
             for future in [self.executor.submit(self._train, r) for r in runs]:
                 future.result()
@@ -147,10 +148,6 @@ class Pool:
 def _tell(text: str) -> None:
     # In one piece, although threads print.
     print(f'{text}\n', end='', flush=True)
-
-
-def _interrupt(number, frame) -> None:
-    raise KeyboardInterrupt
 
 
 def _end(leaders: list[int], number: int) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ..analysis.curves import Curves, read_curves
 from ..errors import SetupError
+from ..files import whole_files
 from ..hosts import HOME
 from .grid import Cell, Grid
 
@@ -267,6 +268,5 @@ def read_json(path: Path):
 
 def write_json(path: Path, value) -> None:
     """Write a file whole or not at all."""
-    partial = path.with_name(f'{path.name}.partial')
-    partial.write_text(json.dumps(value, indent=1), encoding='utf-8')
-    os.replace(partial, path)
+    with whole_files(path.parent) as folder:
+        (folder / path.name).write_text(json.dumps(value, indent=1), 'utf-8')

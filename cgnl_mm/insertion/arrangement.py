@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Optional, Set, Tuple, Union
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
@@ -63,7 +64,7 @@ class Arrangement:
         """Let a block take, and return, tensors in this arrangement."""
         if self != Arrangement():
             block.arrangement = self
-            block.told_frames = block.told_sizes = None
+            block.told_frames = block.last_frames = block.told_sizes = None
             block.register_forward_pre_hook(self.to_block)
             block.register_forward_hook(self.from_block)
 
@@ -90,6 +91,8 @@ class Arrangement:
         if x.is_meta:
             return len(x)  # a trial run, of one clip
         frames = block.told_frames if self.frames is True else self.frames
+        if frames is None and torch._C._current_graph_task_id() != -1:
+            frames = block.last_frames  # a checkpoint runs again, in backward
         if frames is None:
             raise ConfigError(
                 f'{type(block).__name__} with frames=True runs in a '

@@ -7,7 +7,7 @@ crops and clips, too.
 
 from typing import Iterator, Optional, Union
 
-from torch import is_grad_enabled, nn
+from torch import nn
 
 from ..errors import ConfigError
 
@@ -49,7 +49,7 @@ def teach(network: nn.Module) -> None:
             and any(True for _ in _blocks_of_clips(module))
         ):
             module.register_forward_pre_hook(_Tell(), with_kwargs=True)
-            module.register_forward_hook(_forget)
+            module.register_forward_hook(_forget, always_call=True)
 
 
 class _Tell:
@@ -63,12 +63,12 @@ class _Tell:
     def __call__(self, recognizer: nn.Module, args: tuple, kwargs: dict):
         names = ('inputs', 'data_samples', 'mode')
         call = {'mode': 'tensor', **dict(zip(names, args)), **kwargs}
-        total = call['inputs'].shape[1]
+        total, told = call['inputs'].shape[1], None
         for block in _blocks_of_clips(recognizer):
             frames = given = block.arrangement.frames
             if given is True:
-                frames = self._find(recognizer, total, call)
-                block.told_frames = frames
+                told = told or self._find(recognizer, total, call)
+                frames = block.told_frames = block.last_frames = told
             if total % frames:
                 raise ConfigError(
                     f'{type(recognizer).__name__} got samples of {total} '
@@ -107,9 +107,8 @@ class _Tell:
 
 def _forget(recognizer: nn.Module, args: tuple, output) -> None:
     """Let no later call of the backbone alone use a number of this one."""
-    if not is_grad_enabled():  # else a checkpoint may run again, in backward
-        for block in _blocks_of_clips(recognizer):
-            block.told_frames = None
+    for block in _blocks_of_clips(recognizer):
+        block.told_frames = None
 
 
 def _blocks_of_clips(network: nn.Module) -> Iterator[nn.Module]:

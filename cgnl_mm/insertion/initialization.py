@@ -140,17 +140,12 @@ def _without_blocks(init_weights: Callable) -> Callable:
 def _as_units(get_layer_depth: Callable) -> Callable:
     def guarded(self, param_name: str, *args, **kwargs):
         prefix = args[0] if args else kwargs.get('prefix', '')
-        parts = param_name[len(prefix) :].split('.')
-        module = self if param_name.startswith(prefix) else None
-        for index, part in enumerate(parts):
-            children = getattr(module, '_modules', {})
-            if isinstance(module, nn.Sequential) and is_block(children[part]):
-                names = list(children)[: list(children).index(part)]
-                units = [n for n in names if not is_block(children[n])]
-                parts[index] = units[-1]
-                param_name = prefix + '.'.join(parts)
-                break
-            module = children.get(part)
+        for path, block in named_blocks(self):
+            stage = path.rpartition('.')[0]
+            if isinstance(self.get_submodule(stage), nn.Sequential):
+                unit = getattr(block, MARK, path).rpartition('.')[2]
+                ours, theirs = f'{prefix}{path}.', f'{prefix}{stage}.{unit}.'
+                param_name = param_name.replace(ours, theirs)
         return get_layer_depth(self, param_name, *args, **kwargs)
 
     return guarded

@@ -1,25 +1,11 @@
 """The author's networks, and the models of our configs."""
 
-import importlib.util
-from importlib import import_module
-from pathlib import Path
-
+import demos
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 
 from cgnl_mm.hosts import HOME
-
-
-@pytest.fixture(scope='session')
-def reference():
-    """The module reference.py."""
-    path = Path(__file__).with_name('reference.py')
-    spec = importlib.util.spec_from_file_location('reference', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope='session')
@@ -36,17 +22,12 @@ def zeros():
 
 @pytest.fixture
 def build():
-    """Build the model of one of our configs, its width reduced."""
+    """Build the model of one of our configs, an eighth as wide."""
 
-    def build(name, width=None):
+    def build(name):
         cfg = Config.fromfile(HOME / 'configs' / f'{name}.py')
-        model = cfg.model
-        if width is not None:
-            model.backbone.update(base_channels=width, stem_channels=width)
-            model.head.in_channels = 32 * width
-        scope = cfg.default_scope
-        registry = import_module(f'{scope}.registry').MODELS
-        with DefaultScope.overwrite_default_scope(scope):
-            return registry.build(model).eval()
+        cfg.model.backbone.update(base_channels=8, stem_channels=8)
+        cfg.model.head.in_channels = 256
+        return demos.build(cfg).eval()
 
     return build

@@ -1,12 +1,13 @@
 """Whole networks of the author: same outputs here, nothing lost."""
 
 import pytest
+import reference
 import torch
 from torch import nn
 from torchvision.models import resnet50
 
 from cgnl_mm.convert import ConversionError, convert_checkpoint
-from cgnl_mm.convert.checkpoint import read_state_dict
+from cgnl_mm.convert.checkpoint import read_tensors, recognise
 from cgnl_mm.convert.network import Network
 from cgnl_mm.insertion.initialization import named_blocks
 
@@ -26,7 +27,7 @@ def saved(network):
 
 
 @pytest.fixture
-def trained(reference):
+def trained():
     def make(kind, **settings):
         torch.manual_seed(1)
         network = reference.Classifier(block=kind, **settings)
@@ -36,12 +37,12 @@ def trained(reference):
 
 
 @pytest.mark.parametrize('kind, groups', CONFIGS)
-def test_same_logits(kind, groups, trained, build, reference, monkeypatch):
+def test_same_logits(kind, groups, trained, build, monkeypatch):
     monkeypatch.setattr(reference, 'GROUPS', groups)
     theirs = trained(kind)
     given = saved(theirs)
-    assert read_state_dict(given)[-1].groups == groups
-    ours = build(CONFIGS[kind, groups], width=8)
+    assert recognise(read_tensors(given)).groups == groups
+    ours = build(CONFIGS[kind, groups])
     x = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
         expected = theirs(x)
@@ -78,18 +79,15 @@ def nightly(*values):
     nightly(101, 'cgnl', 200, 'r101_cgnl_cub'),
     nightly(101, None, 200, 'r101_cub'),
 ])  # fmt: skip
-def test_published_networks(
-    depth, kind, classes, config, reference, zeros, build
-):
+def test_published_networks(depth, kind, classes, config, zeros, build):
     """The names and shapes of our model, all of them, at every depth."""
     theirs = zeros(reference.Classifier, depth, kind, classes, 8)
     shapes = {k: v.shape for k, v in convert_checkpoint(theirs).items()}
-    ours = build(config, width=8).state_dict()
+    ours = build(config).state_dict()
     assert shapes == {k: v.shape for k, v in ours.items()}
 
     theirs = zeros(reference.Classifier, depth, kind, classes, 64)
-    network = read_state_dict(theirs)[-1]
-    assert network == Network(depth, *OURS[kind], classes)
+    assert recognise(theirs) == Network(depth, *OURS[kind], classes)
 
 
 def test_torchvision_with_and_without_a_classifier(zeros):
@@ -98,7 +96,7 @@ def test_torchvision_with_and_without_a_classifier(zeros):
     assert len(ours) == len(theirs)
     assert 'head.fc.weight' in ours and 'backbone.layer3.5.bn3.bias' in ours
     del theirs['fc.weight'], theirs['fc.bias']
-    assert read_state_dict(theirs)[-1].num_classes is None
+    assert recognise(theirs).num_classes is None
     ours = convert_checkpoint(theirs, backbone_only=True)
     assert {f'backbone.{key}' for key in theirs} == ours.keys()
     refuses(theirs, r'missing, .*head\.fc\.bias')
@@ -117,7 +115,7 @@ def test_before_num_batches_tracked(trained, build):
     """What PyTorch 0.4.0 saved."""
     state = trained('nl').state_dict()
     state = {k: v for k, v in state.items() if 'num_batches' not in k}
-    ours = build('r50_nl_cub', width=8)
+    ours = build('r50_nl_cub')
     ours.load_state_dict(convert_checkpoint(state), strict=True)
 
 

@@ -1,21 +1,23 @@
 """Files as the author's train_val.py writes them."""
 
 import argparse
+import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
+import reference
 import torch
 from torch import nn
 
 from cgnl_mm.cli.errors import setup_message
-from cgnl_mm.convert.files import convert_file
 from cgnl_mm.errors import SetupError
+from cgnl_mm.hosts import HOME
 from cgnl_mm.ops.torch_versions import TORCH
 
 
 @pytest.fixture
-def save(reference, monkeypatch, tmp_path):
+def save(monkeypatch, tmp_path):
     """Write a checkpoint of the author's code into an empty folder."""
     if TORCH < (2, 6):
         pytest.skip('torch < 2.6 reads no numbers of numpy safely, as his are')
@@ -48,10 +50,12 @@ def save(reference, monkeypatch, tmp_path):
 
 @pytest.fixture
 def convert(save, capsys):
-    """Convert a file and return what is printed."""
+    """Convert a file by the tool, and return what is printed."""
 
     def convert(source, out, to='mmpretrain', backbone=False, force=False):
-        convert_file(source, Path(out), to, backbone, force)
+        flags = ['--backbone-only'] * backbone + ['--force'] * force
+        tool = runpy.run_path(str(HOME / 'tools/convert_checkpoint.py'))
+        tool['main']([source, out, '--to', to, *flags])
         return capsys.readouterr().out
 
     return convert
@@ -110,9 +114,9 @@ def test_place_that_cannot_be_written(save, error_of):
     Path('out.pth').write_text('precious')
     assert '--force' in error_of()
     assert Path('out.pth').read_text() == 'precious'
-    assert 'out.pth/x.pth cannot be written' in error_of(out='out.pth/x.pth')
+    assert "'out.pth' is not a folder" in error_of(out='out.pth/x.pth')
     Path('folder').mkdir()
-    assert 'folder is there' in error_of(out='folder', force=True)
+    assert "'folder' is not a file" in error_of(out='folder', force=True)
 
 
 def test_interrupted(save, convert, monkeypatch):

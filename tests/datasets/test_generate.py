@@ -157,17 +157,6 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     assert (tmp_path / 'thesis.tex').read_text() == 'years of work'
 
 
-def test_splits_hold_different_digits():
-    (train, train_labels), (test, test_labels) = map(
-        load_split, ('train', 'test')
-    )
-    assert (len(train), len(test)) == (1287, 450)
-    assert set(train_labels) == set(test_labels) == set(range(10))
-    assert train.dtype == np.uint8 and train.max() == 255
-    seen = {image.tobytes() for image in train}
-    assert not any(image.tobytes() in seen for image in test)
-
-
 def test_no_run_of_a_writer_is_in_both_splits():
     """The first digit of each run, from scikit-learn's MOOC."""
     from sklearn.datasets import load_digits

@@ -11,9 +11,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from cgnl_mm.datasets.seeded import (
-    SeededBatch,
     SeededBatchSampler,
-    seed_everything,
 )
 
 
@@ -107,23 +105,9 @@ def test_begins_in_an_empty_sampler():
     assert list(batches) == []
 
 
-def test_batch_survives_pickling():
-    batch = pickle.loads(pickle.dumps(SeededBatch([3, 1], (7, 8))))
-    assert (type(batch), batch[:], batch.seed) == (SeededBatch, [3, 1], (7, 8))
-
-
 def test_looks_like_the_batch_sampler_inside():
     inner = BatchSampler(range(10), 4, True)
     batches = pickle.loads(pickle.dumps(SeededBatchSampler(inner, (1,))))
     assert (len(batches), batches.batch_size) == (2, 4)
     assert batches.drop_last
     assert not hasattr(batches, 'nothing')
-
-
-def test_seeds_three_generators():
-    found = []
-    for seed in ((1, 2), (1, 2), (2, 1)):
-        seed_everything(*seed)
-        found.append((random.random(), np.random.rand(), torch.rand(1).item()))
-    assert found[0] == found[1]
-    assert all(a != b for a, b in zip(found[0], found[2]))

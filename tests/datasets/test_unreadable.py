@@ -235,14 +235,6 @@ def test_broken_pipeline_stays_an_error(tmp_path, skipped):
     assert not skipped
 
 
-def test_whole_files_are_whole(tmp_path):
-    write_clip(tmp_path / 'a.mp4')
-    write_image(tmp_path / 'a.jpg')
-    write_image(tmp_path / 'a.png')
-    for path in tmp_path.iterdir():
-        assert check_file(str(path)) is None
-
-
 def test_leaves_of_wrappers(tmp_path):
     one, two = (videos(tmp_path) for _ in '12')
     assert list(leaves(RepeatDataset(one, 2))) == [one]

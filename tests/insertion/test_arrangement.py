@@ -11,43 +11,20 @@ TSM = ZOO['mmaction-ResNetTSM-layer2.0']
 R18 = ZOO['mmpretrain-ResNet-layer3.-2']
 
 
-@pytest.mark.parametrize(
-    'block, keys, arrange, back, shape',
-    [
-        (
-            CGNL3d(4, 2, norm_weight=1.0, init_std=1.0),
-            dict(frames=3),
-            lambda x: x.reshape(2, 3, 4, 5, 7).transpose(1, 2),
-            lambda y: y.transpose(1, 2).reshape(6, 4, 5, 7),
-            (6, 4, 5, 7),
-        ),
-        (
-            CGNL1d(4, 2, norm_weight=1.0, init_std=1.0),
-            dict(axes='BNC'),
-            lambda x: x.transpose(1, 2),
-            lambda y: y.transpose(1, 2),
-            (2, 5, 4),
-        ),
-        (
-            CGNL2d(4, 2, norm_weight=1.0, init_std=1.0),
-            dict(axes='BSC'),
-            lambda x: x.permute(0, 3, 1, 2),
-            lambda y: y.permute(0, 2, 3, 1),
-            (2, 5, 7, 4),
-        ),
-        (
-            CGNL2d(4, 2, norm_weight=1.0, init_std=1.0),
-            dict(frames=3, flat=True),
-            lambda x: x.reshape(2, 3, 4, 5, 7).transpose(1, 2).flatten(2, 3),
-            lambda y: (
-                y.reshape(2, 4, 3, 5, 7).transpose(1, 2).reshape(6, 4, 5, 7)
-            ),
-            (6, 4, 5, 7),
-        ),
-    ],
-    ids=['frames', 'BNC', 'BSC', 'flat'],
-)
-def test_as_by_hand(block, keys, arrange, back, shape):
+@pytest.mark.parametrize('kind, keys, shape, arrange, back', [
+    (CGNL3d, dict(frames=3), (6, 4, 5, 7),
+        lambda x: x.reshape(2, 3, 4, 5, 7).transpose(1, 2),
+        lambda y: y.transpose(1, 2).reshape(6, 4, 5, 7)),
+    (CGNL1d, dict(axes='BNC'), (2, 5, 4),
+        lambda x: x.transpose(1, 2), lambda y: y.transpose(1, 2)),
+    (CGNL2d, dict(axes='BSC'), (2, 5, 7, 4),
+        lambda x: x.permute(0, 3, 1, 2), lambda y: y.permute(0, 2, 3, 1)),
+    (CGNL2d, dict(frames=3, flat=True), (6, 4, 5, 7),
+        lambda x: x.reshape(2, 3, 4, 5, 7).transpose(1, 2).flatten(2, 3),
+        lambda y: y.unflatten(2, (3, 5)).transpose(1, 2).flatten(0, 1)),
+], ids=['frames', 'BNC', 'BSC', 'flat'])  # fmt: skip
+def test_as_by_hand(kind, keys, shape, arrange, back):
+    block = kind(4, 2, norm_weight=1.0, init_std=1.0)
     x = torch.randn(shape)
     with torch.no_grad():
         expected = back(block(arrange(x)))

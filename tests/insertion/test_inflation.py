@@ -30,15 +30,10 @@ TWO = Network(
 KINDS = {
     name: Network(
         'mmaction',
-        dict(type=name, depth=depth, base_channels=8),
-        'layer3.-2',
-        f'layer3.cgnl_{unit}',
-        (3, 8, 32, 32),
+        dict(type=name, depth=50, base_channels=8),
+        *('layer3.-2', 'layer3.cgnl_4', (3, 8, 32, 32)),
     )
-    for name, depth, unit in (
-        ('ResNet3d', 50, 4),
-        ('ResNet3dSlowOnly', 50, 4),
-    )
+    for name in ('ResNet3d', 'ResNet3dSlowOnly')
 }
 THREE = KINDS['ResNet3d']
 
@@ -244,12 +239,7 @@ def test_2d_case_of_a_3d_backbone(name, mode, trained_2d):
     (ours,) = outputs(net, x[:, :, None])
     assert expected.std() > 0
     atol = 1e-5 * expected.abs().max().item()
-    assert torch.allclose(
-        ours[:, :, 0],
-        expected,
-        rtol=0,
-        atol=atol,
-    )
+    assert torch.allclose(ours[:, :, 0], expected, rtol=0, atol=atol)
     # The block has its share in it.
     nn.init.zeros_(first_block(net)[1].norm.weight)
     (other,) = outputs(net, x[:, :, None])

@@ -1,7 +1,7 @@
 """Make a small real project, and run the tools on it."""
 
-import importlib.util
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -16,6 +16,8 @@ from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from PIL import Image
 from runs import finish, outputs
+
+from cgnl_mm import cli
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -197,32 +199,15 @@ def demo(once, run_tool):
 
 
 @pytest.fixture
-def load_tool(monkeypatch):
-    """Import a file of tools/, as if it were run."""
+def run_here(monkeypatch):
+    """Run a tool in this process."""
     # The tools set this variable for MMEngine.
     monkeypatch.setenv('LOCAL_RANK', '0')
 
-    def load(name):
-        path = ROOT / 'tools' / f'{name}.py'
-        monkeypatch.syspath_prepend(str(path.parent))
-        spec = importlib.util.spec_from_file_location(
-            f'tools_{path.stem}', path
-        )
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
-
-
-@pytest.fixture
-def run_here(load_tool, monkeypatch):
-    """Run a tool in this process."""
-
     def run(tool, *args):
-        module = load_tool(tool)
         monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
-        module.run(module.main)
+        tool = runpy.run_path(str(ROOT / f'tools/{tool}.py'))
+        cli.run(tool['main'])
 
     yield run
     # The next test has another standard output.

@@ -83,6 +83,16 @@ def ucf101(data):
         write_lines(listing, [f'{name} {x}' for x, name in names.items()])
 
 
+def minikinetics(data):
+    (data / 'minikinetics').mkdir(parents=True)
+    for split in ('train', 'val'):
+        names = {x: f'class {x}/{split}.mp4' for x in (0, 199)}
+        for label, name in names.items():
+            video(data / 'kinetics400' / name, label)
+        listing = data / f'minikinetics/{split}.txt'
+        write_lines(listing, [f'{name}\t{x}' for x, name in names.items()])
+
+
 def coco(data):
     from mmdet.datasets import CocoDataset
 
@@ -143,6 +153,8 @@ RECIPES = [
     ('mask_rcnn_r50_c4_cgnl_coco', coco, (IMAGE_START, RES5_START), BOXES,
         'segm_mAP_75'),
     ('r50_cgnl_imagenet', imagenet, (IMAGE_START,), IMAGES, 'accuracy/top5'),
+    ('i3d_r50_cgnl_minikinetics', minikinetics, (VIDEO_START,), UCF,
+        'acc/top5'),
     ('mask_rcnn_r50_fpn_cgnl_coco', coco, (IMAGE_START,), BOXES,
         'segm_mAP_75'),
 ]  # fmt: skip

@@ -11,43 +11,29 @@ formula. Remote files (s3://, http://) are counted, not checked. Training goes
 on past the files with `custom_hooks=[dict(type='UnreadableDataHook')]`.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from cgnl_mm.cli import (
-    add_model_options,
-    load_config,
-    require_data,
-    require_writable,
-    run,
-)
+from cgnl_mm import cli
 from cgnl_mm.datasets.prepare.check import SPLITS, check_data
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_model_options(parser)
-    parser.add_argument(
-        '--splits',
-        nargs='+',
-        choices=SPLITS,
-        default=SPLITS,
-        help='default: all',
-    )
-    parser.add_argument(
-        '--out', type=Path, metavar='FILE', help='list of the broken files'
-    )
+def main(argv=None) -> None:
+    parser = cli.make_parser(__doc__)
+    cli.add_model_options(parser)
+    add = parser.add_argument
+    # fmt: off
+    add('--splits', nargs='+', choices=SPLITS, default=SPLITS,
+        help='default: all')
+    add('--out', type=Path, metavar='FILE', help='list of the broken files')
+    # fmt: on
     args = parser.parse_args(argv)
     if args.out:
-        require_writable(args.out, '--out', folder=False)
-    cfg = load_config(args.config, args.cfg_options)
-    require_data(cfg, args.splits)
+        cli.require_writable(args.out, '--out', folder=False)
+    cfg = cli.load_config(args.config, args.cfg_options)
+    cli.require_data(cfg, args.splits)
     sys.exit(check_data(cfg, args))
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

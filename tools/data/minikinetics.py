@@ -15,10 +15,9 @@ spreadsheet would take for a formula). Many clips are gone today: what is
 missing is counted and listed, and is no error.
 """
 
-import argparse
 from pathlib import Path
 
-from cgnl_mm.cli import require_writable, run
+from cgnl_mm import cli
 from cgnl_mm.datasets.prepare.minikinetics import (
     ID_LISTS,
     OUT,
@@ -27,31 +26,21 @@ from cgnl_mm.datasets.prepare.minikinetics import (
 )
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    option = parser.add_argument
-    option(
-        '--ids',
-        type=Path,
-        required=True,
-        help=f'folder of the id lists: {", ".join(ID_LISTS.values())}',
-    )
-    option(
-        '--csv',
-        type=Path,
-        nargs='+',
-        required=True,
-        help='csv files of Kinetics-400: train and validate',
-    )
-    option('--videos', type=Path, default=VIDEOS, help='default: %(default)s')
-    option('--out', type=Path, default=OUT, help='default: %(default)s')
+def main(argv=None) -> None:
+    parser = cli.make_parser(__doc__)
+    add = parser.add_argument
+    # fmt: off
+    add('--ids', type=Path, required=True,
+        help=f'folder of the id lists: {", ".join(ID_LISTS.values())}')
+    add('--csv', type=Path, nargs='+', required=True,
+        help='csv files of Kinetics-400: train and validate')
+    add('--videos', type=Path, default=VIDEOS, help='default: %(default)s')
+    add('--out', type=Path, default=OUT, help='default: %(default)s')
+    # fmt: on
     args = parser.parse_args(argv)
-    require_writable(args.out, '--out')
+    cli.require_writable(args.out, '--out')
     prepare_minikinetics(args)
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

@@ -11,31 +11,25 @@ Written, as mmaction2 names them: ucf101_{train,val}_split_{1,2,3}_videos.txt
 of classInd.txt), unusable.txt (list, path, class, reason).
 """
 
-import argparse
 from pathlib import Path
 
-from cgnl_mm.cli import require_writable, run
+from cgnl_mm import cli
 from cgnl_mm.datasets.prepare.ucf101 import OUT, VIDEOS, prepare_ucf101
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    option = parser.add_argument
-    option(
-        '--splits',
-        type=Path,
-        required=True,
-        help='folder of classInd.txt, trainlist0N.txt and testlist0N.txt',
-    )
-    option('--videos', type=Path, default=VIDEOS, help='default: %(default)s')
-    option('--out', type=Path, default=OUT, help='default: %(default)s')
+def main(argv=None) -> None:
+    parser = cli.make_parser(__doc__)
+    add = parser.add_argument
+    # fmt: off
+    add('--splits', type=Path, required=True,
+        help='folder of classInd.txt, trainlist0N.txt and testlist0N.txt')
+    add('--videos', type=Path, default=VIDEOS, help='default: %(default)s')
+    add('--out', type=Path, default=OUT, help='default: %(default)s')
+    # fmt: on
     args = parser.parse_args(argv)
-    require_writable(args.out, '--out')
+    cli.require_writable(args.out, '--out')
     prepare_ucf101(args)
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

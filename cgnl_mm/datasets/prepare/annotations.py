@@ -168,15 +168,12 @@ def _is_broken(mask: dict, size: 'tuple | None') -> bool:
     try:
         if isinstance(counts, str):
             counts = _decode(counts)
-        return (size is not None and [*mask['size']] != [*size]) or _wrong_sum(
-            counts, mask['size']
-        )
+        height, width = mask['size']
+        fits = size is None or (height, width) == size
+        whole = min(counts) >= 0 and sum(counts) == height * width
+        return not (fits and whole)
     except (TypeError, KeyError, IndexError, ValueError):
         return True
-
-
-def _wrong_sum(counts: list[int], size: list[int]) -> bool:
-    return min(counts) < 0 or sum(counts) != size[0] * size[1]
 
 
 def _decode(text: str) -> list[int]:

@@ -1,12 +1,11 @@
 """Write the lists of clips that a host reads, and say what is not in them."""
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import SetupError
+from ...files import whole_files
 from ..decode import list_kinds
 from .lists import as_table
 
@@ -84,10 +83,7 @@ def write_files(out: Path, contents: dict[str, str]) -> None:
         out (Path): Folder of the files, made where it does not exist.
         contents (dict[str, str]): Text of each file, by its name.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix='.') as partial:
+    with whole_files(out) as folder:
         for name, text in contents.items():
-            Path(partial, name).write_bytes(text.encode())
-        for name in contents:
-            os.replace(Path(partial, name), out / name)
+            (folder / name).write_bytes(text.encode())
     print(f'wrote {", ".join(contents)} to {out}')

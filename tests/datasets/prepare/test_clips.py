@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from cgnl_mm.datasets.prepare.clips import Clip, write_annotations, write_files
+from cgnl_mm.datasets.prepare.clips import write_files
 
 
 def test_a_full_disk_leaves_the_old_lists(tmp_path):
@@ -28,14 +28,3 @@ def test_a_reader_of_the_old_file_is_not_disturbed(tmp_path):
         write_files(tmp_path, {'a.txt': 'new'})
         assert reader.read() == 'old'
     assert path.read_text() == 'new'
-
-
-def test_lists_of_unusable_files_hold_no_formula(tmp_path):
-    """A spreadsheet would open the link."""
-    name = '=HYPERLINK("http://x","y")'
-    clips = [Clip('a', '-2+3', '', 'a'), Clip(name, '-2+3', '@SUM(1): x', '')]
-    write_annotations(tmp_path, {'-1+1': clips}, ['-2+3'], [2], ' ')
-    assert (tmp_path / 'unusable.txt').read_text() == (
-        f"'-1+1\t'{name}\t'-2+3\t'@SUM(1): x\n"
-    )
-    assert (tmp_path / '-1+1').read_text() == 'a 0\n'
