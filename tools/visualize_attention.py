@@ -11,6 +11,7 @@ prints sign and size of each group's attention.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from cgnl_mm import cli
@@ -28,8 +29,9 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add('checkpoint', help='path or URL of the checkpoint')
     add('input', nargs='?', type=Path, help='an image or a video')
-    about = 'print statistics over N samples of the test data'
-    add('--dataset', type=int, metavar='N', help=about)
+    about = 'print statistics over N samples of the test data, or all of them'
+    every = dict(nargs='?', const=sys.maxsize)
+    add('--dataset', type=int, metavar='N', help=about, **every)
     about = 'position that looks, from 0: a pixel and, in a video, a frame, '
     about += 'of those that the network gets; default: the middle'
     add('--point', metavar='X,Y[,T]', help=about)

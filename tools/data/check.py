@@ -26,21 +26,13 @@ from cgnl_mm.datasets.prepare.check import SPLITS, check_data
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     add_model_options(parser)
-    parser.add_argument(
-        '--splits',
-        nargs='+',
-        choices=SPLITS,
-        default=SPLITS,
-        help='default: all',
-    )
-    parser.add_argument(
-        '--out', type=Path, metavar='FILE', help='list of the broken files'
-    )
+    add = parser.add_argument
+    every = dict(nargs='+', choices=SPLITS, default=SPLITS)
+    add('--splits', help='default: all', **every)
+    add('--out', type=Path, metavar='FILE', help='list of the broken files')
     args = parser.parse_args(argv)
     if args.out:
         require_writable(args.out, '--out', folder=False)

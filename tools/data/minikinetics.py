@@ -28,10 +28,8 @@ from cgnl_mm.datasets.prepare.minikinetics import (
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     option = parser.add_argument
     option(
         '--ids',

@@ -19,10 +19,8 @@ from cgnl_mm.datasets.prepare.ucf101 import OUT, VIDEOS, prepare_ucf101
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     option = parser.add_argument
     option(
         '--splits',
