@@ -29,7 +29,7 @@ PART := $(VENV)/.cgnl_mm-$(KEY)-part
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo      a task that a network needs the block for: 10 minutes'
+	@echo 'make demo      a task that a network needs the block for: 7 minutes'
 	@echo 'make test      run the fast tests'
 	@echo 'make test-all  run all tests, as every night'
 	@echo 'make mutants   put in faults, one at a time: do the tests see them?'

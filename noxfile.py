@@ -53,7 +53,7 @@ CORE = [
     '--ignore=tests/deploy', *(
         f'--ignore=tests/tools/test_{name}.py'
         for name in (
-            'benchmark', 'demo_detection', 'deploy', 'launchers',
+            'benchmark', 'demo', 'deploy', 'launchers',
             'misuse', 'processes', 'recipes', 'reproduce', 'resume',
             'visualize_attention',
         )

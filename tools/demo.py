@@ -2,9 +2,9 @@
 
 A clip shows two handwritten digits, one at each end: are they the same one?
 1. The demo writes 11,200 small mp4 files to data/ (half a minute).
-2. It trains a network on single digits (three minutes on two cores).
+2. It trains a network on single digits (two minutes on two cores).
 3. It trains that network on the question, without and with a block, side by
-   side (six minutes). Ctrl-C stops the demo, and a second call goes on.
+   side (four minutes). Ctrl-C stops the demo, and a second call goes on.
 """
 
 from cgnl_mm import cli

@@ -11,6 +11,7 @@ prints sign and size of each group's attention.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from cgnl_mm import cli
@@ -27,8 +28,8 @@ def parse_args() -> argparse.Namespace:
     # fmt: off
     add('checkpoint', help='path or URL of the checkpoint')
     add('input', nargs='?', type=Path, help='an image or a video')
-    add('--dataset', type=int, metavar='N',
-        help='print statistics over N samples of the test data')
+    add('--dataset', type=int, metavar='N', nargs='?', const=sys.maxsize,
+        help='print statistics over N samples of the test data, or over all')
     add('--point', metavar='X,Y[,T]',
         help='position that looks, from 0: a pixel and, in a video, a frame, '
         'of those that the network gets; default: the middle')

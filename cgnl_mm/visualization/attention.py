@@ -127,12 +127,10 @@ def _project(block: nn.Module, x: Tensor, names: Sequence[str]):
         raise ConfigError(
             "a block with mode='none' (the residual control) has no attention"
         )
-    maps = [_widened(getattr(block, name)(x)) for name in names]
-    return [t.reshape(len(x), block.groups, -1, x[0, 0].numel()) for t in maps]
-
-
-def _widened(t: Tensor) -> Tensor:
-    return t.to(torch.promote_types(t.dtype, torch.float32))
+    shape = len(x), block.groups, -1, x[0, 0].numel()
+    maps = [getattr(block, name)(x).reshape(shape) for name in names]
+    wide = torch.promote_types(maps[0].dtype, torch.float32)
+    return [t.to(wide) for t in maps]
 
 
 def _terms(block: nn.Module, dtype: torch.dtype) -> dict[int, float | Tensor]:

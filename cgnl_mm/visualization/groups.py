@@ -1,10 +1,12 @@
 """Sign and size of each group's attention over the test data."""
 
+import math
 from collections import defaultdict
 
 import torch
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from rich.progress import track
 from torch import nn
 
 from ..errors import SetupError
@@ -33,7 +35,8 @@ def print_groups(
     with DefaultScope.overwrite_default_scope(host_of(cfg)):
         loader = Runner.build_dataloader(cfg.test_dataloader)
     factors, seen = defaultdict(list), 0
-    for batch in loader:
+    total = min(len(loader), math.ceil(limit / (loader.batch_size or 1)))
+    for batch in track(loader, 'samples', total, transient=True):
         with torch.no_grad(), block_inputs(blocks) as inputs:
             model.test_step(batch)
         for name, x in inputs.items():

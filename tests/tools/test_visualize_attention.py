@@ -82,6 +82,8 @@ def test_page_takes_the_place_of_the_pictures(visualize, digit, tmp_path):
 
 def test_statistics_of_the_test_data(visualize, demo, monkeypatch):
     """Of two batches, against one sample at a time."""
+    every = visualize('r18_cgnl_digits', '--dataset')
+    assert f'{BLOCK}, power 1 of theta, 450 samples' in every
     printed = visualize('r18_cgnl_digits', '--dataset', 70)
     assert f'{BLOCK}, power 1 of theta, 70 samples' in printed
     monkeypatch.chdir(demo)

@@ -20,7 +20,7 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ('chromium', 'chromium-browser'))), None
 )
 # What a reader does: a click at 3/4 of a picture's width and 1/4 of its
-# height, a frame later by the keyboard, and the second group.
+# height; by the keyboard, a cell to the left, a frame later, the second group.
 READER = """
 <script>addEventListener('load', () => setTimeout(() => {
   const canvas = document.querySelector('canvas');
@@ -28,8 +28,9 @@ READER = """
   const clientX = box.left + .76 * box.width;
   const clientY = box.top + .26 * box.height;
   canvas.dispatchEvent(new MouseEvent('click', {clientX, clientY}));
-  for (const key of ['.', 'g', 'g'])
-    document.dispatchEvent(new KeyboardEvent('keydown', {key}));
+  for (const key of ['ArrowLeft', '.', 'g', 'g'])
+    document.querySelector('canvas').dispatchEvent(
+      new KeyboardEvent('keydown', {key, bubbles: true}));
   const block = page.blocks[0], group = +state.group || 0;
   document.body.dataset.seen = JSON.stringify({...state,
     panels: document.querySelectorAll('canvas').length,
@@ -70,11 +71,12 @@ def test_reader_sees_the_map_of_the_position_that_he_chooses(
     ((key, block),) = find_blocks(model).items()
     looked = look(model, cfg, {key: block}, load_sample(cfg, file))
     frames, (height, width) = looked.frames, looked.size
-    at = dict(frame=len(frames) // 2 + is_clip, x=width * 3 // 4)
+    x = looked.blocks[key][:1]
+    left = width * 3 // 4 - width // x.shape[-1]
+    at = dict(frame=len(frames) // 2 + is_clip, x=left)
     assert {k: seen[k] for k in at} == at
     assert seen['y'] == height // 4 and seen['panels'] == panels
 
-    x = looked.blocks[key][:1]
     sizes = x.shape[2:]
     cell = [at['frame'] * sizes[0] // len(frames)] if is_clip else []
     cell += [seen['y'] * sizes[-2] // height, at['x'] * sizes[-1] // width]

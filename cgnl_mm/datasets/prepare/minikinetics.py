@@ -8,6 +8,8 @@ from argparse import Namespace
 from collections import defaultdict
 from pathlib import Path
 
+from rich.progress import track
+
 from ...errors import MissingDataError, SetupError
 from ..decode import inspect_file
 from . import lists
@@ -51,16 +53,16 @@ def prepare_minikinetics(args: Namespace) -> None:
     # The classes of all labels, not of the clips: the same everywhere.
     classes = sorted({label for label, *_ in labels.values()})
     clips = find_clips(args.videos)
+    tested = {
+        clip: Clip(clip, labels[clip][0], 'also in the val list', '')
+        for clip in labels.keys() & ids['val']
+    }
     splits = {
-        'train.txt': [
-            Clip(clip, labels[clip][0], 'also in the val list', '')
-            if clip in ids['val'] and clip in labels
-            else look_at(clip, clips, labels, args.videos)
-            for clip in ids['train']
-        ],
-        'val.txt': [
-            look_at(clip, clips, labels, args.videos) for clip in ids['val']
-        ],
+        f'{split}.txt': [
+            known.get(clip) or look_at(clip, clips, labels, args.videos)
+            for clip in track(ids[split], split, transient=True)
+        ]
+        for split, known in (('train', tested), ('val', {}))
     }
     # Class folders may have blanks in their names.
     write_annotations(args.out, splits, classes, OFFICIAL, '\t')

@@ -3,6 +3,8 @@
 from argparse import Namespace
 from pathlib import Path
 
+from rich.progress import track
+
 from ...errors import MissingDataError, SetupError
 from ..decode import inspect_file
 from . import lists
@@ -45,7 +47,7 @@ def prepare_ucf101(args: Namespace) -> None:
                     known.get(name) or inspect_file(args.videos / name) or '',
                     name,
                 )
-                for name, label in names.items()
+                for name, label in track(names.items(), part, transient=True)
             ]
     write_annotations(args.out, splits, classes, OFFICIAL, ' ')
 
