@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from rich.progress import Progress
 from torch import Tensor, nn
 
 from ..errors import SetupError, describe_error
@@ -52,7 +53,10 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     # a file that was not checked must not look like one that was
     draft = out.with_name(f'unchecked-{os.getpid()}-{out.name}')
+    bar = Progress(transient=True)
+    bar.add_task('export, then comparison', total=None)
     try:
+        bar.start()
         try:
             write(network, random_pixels(shape, TRACED), draft)
         except Exception as error:  # torch.export has many
@@ -68,6 +72,7 @@ def export(
             )
         draft.replace(out)
     finally:
+        bar.stop()
         draft.unlink(missing_ok=True)
     size = ', '.join(map(str, ('batch', 3, *shape)))
     what = 'scores' if network.has_scores else 'feature maps'
