@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -46,7 +47,8 @@ def export(
     shape = input_shape(cfg, shape)
     network = Exported(model, host_of(cfg)).eval()
     # a file that was not checked must not look like one that was
-    with whole_files(out.parent) as folder:
+    with whole_files(out.parent) as folder, Progress(transient=True) as bar:
+        bar.add_task('export, then comparison', total=None)
         draft = folder / out.name
         try:
             write(network, random_pixels(shape, TRACED), draft)
