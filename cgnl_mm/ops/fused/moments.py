@@ -138,23 +138,24 @@ def centred_gram(x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
     mean = x.mean(1, keepdim=True)
     centred = x - mean
     # The rest is the rounding error of the mean; float64 throughout is slow.
-    mean = (mean.double() + centred.mean(1, True)).squeeze(1)
-    return *gram(centred), mean
+    return *gram(centred), (mean.double() + centred.mean(1, True)).squeeze(1)
 
 
-def gram(x: Tensor, blocks: int = 4) -> Tuple[Tensor, Tensor]:
+def gram(x: Tensor, length: int = 192) -> Tuple[Tensor, Tensor]:
     """Return X X^T (C, C) of x (C, S) without its diagonal, and the diagonal.
 
-    The matrix comes from a triangle of its blocks. The squares on the
+    The matrix comes from a triangle of its blocks. A matrix product adds one
+    term after the other, so it gets short pieces of x. The squares on the
     diagonal (C,) are far larger than the rest: any sum of both would lose a
     digit.
     """
-    out, squares = x.new_empty(len(x), len(x)), x.new_empty(len(x))
-    step = -(-len(x) // blocks)
+    out, squares = x.new_zeros(len(x), len(x)), x.new_empty(len(x))
+    step = -(-len(x) // 4)
     for start in range(0, len(x), step):
-        rows = slice(start, min(start + step, len(x)))
+        rows = slice(start, start + step)
         block = out[rows, : rows.stop]
-        torch.mm(x[rows], x[: rows.stop].t(), out=block)
+        for piece in x.split(length, 1):
+            block.addmm_(piece[rows], piece[: rows.stop].t())
         squares[rows] = x[rows].square().sum(1)
         out[:start, rows] = block[:, :start].t()
     return out.fill_diagonal_(0), squares
