@@ -66,10 +66,14 @@ def run_narrow(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def _project(block: nn.Module, x: Tensor) -> Sequence[Tensor]:
-    """Return the maps theta, phi and g, of one convolution."""
+    """Return the maps theta, phi and g, of one convolution where it pays."""
     if block.mode == 'none':
         return (block.theta(x),)
-    weights = [layer.weight for layer in (block.theta, block.phi, block.g)]
+    layers = block.theta, block.phi, block.g
+    weights = [layer.weight for layer in layers]
+    if x.is_cpu and x.numel() < 3 * weights[0].numel():
+        # A copy of weights that outweigh x costs more than it spares.
+        return [layer(x) for layer in layers]
     maps = block.theta._conv_forward(x, torch.cat(weights), None)
     return maps.chunk(3, 1)
 

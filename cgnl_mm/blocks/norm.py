@@ -116,8 +116,7 @@ def plan_norm(norm: nn.Module, x: Tensor) -> Norm:
         mean = torch.zeros(channels, device=x.device)
         return Norm(channels, 0.0, mean=mean, var=mean + 1)
     is_batch_norm = isinstance(norm, _BatchNorm)
-    has_statistics = is_batch_norm and norm.running_mean is not None
-    if has_statistics and not norm.training:
+    if is_batch_norm and not norm.training and norm.running_mean is not None:
         mean = to_accumulator(norm.running_mean)
         var = to_accumulator(norm.running_var)
         return Norm(channels, norm.eps, mean=mean, var=var)
@@ -126,8 +125,6 @@ def plan_norm(norm: nn.Module, x: Tensor) -> Norm:
         groups = norm.num_groups
     elif isinstance(norm, _InstanceNorm):
         samples = len(x)
-    elif not is_batch_norm:
-        raise TypeError(f'{type(norm).__name__} is not a norm of PyTorch')
     if x.numel() == groups * samples:
         # The layer itself refuses this input, too.
         raise ValueError(

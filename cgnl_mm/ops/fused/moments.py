@@ -94,13 +94,13 @@ class MomentsFromGram(MomentsFromMaps):
         (x, phi, g), moments, kept = self.inputs, [], []
         wide_phi, wide_g = phi.double(), g.double()
         for sample in x:
-            gram, mean = centred_gram(sample)
+            off_diagonal, squares, mean = centred_gram(sample)
             phi_mean, g_mean = torch.mv(wide_phi, mean), torch.mv(wide_g, mean)
-            phi_x = torch.mm(phi, gram)
+            phi_x = torch.mm(phi, off_diagonal).addcmul_(phi, squares)
             rows = (phi_x * wide_g).sum(1) + x.shape[-1] * phi_mean * g_mean
             moments.append(rows.view(self.groups, -1).sum(1).to(phi.dtype))
             if keep:
-                g_x = torch.mm(g, gram)
+                g_x = torch.mm(g, off_diagonal).addcmul_(g, squares)
                 for product, vector in ((phi_x, phi_mean), (g_x, g_mean)):
                     vectors = vector.to(g.dtype), mean.to(g.dtype)
                     kept.append(product.addr(*vectors, alpha=x.shape[-1]))
@@ -129,8 +129,8 @@ class MomentsFromGram(MomentsFromMaps):
         ]
 
 
-def centred_gram(x: Tensor) -> Tuple[Tensor, Tensor]:
-    """Return the Gram matrix (C, C) of x (C, S) less its mean, and the mean.
+def centred_gram(x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    """Return :func:`gram` of x (C, S) less its mean, and the mean.
 
     A mean far from zero would cancel where weights have learnt to ignore it.
     So would its rounding error, so the mean (C,) is float64.
@@ -138,23 +138,24 @@ def centred_gram(x: Tensor) -> Tuple[Tensor, Tensor]:
     mean = x.mean(1, keepdim=True)
     centred = x - mean
     # The rest is the rounding error of the mean; float64 throughout is slow.
-    return gram(centred), (mean.double() + centred.mean(1, True)).squeeze(1)
+    return *gram(centred), (mean.double() + centred.mean(1, True)).squeeze(1)
 
 
-def gram(x: Tensor, blocks: int = 4, length: int = 128) -> Tensor:
-    """Return X X^T (C, C) of x (C, S), by a triangle of its blocks.
+def gram(x: Tensor, length: int = 192) -> Tuple[Tensor, Tensor]:
+    """Return X X^T (C, C) of x (C, S) without its diagonal, and the diagonal.
 
-    A matrix product adds one term after the other. It gets short pieces of x,
-    and the squares on the diagonal come from a sum of their own: positive
-    terms would lose a digit.
+    The matrix comes from a triangle of its blocks. A matrix product adds one
+    term after the other, so it gets short pieces of x. The squares on the
+    diagonal (C,) are far larger than the rest: any sum of both would lose a
+    digit.
     """
-    out = x.new_zeros(len(x), len(x))
-    step = -(-len(x) // blocks)
+    out, squares = x.new_zeros(len(x), len(x)), x.new_empty(len(x))
+    step = -(-len(x) // 4)
     for start in range(0, len(x), step):
-        rows = slice(start, min(start + step, len(x)))
+        rows = slice(start, start + step)
         block = out[rows, : rows.stop]
         for piece in x.split(length, 1):
             block.addmm_(piece[rows], piece[: rows.stop].t())
-        block.diagonal(start).copy_(x[rows].square().sum(1))
+        squares[rows] = x[rows].square().sum(1)
         out[:start, rows] = block[:, :start].t()
-    return out
+    return out.fill_diagonal_(0), squares

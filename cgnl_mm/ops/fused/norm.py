@@ -57,8 +57,7 @@ def affine_norm(
     if factor is None:
         factor = 1.0
     else:
-        factor = factor.double().unsqueeze(-1).expand(-1, -1, z.shape[1])
-        factor = factor.reshape(shape)
+        factor = factor.double().repeat_interleave(z.shape[1], 1).view(shape)
     if norm.mean is None:
         # Mean and variance of each channel of u, then of each group.
         u_mean = torch.matmul(z, mean).double().reshape(shape)

@@ -108,5 +108,4 @@ class Series:
         d_terms = torch.stack(
             [self.scale * (d_factors[p] * moments[p]) for p in self.powers], -1
         )
-        d_terms = d_terms.unflatten(0, (-1, self.groups)).sum(0)
         return d_theta, d_moments, d_terms.sum(0)
