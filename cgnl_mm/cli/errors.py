@@ -14,6 +14,12 @@ WORKER_DIED = re.compile(
     r'DataLoader worker \(.*?\) (is killed by signal: \w[\w ]*'
     r'|exited unexpectedly)'
 )
+WAYS_OUT = {
+    errno.ENOSPC: 'Make room and start again',
+    errno.EDQUOT: 'Make room and start again',
+    errno.ELOOP: 'Remove the link to a folder above itself',
+    errno.EMFILE: 'Raise the limit (`ulimit -n`), or lower num_workers',
+}
 # PyTorch's words on an optimizer and on loaders, mmpretrain's on classes and
 # their folders, MMEngine's on loggers, all hosts' on packages
 OF_OTHERS = re.compile(
@@ -106,10 +112,8 @@ def setup_message(error: BaseException) -> str | None:
 def _known_message(error: BaseException) -> str | None:
     """Explain an error that its type and text alone decide."""
     number = error.errno if isinstance(error, OSError) else None
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return f'{error}. Make room and start again'
-    if number == errno.ELOOP:
-        return f'{error!s:.120}...: remove the link to a folder above itself'
+    if number in WAYS_OUT:
+        return f'{str(error)[:200]}. {WAYS_OUT[number]}'
     if number == errno.ENOENT and error.filename is None:  # os.getcwd
         return 'the working directory is gone; change to one that exists'
     if OF_OTHERS.match(str(error)):

@@ -1,5 +1,6 @@
 """What the user can put right ends a tool in one line and status 2."""
 
+import errno
 import importlib.util
 import shlex
 from pathlib import Path
@@ -190,6 +191,8 @@ def test_dead_worker():
     assert 'memory ran out' in setup_message(error)
     error = setup_message(UnpicklingError('not allowed.\nIn PyTorch 2.6 we'))
     assert error.endswith('more than tensors and plain values: not allowed.')
+    told = setup_message(OSError(errno.EMFILE, 'Too many open files'))
+    assert 'ulimit -n' in told
     text = 'transformers is not installed, please install it by: pip'
     assert setup_message(RuntimeError(text)) == text  # mmdet's
 

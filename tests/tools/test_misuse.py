@@ -54,8 +54,6 @@ train_dataloader['batch_size'] = 0
 error: train_dataloader: batch_size must be 1 or more, got 0
 train_dataloader['batch_sise'] = 8
 error: train_dataloader: DataLoader ... 'batch_sise'; did you mean batch_size
-train_dataloader = [train_dataloader]
-error: train_dataloader must be ...Dict
 plugins = [dict(cfg=dict(type='CGNL2d'), after_blocks=((), (0,), (), ()))]
 error: nothing reads `plugins` ... model=dict(backbone=dict(plugins=
 """
@@ -67,8 +65,6 @@ train_cfg = dict(by_epoch=False, max_iters='2')
 error: train_cfg: max_iters='2' of IterBasedTrainLoop is text: write ...=2
 model['backbone']['type'] = 'Resnet'
 error: model.backbone.type: no model 'Resnet' ... ResNet
-model['backbone']['dept'] = 18
-error: model.backbone: ResNet ... 'dept'; did you mean depth
 model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='no.pth')
 error: model.backbone.init_cfg: no file 'no.pth' in
 model['backbone']['init_cfg'] = [dict(
@@ -86,12 +82,8 @@ custom_hooks = [dict(type='CGNLStatisticHook')]
 error: custom_hooks.0.type: no hook 'CGNLStatisticHook' ... CGNLStatisticsHook
 optim_wrapper['optimizer']['type'] = 'Adamw'
 error: ... no optimizer 'Adamw' ... AdamW
-optim_wrapper['optimizer']['lr'] = '0.01'
-error: optim_wrapper.optimizer: lr='0.01' of SGD is text: write lr=0.01
 optim_wrapper['optimizer']['lr'] = float('nan')
 error: optim_wrapper.optimizer: lr must be 0 or more, got nan
-param_scheduler['milestone'] = [3]
-error: param_scheduler: MultiStepLR ... 'milestone'; did you mean milestones
 """
 
 REFUSED_FOR_A_BLOCK = """
@@ -120,7 +112,7 @@ error: NumericsHook: patience must be a whole number of 1 or more, got 0
 optim_wrapper['optimizer']['momentum'] = -1
 error: Invalid momentum value: -1
 train_dataloader['dataset'].update(data_root='', data_prefix='loop')
-error: ... Too many levels of symbolic links: 'loop/... remove the link
+error: ... Too many levels of symbolic links: 'loop/... Remove the link
 model['head']['num_classes'] = 1
 error: train_data...: the label of data/train/b/... is 1 ... from 0 to 0
 val_dataloader['dataset'].update(data_root='', data_prefix='three')
