@@ -9,6 +9,8 @@ import torch
 
 from .errors import SetupError, printable
 
+PARTS = 'meta', 'state_dict', 'message_hub', 'optimizer'
+
 
 def find_fault(path: str) -> Optional[str]:
     """Say why a checkpoint file cannot be loaded.
@@ -59,15 +61,33 @@ def require_file(path: str, option: str) -> None:
         raise SetupError(f'{option}: no file {path!r} in {os.getcwd()}')
 
 
-def require_whole(path: str, option: str = '') -> None:
-    """Raise SetupError if the local checkpoint ``path`` is damaged."""
-    fault = find_fault(path) if '://' not in path else None
+def require_whole(path: str, option: str) -> None:
+    """Raise SetupError unless ``path`` is a whole checkpoint; a URL passes.
+
+    Args:
+        path (str): A file, or a URL.
+        option (str): The user's name for the path.
+    """
+    require_file(path, option)
+    if '://' in path:
+        return
+    fault = find_fault(path) or _find_odd_part(path)
     if fault:
         way_out = (
-            f'. `{option}` without a path takes the last whole checkpoint of '
+            '. `--resume` without a path takes the last whole checkpoint of '
             'the work folder'
         )
         raise SetupError(
-            f'{option or "checkpoint"}: {path!r} cannot be read: {fault}'
-            + (way_out if option else '')
+            f'{option}: {path!r} cannot be read: {fault}'
+            + (way_out if option == '--resume' else '')
         )
+
+
+def _find_odd_part(path: str) -> Optional[str]:
+    """Say which part of a whole checkpoint is not a dict."""
+    mmap = zipfile.is_zipfile(path)
+    found = torch.load(path, map_location='cpu', mmap=mmap)
+    if not isinstance(found, dict):
+        return f'it holds a {type(found).__name__}, not a dict'
+    odd = [key for key in PARTS if not isinstance(found.get(key, {}), dict)]
+    return f'its {odd[0]} is not a dict' if odd else None

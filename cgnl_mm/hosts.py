@@ -35,18 +35,14 @@ def has_openmmlab() -> bool:
 
 def require_mmcv() -> None:
     """Raise MissingHostError, saying what to install, without an mmcv."""
-    if importlib.util.find_spec('mmengine') is None:
-        raise MissingHostError(
-            'mmengine is not installed here. Activate the environment '
-            '(`. .venv/bin/activate` after `make demo`), or run '
-            '`pip install mmengine mmcv-lite==2.1.0`'
-        )
-    if not has_openmmlab():
-        raise MissingHostError(
-            'mmcv is not installed. Run `pip install mmcv-lite==2.1.0` '
-            '(pure Python: cgnl_mm fills in the operators), or install a '
-            'compiled mmcv 2.1.0; never both, they share one folder'
-        )
+    for name in ('mmengine', 'mmcv'):
+        if importlib.util.find_spec(name) is None:
+            raise MissingHostError(
+                f'{name} is not installed here. Activate the environment '
+                '(`. .venv/bin/activate` after `make demo`), or run `pip '
+                'install mmengine mmcv-lite==2.1.0`. A compiled mmcv 2.1.0 '
+                'does as well; never both, they share one folder'
+            )
 
 
 def require_host(name: str) -> None:

@@ -11,8 +11,14 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS
+from yaml import YAMLError
 
-from ..errors import MissingHostError, SetupError, hide_passwords
+from ..errors import (
+    MissingHostError,
+    SetupError,
+    describe_error,
+    hide_passwords,
+)
 from ..hosts import HOME, HOSTS, require_host
 from .lint import did_you_mean, find_mistakes, known_keys, with_type
 
@@ -21,6 +27,8 @@ BESIDE = ('activation_checkpointing', 'compile', 'custom_imports')
 BESIDE += ('detect_anomalous_params', 'efficient_conv_bn_eval')
 BESIDE += ('find_unused_parameters', 'model_wrapper_cfg', 'runner_type')
 BESIDE += ('sync_bn', 'tta_model', 'tta_pipeline')
+# What parsing a file of Python, json or YAML raises.
+OF_A_FILE = SyntaxError, ValueError, YAMLError, AttributeError
 
 
 class PrintedConfig(Config):
@@ -151,9 +159,9 @@ def read_config_file(path: str | Path) -> Config:
         raise MissingHostError(
             f'{missing[0]}, and {path} builds on a config of it'
         ) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a config may raise anything
         raise SetupError(_reading_message(path, error)) from error
-    scope = cfg.get('default_scope') or 'mmengine'
+    scope = str(cfg.get('default_scope') or 'mmengine')
     require_host(scope)
     if scope not in MODELS.children and not importlib.util.find_spec(scope):
         raise SetupError(
@@ -165,33 +173,34 @@ def read_config_file(path: str | Path) -> Config:
 
 def _reading_message(path: str, error: BaseException) -> str:
     """Say at which line of a config or of its base the reading fails."""
-    if isinstance(error, SyntaxError) and (found := _syntax_message(path)):
+    if isinstance(error, OF_A_FILE) and (found := _fault_of_file(path)):
         return found
     # What runs outside of functions is the config.
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame for frame in frames if frame.name == '<module>']
     if lines:
         path = f'{lines[-1].filename}, line {lines[-1].lineno}'
-    return f'{path}: {type(error).__name__}: {" ".join(str(error).split())}'
+    return f'{path}: {describe_error(error)}'
 
 
-def _syntax_message(path: str) -> str | None:
-    """Say which of a config and its bases is not Python, and where."""
-    if not path.endswith('.py'):
-        return None
+def _fault_of_file(path: str) -> str | None:
+    """Say which of a config and its bases cannot be parsed, and where."""
+    tree = ast.Module([], [])
     try:
-        tree = ast.parse(Path(path).read_text('utf-8'))
+        if path.endswith('.py'):
+            tree = ast.parse(Path(path).read_text('utf-8'))
+        names = Config._get_base_files(path)  # it parses json and yaml
     except SyntaxError as error:
         return f'{path}, line {error.lineno}: SyntaxError: {error.msg}'
-    bases = [
-        Config._get_cfg_path(base, path)[0]
-        for base in Config._get_base_files(path)
-    ]
+    except OF_A_FILE as error:
+        return f'{path}: {describe_error(error)}'
+    bases = [Config._get_cfg_path(name, path)[0] for name in names]
     for node in ast.walk(tree):  # of a pure-Python config
         if isinstance(node, ast.ImportFrom) and node.level and node.module:
             folder = Path(path).absolute().parents[node.level - 1]
             bases.append(f'{folder / node.module.replace(".", "/")}.py')
-    return next(filter(None, map(_syntax_message, bases)), None)
+    bases = map(os.path.normpath, bases)
+    return next(filter(None, map(_fault_of_file, bases)), None)
 
 
 def _unknown_part(cfg: dict, key: str) -> tuple[str, list[str]] | None:

@@ -14,12 +14,20 @@ WORKER_DIED = re.compile(
     r'DataLoader worker \(.*?\) (is killed by signal: \w[\w ]*'
     r'|exited unexpectedly)'
 )
-# PyTorch's words on other parameter groups, mmpretrain's on class folders,
-# mmdet's on packages
+WAYS_OUT = {
+    errno.ENOSPC: 'Make room and start again',
+    errno.EDQUOT: 'Make room and start again',
+    errno.ELOOP: 'Remove the link to a folder above itself',
+    errno.EMFILE: 'Raise the limit (`ulimit -n`), or lower num_workers',
+}
+# PyTorch's words on an optimizer and on loaders, mmpretrain's on classes and
+# their folders, MMEngine's on loggers, all hosts' on packages
 OF_OTHERS = re.compile(
-    'loaded state dict .*parameter group'
+    'loaded state dict .*parameter group|Invalid [a-z_ ]+: '
     '|Found 0 files in subfolders|The number of subfolders'
-    r'|\w+ is not installed, please install it'
+    r'|Top-\d+ accuracy is unavailable|num_classes=-?\d+ must be'
+    r'|\w+ is not installed, please install it|Please run ["`]'
+    '|interval must be greater than 0|prefetch_factor option could'
 )
 # the words of gloo and of NCCL
 PEER_LOST = re.compile(
@@ -103,8 +111,11 @@ def setup_message(error: BaseException) -> str | None:
 
 def _known_message(error: BaseException) -> str | None:
     """Explain an error that its type and text alone decide."""
-    if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
-        return f'{error}. Make room and start again'
+    number = error.errno if isinstance(error, OSError) else None
+    if number in WAYS_OUT:
+        return f'{str(error)[:200]}. {WAYS_OUT[number]}'
+    if number == errno.ENOENT and error.filename is None:  # os.getcwd
+        return 'the working directory is gone; change to one that exists'
     if OF_OTHERS.match(str(error)):
         return str(error)
     if isinstance(error, UnpicklingError):

@@ -31,6 +31,9 @@ TAKEN_OUT = {'type', '_scope_', 'priority', 'requires_grad', 'constructor'}
 TAKEN_OUT |= {'paramwise_cfg', 'convert_to_iter_based', 'by_epoch'}
 TAKEN_OUT |= {'pretrained', 'magnitude_key', 'deformable_groups'}
 TAKEN_OUT |= {'bg_cls_weight', 'plugins', 'num_batch_per_epoch'}
+# Settings below which a run ends in a traceback, or does nothing at all.
+LEAST = dict(batch_size=1, num_workers=0, max_epochs=1, max_iters=1)
+LEAST |= dict(val_interval=1, accumulative_counts=1, lr=0, seed=0)
 # Keys of dicts whose `type` no registry looks up.
 FREE = ('nms', 'metainfo', 'file_client_args', 'backend_args')
 # The registries that build the dicts at a path, where the path decides it.
@@ -118,6 +121,9 @@ def _walk(value: Any, path: str, scope: str) -> Iterator[str]:
         yield from _wrong_object(value, path, scope)
         yield from _unread_plugins(value, path, scope)
         for key, child in value.items():
+            least = LEAST.get(key) if isinstance(child, (int, float)) else None
+            if least is not None and not child >= least:  # or NaN
+                yield f'{path}: {key} must be {least} or more, got {child}'
             yield from _walk(child, f'{path}.{key}', scope)
 
 

@@ -14,7 +14,7 @@ def require_writable(path: Path, option: str, folder: bool = True) -> None:
         option (str): The user's name for the path.
         folder (bool): Whether it is a folder. Defaults to True.
     """
-    if path.exists() and path.is_dir() != folder:
+    if os.path.lexists(path) and path.is_dir() != folder:
         kind = 'a folder' if folder else 'a file'
         raise SetupError(f'{option}: {str(path)!r} is not {kind}')
     there = path

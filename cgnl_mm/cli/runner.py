@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..checkpoints import require_file, require_whole
+from ..checkpoints import require_whole
 from ..errors import SetupError
 from ..hosts import host_of
 from ..training.loaders import start_workers_late
@@ -66,7 +66,7 @@ def train(args: argparse.Namespace) -> None:
             fit.
     """
     cfg = _load_run_config(args)
-    _require_parts(cfg, 'train', 'train_cfg', 'optim_wrapper')
+    _require_parts(cfg, 'train', 'model', 'train_cfg', 'optim_wrapper')
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
@@ -104,14 +104,13 @@ def test(args: argparse.Namespace) -> None:
             not fit.
     """
     cfg = _load_run_config(args)
-    _require_parts(cfg, 'test', 'test_cfg', 'test_evaluator')
-    require_file(args.checkpoint, 'checkpoint')
-    require_whole(args.checkpoint)
-    cfg.load_from, cfg.resume = args.checkpoint, False
+    _require_parts(cfg, 'test', 'model', 'test_cfg', 'test_evaluator')
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.dump is not None:
         _add_dump(cfg, args.dump)
+    require_whole(args.checkpoint, 'checkpoint')
+    cfg.load_from, cfg.resume = args.checkpoint, False
     require_data(cfg, ('test',))
     runner = _build_runner(cfg)
     meta = require_fit(runner, args.checkpoint)
@@ -166,15 +165,12 @@ def _set_loader_defaults(cfg: Config) -> None:
 def _use_amp(cfg: Config) -> None:
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
     kind = getattr(kind, '__name__', kind)  # a class in a pure-Python config
-    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+    known = kind in ('OptimWrapper', 'AmpOptimWrapper')
+    if not known or not torch.cuda.is_available():
         raise SetupError(
-            f'--amp does not go with optim_wrapper.type={kind!r}: '
-            "'OptimWrapper' or 'AmpOptimWrapper' only"
-        )
-    if not torch.cuda.is_available():
-        raise SetupError(
-            '--amp needs a GPU; on a CPU take optim_wrapper=dict(type='
-            "'AmpOptimWrapper', dtype='bfloat16')"
+            '--amp needs a GPU, and optim_wrapper.type=OptimWrapper or '
+            f'AmpOptimWrapper, got {kind!r}. On a CPU, take optim_wrapper='
+            "dict(type='AmpOptimWrapper', dtype='bfloat16')"
         )
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -182,16 +178,15 @@ def _use_amp(cfg: Config) -> None:
 
 def _set_resume(cfg: Config, resume: str | None) -> None:
     """Write ``--resume`` into the config: 'auto', a path, or None."""
-    if resume == 'auto':
-        # a job that is queued again with --resume must not lose the
-        # config's own load_from when it never got to a checkpoint
-        latest = find_latest(cfg.work_dir)
-        if latest is not None:
-            cfg.resume, cfg.load_from = True, latest
-    elif resume is not None:
-        require_file(resume, '--resume')
-        require_whole(resume, '--resume')
-        cfg.resume, cfg.load_from = True, resume
+    # a job that is queued again with --resume must not lose the config's own
+    # load_from when it never got to a checkpoint
+    path = find_latest(cfg.work_dir) if resume == 'auto' else resume
+    if path is not None:
+        if resume != 'auto':
+            require_whole(path, '--resume')
+        cfg.resume, cfg.load_from = True, path
+    elif isinstance(cfg.get('load_from'), str):
+        require_whole(cfg.load_from, 'load_from')
 
 
 def _add_dump(cfg: Config, path: str) -> None:
@@ -200,6 +195,7 @@ def _add_dump(cfg: Config, path: str) -> None:
         raise SetupError(
             f'--dump writes a .pkl, as the hosts do: got {path!r}'
         )
+    require_writable(Path(path), '--dump', folder=False)
     # mmdet's own metric packs the masks
     det = host_of(cfg) == 'mmdet'
     metric = dict(
@@ -213,8 +209,6 @@ def _add_dump(cfg: Config, path: str) -> None:
 
 def _build_runner(cfg: Config) -> Runner:
     """Build the Runner, or the one that ``runner_type`` names."""
-    if isinstance(cfg.get('load_from'), str):
-        require_file(cfg.load_from, 'load_from')
     try:
         require_writable(Path(cfg.work_dir), 'work_dir')
         os.makedirs(cfg.work_dir, exist_ok=True)

@@ -24,9 +24,9 @@ __all__ = ['Report', 'apply', 'report']
 ENV = 'CGNL_MM_COMPAT'
 # In the order in which they are applied.
 NAMES = (
-    *('mmcv_ops', 'mmaction_drn', 'mmaction_bfloat16', 'safe_load'),
-    *('cpu_distributed', 'flexible_runner', 'numpy_hue', 'numpy_names'),
-    *('no_pkg_resources', 'test_metrics', 'plugins_key'),
+    *('mmcv_ops', 'mmaction_drn', 'mmaction_bfloat16', 'mmaction_pyav'),
+    *('safe_load', 'cpu_distributed', 'flexible_runner', 'numpy_hue'),
+    *('numpy_names', 'no_pkg_resources', 'test_metrics', 'plugins_key'),
 )
 REPAIRS = {name: import_module(f'{__name__}.{name}') for name in NAMES}
 

@@ -9,7 +9,8 @@ Versions: torch >= 2.6, whose ``torch.load`` reads plain data only, with
 mmengine <= 0.10.7, whose checkpoints hold the log history. OneDL's mmengine
 0.10.12 adds the names only while it loads one file, then removes them for
 every other caller, and falls back to unsafe loading if the safe loader refuses
-a file. A URL goes through ``torch.hub``, which is unsafe by default.
+a file. A URL goes through ``torch.hub``, which is unsafe by default. To look
+for MMCV's ``gpu_ids``, resuming executes ``meta['config']`` of a checkpoint.
 
 Upstream: https://github.com/open-mmlab/mmengine/issues/1655 and
 https://github.com/open-mmlab/mmengine/pull/1650 (which gives the safety up)
@@ -21,6 +22,7 @@ of numpy 1 and of numpy 2. The loader stays the safe one. In particular
 ``getattr``, through which the functions are named, is answered for those six
 only, and the class of the schedule cannot be called. OneDL's loader gives way
 to torch's own, and what comes from a URL is loaded as what comes from a disk.
+Runners drop ``meta['config']``, which MMEngine does not write, before that.
 
 Delete when: mmengine allows these types itself, or stores plain data.
 """
@@ -77,6 +79,19 @@ def _mend_loader(module) -> None:
     module.load_url = functools.partial(module.load_url, weights_only=None)
 
 
+def _mend_runner(module) -> None:
+    runner = getattr(module, 'FlexibleRunner', None) or module.Runner
+    call_hook = runner.call_hook
+
+    @functools.wraps(call_hook)
+    def without_config(self, fn_name: str, **kwargs) -> None:
+        if fn_name == 'after_load_checkpoint':
+            kwargs['checkpoint'].get('meta', {}).pop('config', None)
+        call_hook(self, fn_name, **kwargs)
+
+    runner.call_hook = without_config
+
+
 def apply() -> None:
     import numpy as np  # PyTorch alone comes without it
     from mmengine.logging import HistoryBuffer
@@ -86,6 +101,8 @@ def apply() -> None:
     reconstruct = np.zeros(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     after_import('mmengine.runner.checkpoint', _mend_loader)
+    for name in ('runner', '_flexible_runner'):
+        after_import(f'mmengine.runner.{name}', _mend_runner)
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,

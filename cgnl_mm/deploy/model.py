@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
-from ..checkpoints import require_file, require_whole
+from ..checkpoints import require_whole
 from ..errors import SetupError
 from ..hosts import dataset_class, host_of
 from ..insertion.frames import takes_frames
@@ -63,8 +63,7 @@ def build_model(cfg, checkpoint: str | None) -> nn.Module:
 
 
 def _load(model: nn.Module, checkpoint: str) -> dict:
-    require_file(checkpoint, 'checkpoint')
-    require_whole(checkpoint)
+    require_whole(checkpoint, 'checkpoint')
     try:
         return load_checkpoint(
             model,

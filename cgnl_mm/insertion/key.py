@@ -98,8 +98,10 @@ def build(make: Callable[[Any], Any], cfg: Any) -> Any:
         parts = [(stripped, ours)]
     try:
         built = make(stripped)
-    except (TypeError, KeyError) as error:
-        if "'plugins'" in str(error) or str(error) == "'position'":
+    except (AssertionError, KeyError, TypeError) as error:
+        # the last are mmdet's words, those on a ResNet-18
+        words = "'plugins'", "'position'", 'Not implemented yet.'
+        if 'plugins' in str(cfg) and any(w in str(error) for w in words):
             raise ConfigError(_no_key(cfg)) from error
         raise
     modules = built if isinstance(cfg, (list, tuple)) else [built]

@@ -4,6 +4,7 @@ import errno
 import os
 import os.path as osp
 import shutil
+import stat
 from logging import WARNING
 
 from mmengine import dist
@@ -243,13 +244,16 @@ def _rename(part: str, path: str) -> None:
 
 
 def _make_way(path: str) -> None:
-    """Free a file's name from a link, a pipe or somebody's folder."""
+    """Free a file's name from links, a pipe or somebody's folder."""
     if osp.isdir(path) and not osp.islink(path):
         aside = f'{path}.{os.getpid()}'
         os.rename(path, aside)
         print_log(f'{path} was a folder: now {aside}', 'current', WARNING)
-    elif osp.islink(path) or (osp.exists(path) and not osp.isfile(path)):
-        os.remove(path)
+    elif osp.lexists(path):
+        status = os.lstat(path)
+        # a copy by `cp -al` shares its files with the original
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            os.remove(path)
 
 
 def remove(path: str) -> None:

@@ -52,6 +52,20 @@ hook.json_log_path = 'second.json'
 hook.after_test_epoch(runner)
 assert os.listdir(runner.log_dir) == ['alone.json'], 'both processes write'
 """,
+    mmaction_pyav="""
+import av
+from mmaction.datasets.transforms import PyAVInit
+
+fragments = dict(movflags='frag_keyframe+empty_moov')
+with av.open('a.mp4', 'w', options=fragments) as video:
+    stream = video.add_stream('mpeg4', rate=8)
+    for _ in range(3):
+        video.mux(stream.encode(av.VideoFrame(64, 64)))
+    video.mux(stream.encode())
+found = PyAVInit()(dict(filename='a.mp4'))
+assert found['total_frames'] == 3, 'other frames'
+assert len(list(found['video_reader'].decode(video=0))) == 3
+""",
     mmaction_bfloat16="""
 import torch
 from mmaction.models import I3DHead
@@ -75,6 +89,7 @@ ERRORS = dict(
     no_pkg_resources='import of pkg_resources halted',
     plugins_key="unexpected keyword argument 'plugins'",
     safe_load='Weights only load failed',
+    mmaction_pyav='other frames',
     mmaction_bfloat16='unsupported ScalarType BFloat16',
     test_metrics='both processes write',
 )

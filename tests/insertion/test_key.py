@@ -183,6 +183,9 @@ MISTAKES = [
     case('ResNet has no plugins of this form.*`after`', dict(cfg=BLOCK)),
     case('no plugins of this form.*`after`', dict(cfg=BLOCK),
         network=ZOO['mmdet-ResNet-layer3.-2']),
+    case('no plugins of this form.*`after`', dict(
+        cfg=BLOCK, stages=(True,) * 4, position='after_conv3'),
+        network=ZOO['mmdet-ResNet-layer3.-2'], depth=18),
     case('one tuple of units, .* for each of the 4 stages .layer1, layer2',
         dict(cfg=BLOCK, after_blocks=((), (0,)))),
     case("no module 'layer2.2'.*'layer2' has 0, 1",

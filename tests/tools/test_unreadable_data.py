@@ -208,11 +208,12 @@ def test_check_lists_what_is_missing_and_tells_what_is_remote(
 ):
     name = '=HYPERLINK("x")&.mp4'
     remote = 's3://bucket/a.mp4 0', 'http://host/b.mp4 0'
-    config = listing('VideoDataset', *remote, f'{name} 0')
+    config = listing('VideoDataset', *remote, f'{name} 0', f'{name} 1')
     done = check(config, '--out', 'list.tsv', status=1)
     told = 'train: 3 files, 1 broken (1 missing), 2 remote: not checked\n'
     assert told in done.stdout
     assert f'{name}: missing' in done.stdout
+    assert f'other labels: 1, such as {name}: [0], then [1]' in done.stdout
     assert 's3://' not in done.stdout
     # the list holds no formula
     assert (tmp_path / 'list.tsv').read_text() == f"'{name}\tmissing\n"

@@ -126,14 +126,15 @@ def test_lock_that_is_a_link_is_not_followed(tmp_path, capsys):
     assert victim.read_text() == 'whole'
 
 
-def test_copied_run_replaces_its_own_files_alone(two, tmp_path):
+@pytest.mark.parametrize('link', [os.symlink, os.link])
+def test_copied_run_replaces_its_own_files_alone(two, tmp_path, link):
     """The copy has links, and a folder where a checkpoint is to go."""
     copy = tmp_path / 'copy'
     shutil.copytree(two, copy)
     kept = {path.name: path.read_bytes() for path in two.glob('*.pth')}
     named = (two / 'last_checkpoint').read_text()
     (copy / 'last_checkpoint').unlink()
-    (copy / 'last_checkpoint').symlink_to(two / 'last_checkpoint')
+    link(two / 'last_checkpoint', copy / 'last_checkpoint')
     (copy / EPOCHS[2]).mkdir()
     (copy / EPOCHS[2] / 'notes').write_text('of somebody')
     train(copy, 3, copy / EPOCHS[1])
@@ -143,6 +144,16 @@ def test_copied_run_replaces_its_own_files_alone(two, tmp_path):
     assert (copy / 'last_checkpoint').read_text() == str(copy / EPOCHS[2])
     assert (two / 'last_checkpoint').read_text() == named
     assert {path.name: path.read_bytes() for path in two.glob('*.pth')} == kept
+
+
+def test_config_in_a_checkpoint_is_not_executed(two):
+    """MMEngine looks into it for what its ancestor wrote there."""
+    path, trace = two / EPOCHS[1], two / 'trace'
+    checkpoint = torch.load(path)
+    checkpoint['meta']['config'] = f'open({str(trace)!r}, "w")'
+    torch.save(checkpoint, path)
+    train(two, 3, path)
+    assert (two / EPOCHS[2]).exists() and not trace.exists()
 
 
 def test_pipe_in_the_place_of_the_note_gives_way(tmp_path):
