@@ -170,6 +170,7 @@ def test_no_run_of_a_writer_is_in_both_splits():
         indices = [
             i for i, im in enumerate(everything) if im.tobytes() in images
         ]
+        assert len(indices) == dict(train=1287, test=450)[split]
         runs[split] = set(np.searchsorted(starts, indices, 'right'))
     assert runs['train'] == set(range(1, 11))
     assert runs['test'] == {11, 12, 13, 14}
