@@ -48,12 +48,12 @@ def export(
     check_format(out)
     model = build_model(cfg, None if checkpoint == 'none' else checkpoint)
     shape = input_shape(cfg, shape)
-    network = Exported(model, host_of(cfg)).eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     # a file that was not checked must not look like one that was
     draft = out.with_name(f'unchecked-{os.getpid()}-{out.name}')
     try:
         try:
+            network = Exported(model, host_of(cfg)).eval()
             write(network, random_pixels(shape, TRACED), draft)
         except Exception as error:  # torch.export has many
             raise SetupError(
