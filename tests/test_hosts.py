@@ -54,7 +54,7 @@ def test_registry_in_use_before(fresh):
         ('mmpretrain', hosts.require_host, 'mmpretrain=='),
         ('mmaction', hosts.require_host, 'mmaction2=='),
         ('mmdet', hosts.require_host, 'mmdet=='),
-        ('mmcv', lambda name: hosts.require_mmcv(), 'mmcv-lite=='),
+        ('mmcv', lambda name: hosts.require_mmcv(), 'mmengine mmcv-lite'),
         ('mmengine', lambda name: hosts.require_mmcv(), 'mmengine mmcv-lite'),
     ],
 )
