@@ -45,12 +45,12 @@ def export(
     check_format(out)
     model = build_model(cfg, None if checkpoint == 'none' else checkpoint)
     shape = input_shape(cfg, shape)
-    network = Exported(model, host_of(cfg)).eval()
     # a file that was not checked must not look like one that was
     with whole_files(out.parent) as folder, Progress(transient=True) as bar:
         bar.add_task('export, then comparison', total=None)
         draft = folder / out.name
         try:
+            network = Exported(model, host_of(cfg)).eval()
             write(network, random_pixels(shape, TRACED), draft)
         except Exception as error:  # torch.export has many
             raise SetupError(

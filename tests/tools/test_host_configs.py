@@ -59,7 +59,8 @@ REFUSED = {
     'test': dict.fromkeys(CONFIGS, NO_DATA),
     'data/check': dict.fromkeys((*ODD, 'csra'), NO_DATA),
 }
-REFUSED['export']['simclr'] = 'cannot be exported'
+REFUSED['export'].update(simclr='cannot be exported', swin='your code spec')
+del REFUSED['visualize_attention']['pure_mmdet']
 REFUSED['infer']['simclr'] = 'has no test pipeline'
 REFUSED['test']['simclr'] = 'has no test_dataloader: nothing to test'
 for tool in ('train', 'test'):

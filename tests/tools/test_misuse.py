@@ -46,8 +46,6 @@ load_from = 'no.pth'
 error: load_from: no file 'no.pth'
 custom_hooks = ['NumericsHook']
 error: custom_hooks must be ...List...Dict... got ['NumericsHook']
-resume = 'a.pth'
-error: resume must be bool, got 'a.pth'
 train_dataloader['num_workers'] = '4'
 error: train_dataloader: num_workers='4' of DataLoader is text: write
 train_dataloader['batch_size'] = 0
@@ -107,8 +105,6 @@ error: ResNet has no plugins of this form ... `after`
 """
 
 SEEN_BY_THE_TRAINING = """
-custom_hooks = [dict(type='NumericsHook', patience=0)]
-error: NumericsHook: patience must be a whole number of 1 or more, got 0
 optim_wrapper['optimizer']['momentum'] = -1
 error: Invalid momentum value: -1
 train_dataloader['dataset'].update(data_root='', data_prefix='loop')
