@@ -98,5 +98,6 @@ default_hooks = dict(
     logger=dict(interval=25),
     exact_resume=dict(type='ExactResumeHook'),
     preemption=dict(type='PreemptionHook'),
-    numerics=dict(type='NumericsHook'))
+    numerics=dict(type='NumericsHook'),
+    unreadable=dict(type='UnreadableDataHook'))
 randomness = dict(seed=0)
