@@ -317,7 +317,7 @@ def test_file_that_no_training_wrote(write, weights, message_of):
         (dict(state_dict=state), ' holds weights alone, from which load_from'),
         ([1], ' cannot be read: it holds a list, not a dict'),
         (dict(meta='x'), ' cannot be read: its meta is not a dict'),
-        (dict(state, optimizer=None), ': its optimizer is not a dict'),
+        (dict(state, meta=None, optimizer=[]), ': its meta is not a dict'),
     ):
         torch.save(content, weights)
         message = message_of('train', 'two.py', '--resume', weights)
