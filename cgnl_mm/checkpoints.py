@@ -1,7 +1,6 @@
 """Say what is wrong with a checkpoint file; torch alone is enough."""
 
 import os
-import os.path as osp
 import zipfile
 from typing import Optional
 
@@ -9,7 +8,7 @@ import torch
 
 from .errors import SetupError, printable
 
-PARTS = 'meta', 'state_dict', 'message_hub', 'optimizer'
+PARTS = 'state_dict', 'meta', 'message_hub', 'optimizer'
 
 
 def find_fault(path: str) -> Optional[str]:
@@ -24,12 +23,12 @@ def find_fault(path: str) -> Optional[str]:
     Returns:
         str | None: The reason in a few words; None if the file is whole.
     """
-    if not osp.exists(path):
+    if not os.path.exists(path):
         return 'missing'
-    if not osp.isfile(path):  # a pipe would never answer
-        return 'a folder' if osp.isdir(path) else 'no regular file'
+    if not os.path.isfile(path):  # a pipe would never answer
+        return 'a folder' if os.path.isdir(path) else 'no regular file'
     try:
-        if not osp.getsize(path):
+        if not os.path.getsize(path):
             return 'empty'
         if not zipfile.is_zipfile(path):
             with open(path, 'rb') as file:
@@ -42,8 +41,9 @@ def find_fault(path: str) -> Optional[str]:
             broken = file.testzip()
             if broken:
                 return printable(f'damaged at {broken!r}')
-            if not any(n.endswith('/data.pkl') for n in file.namelist()):
-                return 'no checkpoint of PyTorch'
+            names = {name.rpartition('/')[2] for name in file.namelist()}
+            if 'data.pkl' not in names or 'constants.pkl' in names:
+                return 'no checkpoint of PyTorch'  # but perhaps TorchScript
             torch._C.PyTorchFileReader(path)  # refuses more than zipfile
     except Exception as error:  # zipfile raises anything for a broken archive
         return printable(f'{type(error).__name__}: {error}')
@@ -71,23 +71,21 @@ def require_whole(path: str, option: str) -> None:
     require_file(path, option)
     if '://' in path:
         return
-    fault = find_fault(path) or _find_odd_part(path)
+    resumes = option == '--resume'
+    fault = find_fault(path) or _find_odd_part(path, resumes)
+    if fault and resumes:
+        fault += '. `--resume` alone takes the last whole one in the work_dir'
     if fault:
-        way_out = (
-            '. `--resume` without a path takes the last whole checkpoint of '
-            'the work folder'
-        )
-        raise SetupError(
-            f'{option}: {path!r} cannot be read: {fault}'
-            + (way_out if option == '--resume' else '')
-        )
+        raise SetupError(f'{option}: {path!r} cannot be read: {fault}')
 
 
-def _find_odd_part(path: str) -> Optional[str]:
+def _find_odd_part(path: str, resumes: bool) -> Optional[str]:
     """Say which part of a whole checkpoint is not a dict."""
-    mmap = zipfile.is_zipfile(path)
-    found = torch.load(path, map_location='cpu', mmap=mmap)
+    found = torch.load(path, 'cpu', mmap=zipfile.is_zipfile(path))
     if not isinstance(found, dict):
         return f'it holds a {type(found).__name__}, not a dict'
-    odd = [key for key in PARTS if not isinstance(found.get(key, {}), dict)]
+    # Where the weights alone are taken, the rest may have been emptied.
+    parts = PARTS if resumes else PARTS[:2]
+    kinds = dict if resumes else (dict, type(None))
+    odd = [key for key in parts if not isinstance(found.get(key, {}), kinds)]
     return f'its {odd[0]} is not a dict' if odd else None

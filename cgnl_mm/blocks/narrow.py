@@ -18,6 +18,7 @@ from ..ops.narrow import HALF
 from ..ops.powers import moments, polynomial
 from ..ops.scaled_norm import scaled_norm
 from ..ops.series import split_powers
+from ..ops.torch_versions import is_compiling
 from .norm import collect_affine, plan_norm, update_statistics
 from .obstacles import find_layer_obstacle, find_transform, is_half
 
@@ -71,11 +72,11 @@ def _project(block: nn.Module, x: Tensor) -> Sequence[Tensor]:
         return (block.theta(x),)
     layers = block.theta, block.phi, block.g
     weights = [layer.weight for layer in layers]
-    if x.is_cpu and x.numel() < 3 * weights[0].numel():
+    # A compiler would hold on to the answer, and to the batch size with it.
+    if not is_compiling() and x.is_cpu and x.numel() < 3 * weights[0].numel():
         # A copy of weights that outweigh x costs more than it spares.
         return [layer(x) for layer in layers]
-    maps = block.theta._conv_forward(x, torch.cat(weights), None)
-    return maps.chunk(3, 1)
+    return block.theta._conv_forward(x, torch.cat(weights), None).chunk(3, 1)
 
 
 def _attend(

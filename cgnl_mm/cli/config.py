@@ -150,10 +150,10 @@ def read_config_file(path: str | Path) -> Config:
         raise SetupError(f'no config {path!r} in {os.getcwd()}{near}')
     try:
         cfg = Config.fromfile(path)
-    except (ImportError, SetupError) as error:
+    except (ImportError, SetupError, KeyboardInterrupt) as error:
         # `_base_ = 'mmaction::...'` without mmaction (mmaction2 for pip)
         missing = re.match(r'(\w+?)2? is not installed', str(error))
-        if missing is None:  # a module of custom_imports
+        if missing is None:  # a module of custom_imports, or Ctrl-C
             raise
         require_host(missing[1])
         raise MissingHostError(
@@ -199,7 +199,7 @@ def _fault_of_file(path: str) -> str | None:
         if isinstance(node, ast.ImportFrom) and node.level and node.module:
             folder = Path(path).absolute().parents[node.level - 1]
             bases.append(f'{folder / node.module.replace(".", "/")}.py')
-    bases = map(os.path.normpath, bases)
+    bases = filter(os.path.isfile, map(os.path.normpath, bases))
     return next(filter(None, map(_fault_of_file, bases)), None)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -114,7 +115,7 @@ def _known_message(error: BaseException) -> str | None:
     number = error.errno if isinstance(error, OSError) else None
     if number in WAYS_OUT:
         return f'{str(error)[:200]}. {WAYS_OUT[number]}'
-    if number == errno.ENOENT and error.filename is None:  # os.getcwd
+    if number == errno.ENOENT and not os.stat('.').st_nlink:  # removed
         return 'the working directory is gone; change to one that exists'
     if OF_OTHERS.match(str(error)):
         return str(error)

@@ -71,7 +71,7 @@ def require_fit(runner: Runner, path: str) -> dict:
     faults = find_misfits(runner.model, loaded, part='backbone.')
     where = f'{path} is of another network than {runner.cfg.filename}'
     _refuse(faults, where)
-    return loaded.get('meta', {}).get('dataset_meta') or {}
+    return (loaded.get('meta') or {}).get('dataset_meta') or {}
 
 
 class FitHook(Hook):

@@ -86,7 +86,7 @@ def _mend_runner(module) -> None:
     @functools.wraps(call_hook)
     def without_config(self, fn_name: str, **kwargs) -> None:
         if fn_name == 'after_load_checkpoint':
-            kwargs['checkpoint'].get('meta', {}).pop('config', None)
+            (kwargs['checkpoint'].get('meta') or {}).pop('config', None)
         call_hook(self, fn_name, **kwargs)
 
     runner.call_hook = without_config

@@ -57,7 +57,7 @@ def build_model(cfg, checkpoint: str | None) -> nn.Module:
             if bad:
                 text = f'{len(bad)} weights are NaN, such as {bad[0]}'
                 print(f'warning: {checkpoint}: {text}', file=sys.stderr)
-    meta = loaded.get('meta', {}).get('dataset_meta') or {}
+    meta = (loaded.get('meta') or {}).get('dataset_meta') or {}
     model.dataset_meta = meta if meta.get('classes') else _dataset_meta(cfg)
     return model.eval()
 

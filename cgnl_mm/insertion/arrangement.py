@@ -78,7 +78,7 @@ class Arrangement:
             x = x.unflatten(0, (-1, frames)).movedim(1, 2)
         if self.flat:
             block.told_sizes = x.shape[2:]
-            x = x.reshape(*x.shape[:2], -1, x.shape[-1])
+            x = x.reshape(*x.shape[:2], math.prod(x.shape[2:-1]), x.shape[-1])
         return (x,)
 
     def frames_in(self, block: nn.Module, x: Tensor) -> int:

@@ -94,14 +94,19 @@ def test_jit_trace(options):
 @pytest.mark.skipif(
     not hasattr(torch.export, 'Dim'), reason='torch is too old'
 )
-@pytest.mark.parametrize('options', OPTIONS[:2], ids=str)
-def test_export(options):
-    block = trained(**options).eval()
+@pytest.mark.parametrize('options, dtype', [
+    (OPTIONS[0], torch.float32),
+    (OPTIONS[1], torch.float32),
+    (OPTIONS[0], torch.bfloat16),
+], ids=str)  # fmt: skip
+@torch.no_grad()
+def test_export(options, dtype):
+    block = trained(**options).eval().to(dtype)
     dynamic = torch.export.Dim.DYNAMIC
     program = torch.export.export(
         block,
-        (torch.randn(2, 16, 5, 6),),
+        (torch.randn(2, 16, 2, 3, dtype=dtype),),
         dynamic_shapes={'x': {0: dynamic, 2: dynamic, 3: dynamic}},
     )
-    x = different_input()
+    x = different_input().to(dtype)
     torch.testing.assert_close(program.module()(x), block(x))

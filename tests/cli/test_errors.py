@@ -43,6 +43,12 @@ def test_passwords_are_not_told(config, capsys, tmp_path):
         assert 'https://me:***@host/a.pth' in text
 
 
+def test_ctrl_c_while_a_config_is_read_stays_one(config):
+    config.write_text('raise KeyboardInterrupt')
+    with pytest.raises(KeyboardInterrupt):
+        load_config(config)
+
+
 def test_text_that_is_not_a_password_stays():
     for text in ('a@b', 'http://host:80/a@b', "'http://a:1', 'b@c'"):
         assert hide_passwords(text) == text

@@ -32,6 +32,7 @@ def test_as_by_hand(kind, keys, shape, arrange, back):
         insert_after(net, '0', block, example=x, **keys)
         torch.testing.assert_close(net(x), expected)
         assert not torch.equal(net(x), x)
+        assert net(x[:0]).shape == x[:0].shape
 
 
 def test_by_config():

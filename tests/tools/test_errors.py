@@ -193,6 +193,7 @@ def test_dead_worker():
     assert error.endswith('more than tensors and plain values: not allowed.')
     told = setup_message(OSError(errno.EMFILE, 'Too many open files'))
     assert 'ulimit -n' in told
+    assert setup_message(OSError(errno.ENOENT, 'a dead socket')) is None
     text = 'transformers is not installed, please install it by: pip'
     assert setup_message(RuntimeError(text)) == text  # mmdet's
 

@@ -7,6 +7,7 @@ block's own settings in tests/blocks/test_errors.py.
 import os
 import re
 import shutil
+import zipfile
 from importlib import import_module
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import torch
 from mmengine.config import Config
 
 import cgnl_mm  # noqa: F401  torch.load then accepts MMEngine's checkpoints
+from cgnl_mm.checkpoints import require_whole
 from cgnl_mm.cli.lint import find_mistakes
+from cgnl_mm.errors import SetupError
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
@@ -310,10 +313,16 @@ def test_file_that_no_training_wrote(write, weights, message_of):
         (dict(state_dict=state), ' holds weights alone, from which load_from'),
         ([1], ' cannot be read: it holds a list, not a dict'),
         (dict(meta='x'), ' cannot be read: its meta is not a dict'),
+        (dict(state, meta=None, optimizer=[]), ': its meta is not a dict'),
     ):
         torch.save(content, weights)
         message = message_of('train', 'two.py', '--resume', weights)
         assert str(weights) in message and told in message
+    require_whole(str(weights), 'load_from')  # it takes the weights alone
+    with zipfile.ZipFile(weights, 'a') as file:
+        file.writestr('archive/constants.pkl', b'of TorchScript')
+    with pytest.raises(SetupError, match='no checkpoint of PyTorch'):
+        require_whole(str(weights), 'checkpoint')
 
 
 def test_types_of_our_own_configs_are_right():
