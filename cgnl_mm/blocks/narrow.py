@@ -72,8 +72,9 @@ def _project(block: nn.Module, x: Tensor) -> Sequence[Tensor]:
         return (block.theta(x),)
     layers = block.theta, block.phi, block.g
     weights = [layer.weight for layer in layers]
+    few = 2 * x.numel() < 3 * weights[0].numel()
     # A compiler would hold on to the answer, and to the batch size with it.
-    if not is_compiling() and x.is_cpu and x.numel() < 3 * weights[0].numel():
+    if not is_compiling() and x.is_cpu and few:
         # A copy of weights that outweigh x costs more than it spares.
         return [layer(x) for layer in layers]
     return block.theta._conv_forward(x, torch.cat(weights), None).chunk(3, 1)
