@@ -30,6 +30,9 @@ from ..hosts import HOSTS, dataset_class
 from ..training.loaders import is_iter_based
 from .lint import parameters_of
 
+# Those that a script of tools/data writes lists for.
+PREPARED = ('minikinetics', 'ucf101')
+
 
 def require_data(cfg, loaders: 'tuple[str, ...]') -> None:
     """Check that the files a config reads from are there.
@@ -40,7 +43,7 @@ def require_data(cfg, loaders: 'tuple[str, ...]') -> None:
 
     Raises:
         MissingDataError: A folder or annotation file does not exist; the
-            message names it.
+            message names it and the script that prepares it.
         SetupError: An annotation file is broken; the place is named.
     """
     for loader in loaders:
@@ -50,8 +53,7 @@ def require_data(cfg, loaders: 'tuple[str, ...]') -> None:
                 if '://' not in str(path) and not os.path.exists(path):
                     raise MissingDataError(
                         f'{path} does not exist (seen from {os.getcwd()}), '
-                        f'and {loader}_dataloader reads it. configs/README.md '
-                        'tells where each config looks, and what prepares it'
+                        f'and {loader}_dataloader reads it. {_advice(path)}'
                     )
             _check_annotations(dataset, cfg, loader)
 
@@ -113,6 +115,19 @@ def _paths(dataset: dict) -> Iterator[str]:
     for path in (dataset.get('ann_file'), *folders):
         if path and isinstance(path, str):  # '' where a list has whole paths
             yield os.path.join(root, path)
+
+
+def _advice(path: str) -> str:
+    """Name the script of tools/data whose data set is in ``path``."""
+    for script in PREPARED:
+        if script in path.lower():
+            return (
+                f'`python tools/data/{script}.py --help` tells how to prepare '
+                'it'
+            )
+    return (
+        'configs/README.md tells where each config looks, and what prepares it'
+    )
 
 
 class DataHook(Hook):
