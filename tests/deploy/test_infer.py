@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mmaction.apis import ActionRecogInferencer
 from mmdet.apis import DetInferencer
 from mmengine.structures import InstanceData
 from mmpretrain import ImageClassificationInferencer
+from PIL import Image
 
 from cgnl_mm.cli import load_config
 from cgnl_mm.datasets.digit_scenes import prepare_digit_scenes
@@ -174,6 +176,22 @@ def test_broken_files_are_counted_and_the_rest_goes_on(
     assert failed == ['empty', 'half', 'text']
     assert printed.err.count('unreadable: ') == 3
     assert len(list((tmp_path / 'out/pictures').rglob('*.png'))) == 3
+
+
+@pytest.mark.parametrize('host, suffix', [
+    ('mmpretrain', '.gif'), ('mmpretrain', '.avif'), ('mmaction', '.gif')
+])  # fmt: skip
+def test_gif_and_avif_are_read(
+    predict, capsys, monkeypatch, host, suffix, tmp_path
+):
+    monkeypatch.setitem(sys.modules, 'decord', None)  # it reads no gif
+    still = Image.effect_noise((32, 32), 90)
+    frames = [still.rotate(90 * turn) for turn in range(16)]
+    still.save(tmp_path / f'a{suffix}', save_all=True, append_images=frames)
+    (tmp_path / 'b.svg').touch()
+    (record,) = predict(host, tmp_path, tmp_path / 'out')
+    assert len(record['top']) == 5
+    assert '1 predicted, 0 unreadable' in capsys.readouterr().out
 
 
 def test_records_are_written_as_they_come(
