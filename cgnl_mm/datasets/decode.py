@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ KEYS = ('filename', 'img_path', 'frame_dir')
 # Errors of a process or a machine that ran out of something.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 PATIENCE = 300.0  # seconds for a file; a network's disk may pause for minutes
+LATE = 1.0  # seconds; only a process that was stopped gets an alarm later
 
 
 def path_of(sample: dict) -> Optional[str]:
@@ -55,11 +57,18 @@ def time_limit() -> Iterator[None]:
         yield
         return
 
+    def start() -> float:
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        return time.monotonic()
+
     def stop(*_):
-        raise TimeoutError(f'no answer in {PATIENCE:g} seconds')
+        nonlocal since
+        if time.monotonic() - since < PATIENCE + LATE:
+            raise TimeoutError(f'no answer in {PATIENCE:g} seconds')
+        since = start()  # the process stood still, so the file may be well
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    since = start()
     try:
         yield
     finally:

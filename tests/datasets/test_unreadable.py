@@ -4,7 +4,9 @@ import errno
 import os
 import pickle
 import resource
+import signal
 import socket
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -459,6 +461,16 @@ def test_file_that_never_answers_is_given_up(tmp_path, skipped, monkeypatch):
     loader = DataLoader(data_set, num_workers=1)
     with pytest.raises(UnreadableFileError, match=f'0.png: {told}'):
         next(iter(loader))
+
+
+def test_time_in_which_a_process_was_stopped_does_not_count(monkeypatch):
+    """As after Ctrl-Z, the alarm arrives late."""
+    monkeypatch.setattr(decode, 'PATIENCE', 0.1)
+    with decode.time_limit():
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        time.sleep(1.2)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    assert not any(signal.getitimer(signal.ITIMER_REAL))
 
 
 def test_backend_is_no_fault_of_a_file(tmp_path):
