@@ -142,14 +142,22 @@ def test_missing_host_of_a_config_without_our_adapter(
     assert 'pose.py' in line
 
 
+@pytest.mark.parametrize(
+    'config, told',
+    [
+        ('i3d_r50_cgnl_ucf101', 'python tools/data/ucf101.py --help'),
+        ('i3d_r50_minikinetics', 'python tools/data/minikinetics.py --help'),
+        ('r50_cgnl_cub', 'configs/README.md'),
+    ],
+)
 def test_missing_data_set_says_where_to_look(
-    tmp_path, monkeypatch, message_of
+    config, told, tmp_path, monkeypatch, message_of
 ):
     monkeypatch.chdir(tmp_path)
-    path = TOOLS.parent / 'configs/i3d_r50_cgnl_ucf101.py'
+    path = TOOLS.parent / 'configs' / f'{config}.py'
     line = message_of('train', path)
     assert f'does not exist (seen from {tmp_path})' in line
-    assert 'configs/README.md' in line
+    assert told in line
 
 
 def test_missing_data_inside_wrappers(tmp_path):
