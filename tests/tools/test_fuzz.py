@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from miniatures import write_clip, write_jpeg
 
 from cgnl_mm.checkpoints import find_fault
+from cgnl_mm.convert import convert_checkpoint
 from cgnl_mm.convert.files import read_checkpoint
 from cgnl_mm.datasets.decode import check_file
 from cgnl_mm.errors import SetupError
@@ -94,6 +95,55 @@ def test_fuzz_converter_reads(content):
             read_checkpoint(str(path))
         except SetupError as error:
             assert str(path) in str(error)
+
+
+KEYS = st.one_of(
+    st.sampled_from(
+        [
+            'module.conv1.weight',
+            'layer3.5.t.weight',
+            'layer3.5.z.weight',
+            'layer3.5.gn.weight',
+            'layer3.5.gn.bias',
+            'layer3.0.conv1.weight',
+            'fc.weight',
+            'backbone.body.layer3.5.z.weight',
+        ]
+    ),
+    st.text(max_size=20),
+    st.integers(),
+)
+VALUES = st.one_of(
+    st.sampled_from(
+        [
+            torch.zeros(()),
+            torch.zeros(8, 4, 1, 1),
+            torch.zeros(1024, 64, 1, 1),
+            torch.zeros(7),
+            torch.zeros(3, dtype=torch.int64),
+        ]
+    ),
+    st.none(),
+    st.text(max_size=5),
+    st.lists(st.integers(), max_size=2),
+)
+STATES = st.dictionaries(KEYS, VALUES, max_size=6)
+
+
+@in_files
+@given(
+    content=st.one_of(
+        st.none(),
+        STATES,
+        st.builds(dict, state_dict=STATES),
+        st.lists(VALUES, max_size=2),
+    ),
+    target=st.sampled_from(('mmpretrain', 'mmdet')),
+)
+def test_fuzz_converter_understands(content, target):
+    """A state dict of something else is refused with its name."""
+    with pytest.raises(SetupError):
+        convert_checkpoint(content, target, False)
 
 
 WRITERS = {'a.png': write_jpeg, 'a.mp4': write_clip}
