@@ -79,6 +79,11 @@ def require_whole(path: str, option: str) -> None:
         raise SetupError(f'{option}: {path!r} cannot be read: {fault}')
 
 
+def dataset_meta(checkpoint: dict) -> dict:
+    """Return what a checkpoint tells of its data set; {} if nothing."""
+    return (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+
+
 def _find_odd_part(path: str, resumes: bool) -> Optional[str]:
     """Say which part of a whole checkpoint is not a dict."""
     found = torch.load(path, 'cpu', mmap=zipfile.is_zipfile(path))

@@ -8,6 +8,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
+from ..checkpoints import dataset_meta
 from ..errors import SetupError
 from ..training.start import require_start
 
@@ -71,7 +72,7 @@ def require_fit(runner: Runner, path: str) -> dict:
     faults = find_misfits(runner.model, loaded, part='backbone.')
     where = f'{path} is of another network than {runner.cfg.filename}'
     _refuse(faults, where)
-    return (loaded.get('meta') or {}).get('dataset_meta') or {}
+    return dataset_meta(loaded)
 
 
 class FitHook(Hook):

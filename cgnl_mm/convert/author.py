@@ -3,7 +3,7 @@
 Author's code: github.com/KaiyuYue/cgnl-network.pytorch.
 """
 
-from typing import Dict
+from typing import Dict, Optional, Tuple
 
 from torch import Tensor
 
@@ -15,8 +15,10 @@ BLOCKS = {
         bn='conv_out.bn',
     ),
 }  # fmt: skip
-# mmcv's block has biases that the author's does not have.
-BIASES = 'theta.conv.bias', 'phi.conv.bias', 'g.conv.bias'
+# What a block has here that the author's has not.
+BIASES: Dict[Optional[str], Tuple[str, ...]] = {
+    'NonLocal2d': ('theta.conv.bias', 'phi.conv.bias', 'g.conv.bias')
+}
 
 
 def convert_block_state_dict(
@@ -58,6 +60,6 @@ def convert_block_state_dict(
             value = value.reshape(*value.shape[:2], *[1] * rank)
         converted[f'{names[module]}.{parameter}'] = value
     weight = state_dict['t.weight']
-    for name in BIASES if block == 'NonLocal2d' else ():
+    for name in BIASES.get(block, ()):
         converted[name] = weight.new_zeros(len(weight))
     return converted

@@ -76,7 +76,7 @@ def convert_tensors(
             f'{written.host} has no place for {listed(lost)}; '
             'backbone_only=True (--backbone-only) leaves the classifier out'
         )
-    for bias in BIASES if network.block == 'NonLocal2d' else ():
+    for bias in BIASES.get(network.block, ()):
         name = f'backbone.{network.block_path}.{bias}'
         converted.setdefault(name, torch.zeros(8 * network.width))
     load_strictly(converted, network, written)

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
-from ..checkpoints import require_whole
+from ..checkpoints import dataset_meta, require_whole
 from ..errors import SetupError
 from ..hosts import dataset_class, host_of
 from ..insertion.frames import takes_frames
@@ -57,7 +57,7 @@ def build_model(cfg, checkpoint: str | None) -> nn.Module:
             if bad:
                 text = f'{len(bad)} weights are NaN, such as {bad[0]}'
                 print(f'warning: {checkpoint}: {text}', file=sys.stderr)
-    meta = (loaded.get('meta') or {}).get('dataset_meta') or {}
+    meta = dataset_meta(loaded)
     model.dataset_meta = meta if meta.get('classes') else _dataset_meta(cfg)
     return model.eval()
 

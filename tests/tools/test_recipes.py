@@ -49,6 +49,13 @@ def write_lines(path, lines):
     path.write_text(''.join(f'{line}\n' for line in lines))
 
 
+def write_clips(folder, names, listing, blank=' '):
+    """Write a video for each label, and the list of them."""
+    for label, name in names.items():
+        video(folder / name, label)
+    write_lines(listing, [f'{name}{blank}{x}' for x, name in names.items()])
+
+
 def cub(data):
     root = data / 'CUB_200_2011'
     names = [f'{1 + i:03}.Bird_{i}/Bird_{i}.jpg' for i in range(4)]
@@ -76,21 +83,17 @@ def ucf101(data):
     root = data / 'ucf101'
     for split in ('train', 'val'):
         names = {x: f'Class{x}/v_Class{x}_{split}.avi' for x in (0, 100)}
-        for label, name in names.items():
-            video(root / 'videos' / name, label)
         # Only split 3 is there: the option must be obeyed.
         listing = root / f'ucf101_{split}_split_3_videos.txt'
-        write_lines(listing, [f'{name} {x}' for x, name in names.items()])
+        write_clips(root / 'videos', names, listing)
 
 
 def minikinetics(data):
     (data / 'minikinetics').mkdir(parents=True)
     for split in ('train', 'val'):
         names = {x: f'class {x}/{split}.mp4' for x in (0, 199)}
-        for label, name in names.items():
-            video(data / 'kinetics400' / name, label)
         listing = data / f'minikinetics/{split}.txt'
-        write_lines(listing, [f'{name}\t{x}' for x, name in names.items()])
+        write_clips(data / 'kinetics400', names, listing, '\t')
 
 
 def coco(data):
