@@ -4,6 +4,7 @@ from typing import Optional
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .torch_versions import is_compiling
 
@@ -38,6 +39,37 @@ def multiply_add(
 def product(a: Tensor, b: Tensor) -> Tensor:
     """Return a b for a sum; bfloat16 has the range of the products."""
     return widen(a) * b
+
+
+def sum_with_products(
+    d: Tensor, u: Tensor, mean: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """Return the sums of d (u - mean) and of d over the last axis.
+
+    Args:
+        d (Tensor): Map (B, N, c, S).
+        u (Tensor): Map of the same shape.
+        mean (Tensor): Numbers (B, N, c), or (B, N, 1), in ``dtype``.
+        dtype (torch.dtype): Type of the sums.
+
+    Returns:
+        Tensor: (2, B, N, c).
+    """
+    shape = d.shape[:-1]
+    if d.dtype == u.dtype:
+        # A batch norm's gradients of its weight and bias are these sums. It
+        # reads each map once, and rounds no product.
+        rows = (t.reshape(1, -1, t.shape[-1]) for t in (d, u))
+        numbers = pad(mean.expand(1, *shape), (0, 0) * 3 + (0, 1), value=1.0)
+        mean, ones = numbers.flatten(1)
+        found = torch.ops.aten.native_batch_norm_backward(
+            *rows, ones, None, None, mean, ones, True, 0, [False, True, True]
+        )[1:]
+    else:
+        q = d.sum(-1, dtype=dtype)
+        p = product(d, u).sum(-1, dtype=dtype)
+        found = torch.addcmul(p, mean, q, value=-1), q
+    return torch.stack(found).view(2, *shape)
 
 
 def widen(x: Tensor) -> Tensor:

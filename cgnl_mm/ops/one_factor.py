@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from .first_derivative import only_first
-from .narrow import HALF, multiply_add, product
-from .torch_versions import is_compiling
+from .narrow import HALF, multiply_add, sum_with_products
 
 
 class OneFactorNorm(torch.autograd.Function):
@@ -47,8 +46,7 @@ class OneFactorNorm(torch.autograd.Function):
         u, weight, a, mean, r, factor, scale = ctx.saved_tensors
         n = u.shape[2] * u.shape[3]
         with torch.no_grad(), torch.autocast(d.device.type, enabled=False):
-            sums = _sum_positions(product(d, u), d, dtype=a.dtype)
-            sums[0].addcmul_(mean, sums[1], value=-1)
+            sums = sum_with_products(d, u, mean, a.dtype)
             h, q = _weigh(sums, weight, -1 / n)
             inside = factor.pow(3) * h  # a alone may leave float32's range.
             shift = torch.addcmul(factor * q, inside, mean, value=-1)
@@ -59,16 +57,6 @@ class OneFactorNorm(torch.autograd.Function):
             d_weight, d_bias = sums.sum(1)
             d_a = -ctx.eps * n * r.pow(3) * h
         return None, *only_first(d, d_u, d_weight, d_bias, d_a)
-
-
-def _sum_positions(*maps: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the sums of both maps in one tensor (2, B, N, c)."""
-    if is_compiling():
-        return torch.stack([x.sum(-1, dtype=dtype) for x in maps])
-    sums = maps[0].new_empty(2, *maps[0].shape[:-1], dtype=dtype)
-    for x, out in zip(maps, sums):
-        torch.sum(x, -1, dtype=dtype, out=out)
-    return sums
 
 
 def _weigh(sums: Tensor, weight: Tensor, times: float) -> Tensor:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .first_derivative import only_first
 from .fused.plan import Norm
-from .narrow import multiply_add, product
+from .narrow import multiply_add, sum_with_products
 from .one_factor import OneFactorNorm, add_affine
 
 
@@ -183,9 +183,9 @@ def _gradients(
     """Return the gradients of u, weight, bias, a, b and kappa."""
     *numbers, scale, a, b, kappa = numbers
     layout = _Layout(norm, u, a)
-    q = d.sum(-1, dtype=layout.dtype)
-    p = product(d, u).sum(-1, dtype=layout.dtype)
-    pair, sums = (a, b, kappa), (p, q)
+    u_mean, pair = numbers[0], (a, b, kappa)
+    centre = scale.new_zeros(1) if u_mean is None else u_mean
+    sums = _, q = sum_with_products(d, u, centre, layout.dtype)
     if norm.mean is None:
         found = _differentiate(layout, norm.eps, sums, pair, *numbers)
         inside, shift, d_weight, d_a, d_b, d_k = found
@@ -224,7 +224,6 @@ def _differentiate(
     """
     (p, q), (a, b, kappa) = sums, pair
     factor, size = layout.spread(a), layout.positions
-    p = torch.addcmul(p, u_mean, q, value=-1)
     d_weight = (torch.addcmul(delta * q, factor, p) * r).sum(0)
     q = weight * q
     q_mean = layout.mean(q)
