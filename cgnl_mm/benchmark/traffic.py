@@ -141,7 +141,7 @@ def count_form(form: str, case: Case, settings: Settings) -> list[dict]:
     """Count what one form moves, without and with gradients."""
     build, dtype, records = forms.FORMS[form], settings.torch_dtype, []
     # A GPU's paths take other steps than a CPU's.
-    on_gpu = mock.patch.object(Tensor, 'is_cuda', True)
+    on_gpu = mock.patch.object(Tensor, 'is_cpu', False)
     with FakeTensorMode(allow_non_fake_inputs=True), on_gpu:
         module, x = build(case), torch.empty(case.shape, dtype=dtype)
         if forms.AUTO in form:

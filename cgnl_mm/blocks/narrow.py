@@ -25,6 +25,9 @@ from .obstacles import find_layer_obstacle, find_transform, is_half
 # An amplitude of several powers that is lower counts as zero: its variance is
 # far below the eps of a norm.
 LEAST_AMPLITUDE = 1e-5
+# From so many positions on, one convolution for three maps is faster on a CPU,
+# too. The gradient of its weight needs a buffer, which counts below that.
+JOINED_POSITIONS = 512
 
 
 def can_run_narrow(block: nn.Module, x: Tensor) -> bool:
@@ -72,10 +75,9 @@ def _project(block: nn.Module, x: Tensor) -> Sequence[Tensor]:
         return (block.theta(x),)
     layers = block.theta, block.phi, block.g
     weights = [layer.weight for layer in layers]
-    few = 2 * x.numel() < 3 * weights[0].numel()
-    # A compiler would hold on to the answer, and to the batch size with it.
-    if not is_compiling() and x.is_cpu and few:
-        # A copy of weights that outweigh x costs more than it spares.
+    is_small = math.prod(x.shape[2:]) < JOINED_POSITIONS
+    # A compiler would hold on to the answer, and to the map's size with it.
+    if not is_compiling() and x.is_cpu and is_small:
         return [layer(x) for layer in layers]
     return block.theta._conv_forward(x, torch.cat(weights), None).chunk(3, 1)
 

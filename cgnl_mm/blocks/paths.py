@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..ops.narrow import HALF
 from ..ops.torch_versions import is_compiling
 from .fused import run_fused
 from .norm import KeptStatistics
@@ -23,9 +22,8 @@ from .reference import run_reference
 PATHS = ('reference', 'folded', 'gram')
 BACKENDS = ('auto', *PATHS)
 # Thresholds measured on CPUs. From 512 positions on, and up to 64 channels in
-# a group, 'folded' is as fast as 'reference' and keeps half as much memory. In
-# half precision that begins at 196 positions.
-FOLDED_POSITIONS, FOLDED_HALF, FOLDED_INNER = 512, 196, 64
+# a group, 'folded' is as fast as 'reference' and keeps half as much memory.
+FOLDED_POSITIONS, FOLDED_INNER = 512, 64
 # 'gram' pays from so many positions on, and from so many for each channel. It
 # spares fewer products without gradients.
 GRAM_POSITIONS, GRAM_TRAINING, GRAM_INFERENCE = 2048, 2, 6
@@ -97,7 +95,6 @@ def _choose_auto(block: nn.Module, x: Tensor) -> Tuple[str, str]:
         return 'reference', 'the fastest without gradients here'
     if block.inter_channels // block.groups > FOLDED_INNER:
         return 'reference', f'more than {FOLDED_INNER} channels in a group'
-    least = FOLDED_HALF if x.dtype in HALF else FOLDED_POSITIONS
-    if positions < least:
-        return 'reference', f'fewer than {least} positions'
-    return 'folded', f'{least} positions or more'
+    if positions < FOLDED_POSITIONS:
+        return 'reference', f'fewer than {FOLDED_POSITIONS} positions'
+    return 'folded', f'{FOLDED_POSITIONS} positions or more'

@@ -29,9 +29,15 @@ def multiply_add(
     like = x if like is None else like
     if like.dtype in HALF and not is_compiling():
         out = torch.empty_like(like)
-        if c is None:
-            return torch.mul(a, x, out=out)
-        return torch.addcmul(c, a, x, out=out)
+        step = torch.mul if c is None else torch.addcmul
+        tensors = [t for t in (c, a, x) if t is not None]
+        # A CPU widens what it reads, so it takes one sample at a time.
+        samples = [(*tensors, out)]
+        if like.is_cpu:
+            samples = zip(*torch.broadcast_tensors(*tensors, out))
+        for *given, sample in samples:
+            step(*given, out=sample)
+        return out
     y = a * x if c is None else c + a * x
     return y if y.dtype == like.dtype else y.to(like.dtype)
 

@@ -194,7 +194,7 @@ def test_traffic_counts_each_element_once():
 
 @pytest.mark.parametrize(
     'form, megabytes, operators',
-    [(LOOP, 813, 77), ('cgnl reference', 546, 46)],
+    [(LOOP, 813, 77), ('cgnl reference', 521, 45)],
 )
 def test_traffic(form, megabytes, operators):
     """That of the loop was counted for the author's code, too."""
@@ -209,12 +209,12 @@ def test_traffic(form, megabytes, operators):
     'size, dtype, most',
     [
         ((24, 24), torch.float32, 0.95),
-        ((7, 7), torch.bfloat16, 1.0),  # The weights are larger than x.
+        ((14, 14), torch.bfloat16, 1.0),
     ],
 )
 def test_peak_of_training_is_at_most_the_loops(size, dtype, most):
     """On the path that 'auto' takes on a CPU."""
-    case, peaks = Case('', 1, 512, size), []
+    case, peaks = Case('', 4, 512, size), []
     for form in (LOOP, AUTO):
         x, module = torch.randn(case.shape), FORMS[form](case)
         call = block.training_call(module.to(dtype), x.to(dtype))
@@ -233,6 +233,8 @@ def test_traffic_follows_cudas_autocast(form, mode, monkeypatch):
     common = torch.cuda.amp.common
     monkeypatch.setattr(common, 'amp_definitely_not_available', lambda: False)
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda *_: True)
+    # A CPU saves memory where a GPU saves operators.
+    monkeypatch.setattr(torch.Tensor, 'is_cpu', False)
     case = Case('', 2, 64, (7, 7), mode=mode, order=3)
     settings, found = Settings(dtype='bfloat16'), {}
     for device in ('cpu', 'cuda'):

@@ -116,15 +116,6 @@ def test_chosen_by_size(
 
 
 @pytest.mark.parametrize(
-    'path, positions', [('reference', 195), ('folded', 196)]
-)
-def test_chosen_in_half_precision(path, positions):
-    """The folded path pays from fewer positions on."""
-    x = torch.empty(1, dtype=torch.bfloat16).expand(1, 32, positions)
-    assert paths.choose(CGNL1d(32, groups=4).bfloat16(), x) == path
-
-
-@pytest.mark.parametrize(
     'mode, dtype, autocast, message',
     [
         *((mode, torch.float32, False, mode) for mode in MODES[1:]),

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from cgnl_mm.ops.accuracy import output_and_gradients
 from cgnl_mm.ops.fused.plan import Norm
+from cgnl_mm.ops.narrow import sum_with_products
 from cgnl_mm.ops.scaled_norm import scaled_norm
 
 C, G = 12, 2
@@ -72,6 +73,19 @@ def test_factor_whose_cube_overflows():
     d = torch.randn(1, C, 7)
     found = output_and_gradients(ours(NORMS['GN'], **tensors), d, tensors)
     assert all(value.isfinite().all() for value in found.values())
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_sums_of_products_are_not_rounded(dtype):
+    """A map of rounded products gave an error of 2e-3."""
+    d, u = torch.randn(2, 3, 2, 4, 3136).to(dtype)
+    mean = torch.randn(3, 2, 1)
+    found = sum_with_products(d, u, mean, torch.float32)
+    wide = d.double()
+    truth = wide * (u - mean[..., None].double()), wide
+    torch.testing.assert_close(
+        found, torch.stack(truth).sum(-1).float(), rtol=0, atol=1e-3
+    )
 
 
 def test_variance_far_below_the_mean():

@@ -61,7 +61,7 @@ def moments(
 def _row_products(a: Tensor, b: Tensor) -> Tensor:
     # torch.bmm adds one term after the other, which costs two digits, and on
     # CUDA it multiplies in TF32 where that is allowed.
-    if a.is_cuda or a.numel() <= 2**20:
+    if not a.is_cpu or a.numel() <= 2**20:
         return (a * b).sum(1)
     # On a CPU, products that fit into the cache are faster.
     return torch.stack([(x * y).sum() for x, y in zip(a, b)])
