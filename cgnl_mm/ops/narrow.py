@@ -62,9 +62,9 @@ def sum_with_products(
         Tensor: (2, B, N, c).
     """
     shape = d.shape[:-1]
-    if d.dtype == u.dtype:
+    if d.dtype == u.dtype and not is_compiling():
         # A batch norm's gradients of its weight and bias are these sums. It
-        # reads each map once, and rounds no product.
+        # reads each map once, and rounds no product. So does a compiler.
         rows = (t.reshape(1, -1, t.shape[-1]) for t in (d, u))
         numbers = pad(mean.expand(1, *shape), (0, 0) * 3 + (0, 1), value=1.0)
         mean, ones = numbers.flatten(1)
