@@ -1,6 +1,6 @@
 """Steps on bfloat16 and float16 maps that keep no float32 copy of them."""
 
-from typing import Optional
+from typing import Iterable, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -31,15 +31,22 @@ def multiply_add(
         out = torch.empty_like(like)
         step = torch.mul if c is None else torch.addcmul
         tensors = [t for t in (c, a, x) if t is not None]
-        # A CPU widens what it reads, so it takes one sample at a time.
-        samples = [(*tensors, out)]
-        if like.is_cpu:
-            samples = zip(*torch.broadcast_tensors(*tensors, out))
-        for *given, sample in samples:
-            step(*given, out=sample)
+        pieces = [(*tensors, out)]
+        if like.is_cpu:  # It widens what it reads.
+            pieces = _cut(*tensors, out)
+        for *given, piece in pieces:
+            step(*given, out=piece)
         return out
     y = a * x if c is None else c + a * x
     return y if y.dtype == like.dtype else y.to(like.dtype)
+
+
+def _cut(*tensors: Tensor) -> Iterable[Tuple[Tensor, ...]]:
+    """Cut tensors that broadcast along their longest axis but the last."""
+    tensors = torch.broadcast_tensors(*tensors)
+    shape = tensors[0].shape[:-1]
+    axis = shape.index(max(shape))
+    return zip(*(t.chunk(16, axis) for t in tensors))
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -61,11 +68,14 @@ def sum_with_products(
     Returns:
         Tensor: (2, B, N, c).
     """
-    shape = d.shape[:-1]
-    if d.dtype == u.dtype and not is_compiling():
+    shape, device = d.shape[:-1], d.device.type
+    # CUDA rounds each product to the type of the maps.
+    has_range = device == 'cpu' or d.dtype != torch.float16
+    is_known = device in ('cpu', 'cuda') and not is_compiling()
+    if d.dtype == u.dtype and has_range and is_known:
         # A batch norm's gradients of its weight and bias are these sums. It
-        # reads each map once, and rounds no product. So does a compiler.
-        rows = (t.reshape(1, -1, t.shape[-1]) for t in (d, u))
+        # reads each map once; on a CPU, no product of rows is rounded.
+        rows = [t.reshape(1, -1, t.shape[-1]).contiguous() for t in (d, u)]
         numbers = pad(mean.expand(1, *shape), (0, 0) * 3 + (0, 1), value=1.0)
         mean, ones = numbers.flatten(1)
         found = torch.ops.aten.native_batch_norm_backward(
