@@ -54,16 +54,14 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return widen(a) * b
 
 
-def sum_with_products(
-    d: Tensor, u: Tensor, mean: Tensor, dtype: torch.dtype
-) -> Tensor:
+def sum_with_products(d: Tensor, u: Tensor, mean: Tensor) -> Tensor:
     """Return the sums of d (u - mean) and of d over the last axis.
 
     Args:
         d (Tensor): Map (B, N, c, S).
         u (Tensor): Map of the same shape.
-        mean (Tensor): Numbers (B, N, c), or (B, N, 1), in ``dtype``.
-        dtype (torch.dtype): Type of the sums.
+        mean (Tensor): Numbers that broadcast to (B, N, c), in the type of
+            the sums.
 
     Returns:
         Tensor: (2, B, N, c).
@@ -82,8 +80,8 @@ def sum_with_products(
             *rows, ones, None, None, mean, ones, True, 0, [False, True, True]
         )[1:]
     else:
-        q = d.sum(-1, dtype=dtype)
-        p = product(d, u).sum(-1, dtype=dtype)
+        q = d.sum(-1, dtype=mean.dtype)
+        p = product(d, u).sum(-1, dtype=mean.dtype)
         found = torch.addcmul(p, mean, q, value=-1), q
     return torch.stack(found).view(2, *shape)
 

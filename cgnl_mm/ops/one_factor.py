@@ -46,7 +46,7 @@ class OneFactorNorm(torch.autograd.Function):
         u, weight, a, mean, r, factor, scale = ctx.saved_tensors
         n = u.shape[2] * u.shape[3]
         with torch.no_grad(), torch.autocast(d.device.type, enabled=False):
-            sums = sum_with_products(d, u, mean, a.dtype)
+            sums = sum_with_products(d, u, mean)
             h, q = _weigh(sums, weight, -1 / n)
             inside = factor.pow(3) * h  # a alone may leave float32's range.
             shift = torch.addcmul(factor * q, inside, mean, value=-1)

@@ -185,7 +185,7 @@ def _gradients(
     layout = _Layout(norm, u, a)
     u_mean, pair = numbers[0], (a, b, kappa)
     centre = scale.new_zeros(1) if u_mean is None else u_mean
-    sums = _, q = sum_with_products(d, u, centre, layout.dtype)
+    sums = _, q = sum_with_products(d, u, centre)
     if norm.mean is None:
         found = _differentiate(layout, norm.eps, sums, pair, *numbers)
         inside, shift, d_weight, d_a, d_b, d_k = found

@@ -89,7 +89,7 @@ def test_sums_of_products_are_not_rounded(dtype, is_expanded):
     if is_expanded:
         d = d[..., :1].expand(u.shape)
     mean = torch.randn(3, 2, 1)
-    found = sum_with_products(d, u, mean, torch.float32)
+    found = sum_with_products(d, u, mean)
     wide = d.double()
     truth = wide * (u - mean[..., None].double()), wide
     torch.testing.assert_close(
