@@ -22,8 +22,10 @@ CHROMIUM = next(
 # What a reader does: a click at 3/4 of a picture's width and 1/4 of its
 # height; by the keyboard, a cell to the left, a frame later, the second group.
 READER = """
-<script>addEventListener('load', () => setTimeout(() => {
+<script>const waiting = setInterval(() => {
   const canvas = document.querySelector('canvas');
+  if (!canvas) return;
+  clearInterval(waiting);
   const box = canvas.getBoundingClientRect();
   const clientX = box.left + .76 * box.width;
   const clientY = box.top + .26 * box.height;
@@ -32,10 +34,11 @@ READER = """
     document.querySelector('canvas').dispatchEvent(
       new KeyboardEvent('keydown', {key, bubbles: true}));
   const block = page.blocks[0], group = +state.group || 0;
-  document.body.dataset.seen = JSON.stringify({...state,
+  console.log('seen ' + JSON.stringify({...state,
     panels: document.querySelectorAll('canvas').length,
-    map: [...attention(block, group)]});
-}, 500))</script>"""
+    map: [...attention(block, group)]}));
+  window.close();
+}, 20)</script>"""
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason='chromium is not installed')
@@ -63,11 +66,11 @@ def test_reader_sees_the_map_of_the_position_that_he_chooses(
     out.write_text(text + READER)
     found = subprocess.run(
         [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu',
-         '--virtual-time-budget=5000', '--dump-dom', out.as_uri()],
+         '--enable-logging=stderr', out.as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    (seen,) = re.findall(r'data-seen="(.*?)"', found.stdout)
-    seen = json.loads(seen.replace('&quot;', '"'))
+    assert 'seen' in found.stderr, found.stderr
+    seen = json.loads(re.search(r'seen (\{.*\})', found.stderr)[1])
     ((key, block),) = find_blocks(model).items()
     looked = look(model, cfg, {key: block}, load_sample(cfg, file))
     frames, (height, width) = looked.frames, looked.size
