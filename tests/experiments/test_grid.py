@@ -113,10 +113,7 @@ def test_every_published_row_is_in_its_grid():
     assert found == wanted
 
 
-@pytest.mark.parametrize('name', [
-    'digits', 'movingdigits',
-    pytest.param('norms_movingdigits', marks=pytest.mark.nightly),
-])  # fmt: skip
+@pytest.mark.parametrize('name', ['digits', 'movingdigits', 'norms_digits'])
 def test_cells_differ_by_what_they_say_and_share_their_start(name):
     grid = read_grid(GRIDS / f'{name}.yaml')
     states, plans = {}, {}
