@@ -26,8 +26,9 @@ from .obstacles import find_layer_obstacle, find_transform, is_half
 # far below the eps of a norm.
 LEAST_AMPLITUDE = 1e-5
 # From so many positions on, one convolution for three maps is faster on a CPU,
-# too. The gradient of its weight needs a buffer, which counts below that.
-JOINED_POSITIONS = 512
+# too. Its weight's gradient needs a buffer, which counts below that, and where
+# a batch has few positions for each channel.
+JOINED_POSITIONS, JOINED_RATIO = 512, 4
 
 
 def can_run_narrow(block: nn.Module, x: Tensor) -> bool:
@@ -75,11 +76,15 @@ def _project(block: nn.Module, x: Tensor) -> Sequence[Tensor]:
         return (block.theta(x),)
     layers = block.theta, block.phi, block.g
     weights = [layer.weight for layer in layers]
-    is_small = math.prod(x.shape[2:]) < JOINED_POSITIONS
     # A compiler would hold on to the answer, and to the map's size with it.
-    if not is_compiling() and x.is_cpu and is_small:
+    if not is_compiling() and x.is_cpu and _is_small(x):
         return [layer(x) for layer in layers]
     return block.theta._conv_forward(x, torch.cat(weights), None).chunk(3, 1)
+
+
+def _is_small(x: Tensor) -> bool:
+    batch, channels, positions = x.flatten(2).shape
+    return positions < max(JOINED_POSITIONS, JOINED_RATIO * channels / batch)
 
 
 def _attend(

@@ -31,7 +31,7 @@ def multiply_add(
         out = torch.empty_like(like)
         step = torch.mul if c is None else torch.addcmul
         tensors = [t for t in (c, a, x) if t is not None]
-        pieces = [(*tensors, out)]
+        pieces: Iterable[Tuple[Tensor, ...]] = [(*tensors, out)]
         if like.is_cpu:  # It widens what it reads.
             pieces = _cut(*tensors, out)
         for *given, piece in pieces:
@@ -42,11 +42,10 @@ def multiply_add(
 
 
 def _cut(*tensors: Tensor) -> Iterable[Tuple[Tensor, ...]]:
-    """Cut tensors that broadcast along their longest axis but the last."""
-    tensors = torch.broadcast_tensors(*tensors)
-    shape = tensors[0].shape[:-1]
-    axis = shape.index(max(shape))
-    return zip(*(t.chunk(16, axis) for t in tensors))
+    """Cut tensors, which expand to the last, along its longest axis but S."""
+    shape = tensors[-1].shape
+    axis = max(range(len(shape) - 1), key=shape.__getitem__)
+    return zip(*(t.expand(shape).chunk(16, axis) for t in tensors))
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -67,6 +66,9 @@ def sum_with_products(d: Tensor, u: Tensor, mean: Tensor) -> Tensor:
         Tensor: (2, B, N, c).
     """
     shape, device = d.shape[:-1], d.device.type
+    if device == 'cpu' and d.dtype != u.dtype:  # As their product would.
+        wide = torch.promote_types(d.dtype, u.dtype)
+        d, u = d.to(wide), u.to(wide)
     # CUDA rounds each product to the type of the maps.
     has_range = device == 'cpu' or d.dtype != torch.float16
     is_known = device in ('cpu', 'cuda') and not is_compiling()

@@ -73,4 +73,4 @@ def add_affine(x: Tensor, u: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     if x.dtype in HALF:
         # The small terms are added first.
         return (x + multiply_add(scale, u, shift)).to(x.dtype)
-    return torch.addcmul(x + shift, scale, u)
+    return (x + shift).addcmul_(scale, u)

@@ -206,21 +206,27 @@ def test_traffic(form, megabytes, operators):
 
 
 @pytest.mark.parametrize(
-    'batch, size, dtype, most',
+    'case, dtype, autocast, most',
     [
-        (1, (24, 24), torch.float32, 0.95),
-        (1, (22, 22), torch.bfloat16, 1.0),
-        (4, (14, 14), torch.bfloat16, 1.0),
+        (Case('', 1, 512, (24, 24)), torch.float32, False, 0.95),
+        (Case('', 1, 512, (22, 22)), torch.bfloat16, False, 1.0),
+        (Case('', 4, 512, (14, 14)), torch.bfloat16, False, 1.0),
+        (Case('', 4, 512, (28, 28)), torch.bfloat16, False, 0.95),
+        (Case('', 4, 512, (28, 28)), torch.float32, True, 0.97),
+        (Case('', 4, 512, (20, 20)), torch.float32, True, 1.0),
+        (Case('', 1, 512, (28, 28), mode='gaussian_rbf', order=3),
+         torch.bfloat16, False, 0.95),
     ],
-)
-def test_peak_of_training_is_at_most_the_loops(batch, size, dtype, most):
+)  # fmt: skip
+def test_peak_of_training_is_at_most_the_loops(case, dtype, autocast, most):
     """On the path that 'auto' takes on a CPU."""
-    case, peaks = Case('', batch, 512, size), []
+    peaks = []
     for form in (LOOP, AUTO):
         x, module = torch.randn(case.shape), FORMS[form](case)
         call = block.training_call(module.to(dtype), x.to(dtype))
-        call()
-        peaks.append(timing.peak_bytes(call))
+        with torch.autocast('cpu', enabled=autocast):
+            call()
+            peaks.append(timing.peak_bytes(call))
     assert peaks[1] <= most * peaks[0]
 
 

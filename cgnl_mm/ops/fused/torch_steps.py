@@ -36,8 +36,9 @@ def weight_gradient(d: Tensor, x: Tensor) -> Tensor:
 def add_product(d: Tensor, weight: Tensor, maps: Tensor) -> None:
     """Add weight^T maps to d (B, C, S), which keeps its type and layout."""
     weight = weight.expand(len(d), -1, -1)
-    if d.dtype != maps.dtype:
-        d.add_(torch.bmm(weight.mT, maps))
+    if d.dtype != maps.dtype:  # The sum widens the product: in pieces.
+        for part, w in zip(d.chunk(8, 1), weight.chunk(8, 2)):
+            part.add_(torch.bmm(w.mT, maps))
     elif d.is_contiguous():
         d.baddbmm_(weight.mT, maps)
     else:
@@ -122,12 +123,17 @@ def input_gradient(
     Returns:
         Tensor: (B G, k, S) in the type of y.
     """
-    # The two products cancel where y has a mean, so they are rounded once.
-    out = torch.empty_like(y, dtype=matrix.dtype)
-    for part, m, maps in _by_group(to_accumulator(d), matrix.mT, out):
-        torch.bmm(m, part, out=maps)
-    out = out.baddbmm_(inside, to_accumulator(y)).add_(shift)
-    return out.to(y.dtype)
+    out = torch.empty_like(y)
+    count = 1 if out.dtype == matrix.dtype else 16  # Widen it in pieces.
+    for view in _by_group(d, matrix.mT, y, inside, shift, out):
+        pieces = zip(*(t.chunk(count) for t in view))
+        for part, m, maps, into_y, add, piece in pieces:
+            wide = piece.to(matrix.dtype)
+            torch.bmm(m, to_accumulator(part), out=wide)
+            # The two products cancel where y has a mean: rounded once.
+            wide.baddbmm_(into_y, to_accumulator(maps)).add_(add)
+            piece.copy_(wide)
+    return out
 
 
 def _by_group(x: Tensor, *others: Tensor) -> List[Tuple[Tensor, ...]]:
