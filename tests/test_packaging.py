@@ -1,9 +1,8 @@
-"""Check that the Makefile installs once, and that the code is as it asks."""
+"""Check that the Makefile installs the tested versions once."""
 
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,10 +27,3 @@ def test_installed_once(tmp_path):
     for target in ('demo', 'test', 'lint'):
         assert 'install.sh' not in plan(target)
         assert f'{tmp_path}/bin/python' in plan(target)
-
-
-@pytest.mark.starts('ruff and mypy')
-def test_lint():
-    for command in ('ruff check', 'ruff format --check', 'mypy'):
-        python = [sys.executable, '-m', *command.split()]
-        subprocess.run(python, cwd=ROOT, check=True)

@@ -18,7 +18,7 @@ from ..ops.narrow import HALF
 from ..ops.powers import moments, polynomial
 from ..ops.scaled_norm import scaled_norm
 from ..ops.series import split_powers
-from ..ops.torch_versions import is_compiling
+from ..ops.torch_versions import autocast_dtype, is_compiling
 from .norm import collect_affine, plan_norm, update_statistics
 from .obstacles import find_layer_obstacle, find_transform, is_half
 
@@ -78,13 +78,17 @@ def _project(block: nn.Module, x: Tensor) -> Sequence[Tensor]:
     weights = [layer.weight for layer in layers]
     # A compiler would hold on to the answer, and to the map's size with it.
     if not is_compiling() and x.is_cpu and _is_small(x):
+        # Autocast would keep a copy of x for each layer.
+        x = x.to(autocast_dtype('cpu') or x.dtype)
         return [layer(x) for layer in layers]
     return block.theta._conv_forward(x, torch.cat(weights), None).chunk(3, 1)
 
 
 def _is_small(x: Tensor) -> bool:
-    batch, channels, positions = x.flatten(2).shape
-    return positions < max(JOINED_POSITIONS, JOINED_RATIO * channels / batch)
+    positions, least = math.prod(x.shape[2:]), JOINED_POSITIONS
+    if torch.is_grad_enabled():
+        least = max(least, JOINED_RATIO * x.shape[1] / len(x))
+    return positions < least
 
 
 def _attend(

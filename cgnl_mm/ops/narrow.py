@@ -66,12 +66,13 @@ def sum_with_products(d: Tensor, u: Tensor, mean: Tensor) -> Tensor:
         Tensor: (2, B, N, c).
     """
     shape, device = d.shape[:-1], d.device.type
-    if device == 'cpu' and d.dtype != u.dtype:  # As their product would.
-        wide = torch.promote_types(d.dtype, u.dtype)
-        d, u = d.to(wide), u.to(wide)
     # CUDA rounds each product to the type of the maps.
     has_range = device == 'cpu' or d.dtype != torch.float16
     is_known = device in ('cpu', 'cuda') and not is_compiling()
+    if is_known and device == 'cpu' and d.dtype != u.dtype:
+        # The product would be one more map; rows of another layout are two.
+        if d.is_contiguous() and u.is_contiguous():
+            d, u = d.to(mean.dtype), u.to(mean.dtype)
     if d.dtype == u.dtype and has_range and is_known:
         # A batch norm's gradients of its weight and bias are these sums. It
         # reads each map once; on a CPU, no product of rows is rounded.

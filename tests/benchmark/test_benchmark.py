@@ -212,21 +212,29 @@ def test_traffic(form, megabytes, operators):
         (Case('', 1, 512, (22, 22)), torch.bfloat16, False, 1.0),
         (Case('', 4, 512, (14, 14)), torch.bfloat16, False, 1.0),
         (Case('', 4, 512, (28, 28)), torch.bfloat16, False, 0.95),
-        (Case('', 4, 512, (28, 28)), torch.float32, True, 0.97),
-        (Case('', 4, 512, (20, 20)), torch.float32, True, 1.0),
+        (Case('', 4, 512, (28, 28)), torch.float32, True, 0.8),
+        (Case('', 4, 512, (20, 20)), torch.float32, True, 0.8),
         (Case('', 1, 512, (28, 28), mode='gaussian_rbf', order=3),
          torch.bfloat16, False, 0.95),
     ],
 )  # fmt: skip
 def test_peak_of_training_is_at_most_the_loops(case, dtype, autocast, most):
     """On the path that 'auto' takes on a CPU."""
-    peaks = []
+    has_narrow = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if (autocast or dtype != torch.float32) and not has_narrow:
+        pytest.skip('other convolutions have other buffers')
+    x, d = torch.randn(2, *case.shape).to(dtype)
+    x, peaks = x.requires_grad_(), []
     for form in (LOOP, AUTO):
-        x, module = torch.randn(case.shape), FORMS[form](case)
-        call = block.training_call(module.to(dtype), x.to(dtype))
-        with torch.autocast('cpu', enabled=autocast):
-            call()
-            peaks.append(timing.peak_bytes(call))
+        module = FORMS[form](case).to(dtype)
+
+        def call(module=module):
+            with torch.autocast('cpu', enabled=autocast):
+                y = module(x.clone())  # no leaf, as in a network
+            torch.autograd.grad(y, [x, *module.parameters()], d)
+
+        call()
+        peaks.append(timing.peak_bytes(call))
     assert peaks[1] <= most * peaks[0]
 
 

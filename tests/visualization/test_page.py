@@ -22,7 +22,9 @@ CHROMIUM = next(
 # What a reader does: a click at 3/4 of a picture's width and 1/4 of its
 # height; by the keyboard, a cell to the left, a frame later, the second group.
 READER = """
-<script>const waiting = setInterval(() => {
+<script>addEventListener('error', window.close);
+setTimeout(window.close, 60000);
+const waiting = setInterval(() => {
   const canvas = document.querySelector('canvas');
   if (!canvas) return;
   clearInterval(waiting);
@@ -69,8 +71,9 @@ def test_reader_sees_the_map_of_the_position_that_he_chooses(
          '--enable-logging=stderr', out.as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert 'seen' in found.stderr, found.stderr
-    seen = json.loads(re.search(r'seen (\{.*\})', found.stderr)[1])
+    told = re.search(r'seen (\{.*\})', found.stderr)
+    assert told, found.stderr
+    seen = json.loads(told[1])
     ((key, block),) = find_blocks(model).items()
     looked = look(model, cfg, {key: block}, load_sample(cfg, file))
     frames, (height, width) = looked.frames, looked.size

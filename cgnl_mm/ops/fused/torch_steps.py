@@ -36,8 +36,9 @@ def weight_gradient(d: Tensor, x: Tensor) -> Tensor:
 def add_product(d: Tensor, weight: Tensor, maps: Tensor) -> None:
     """Add weight^T maps to d (B, C, S), which keeps its type and layout."""
     weight = weight.expand(len(d), -1, -1)
-    if d.dtype != maps.dtype:  # The sum widens the product: in pieces.
-        for part, w in zip(d.chunk(8, 1), weight.chunk(8, 2)):
+    if d.dtype != maps.dtype:
+        count = 8 if d.is_cpu else 1  # A CPU's sum widens the product.
+        for part, w in zip(d.chunk(count, 1), weight.chunk(count, 2)):
             part.add_(torch.bmm(w.mT, maps))
     elif d.is_contiguous():
         d.baddbmm_(weight.mT, maps)
@@ -124,7 +125,8 @@ def input_gradient(
         Tensor: (B G, k, S) in the type of y.
     """
     out = torch.empty_like(y)
-    count = 1 if out.dtype == matrix.dtype else 16  # Widen it in pieces.
+    is_wide = out.dtype == matrix.dtype or not out.is_cpu
+    count = 1 if is_wide else 16  # A CPU widens a narrow map in pieces.
     for view in _by_group(d, matrix.mT, y, inside, shift, out):
         pieces = zip(*(t.chunk(count) for t in view))
         for part, m, maps, into_y, add, piece in pieces:
