@@ -31,10 +31,9 @@ def multiply_add(
         out = torch.empty_like(like)
         step = torch.mul if c is None else torch.addcmul
         tensors = [t for t in (c, a, x) if t is not None]
-        pieces: Iterable[Tuple[Tensor, ...]] = [(*tensors, out)]
-        if like.is_cpu:  # It widens what it reads.
-            pieces = _cut(*tensors, out)
-        for *given, piece in pieces:
+        whole = (*tensors, out)
+        # A CPU widens what it reads.
+        for *given, piece in _cut(*whole) if like.is_cpu else [whole]:
             step(*given, out=piece)
         return out
     y = a * x if c is None else c + a * x
@@ -69,10 +68,10 @@ def sum_with_products(d: Tensor, u: Tensor, mean: Tensor) -> Tensor:
     # CUDA rounds each product to the type of the maps.
     has_range = device == 'cpu' or d.dtype != torch.float16
     is_known = device in ('cpu', 'cuda') and not is_compiling()
-    if is_known and device == 'cpu' and d.dtype != u.dtype:
-        # The product would be one more map; rows of another layout are two.
-        if d.is_contiguous() and u.is_contiguous():
-            d, u = d.to(mean.dtype), u.to(mean.dtype)
+    # The product would be one more map; rows of another layout are two.
+    is_mixed = is_known and device == 'cpu' and d.dtype != u.dtype
+    if is_mixed and d.is_contiguous() and u.is_contiguous():
+        d, u = d.to(mean.dtype), u.to(mean.dtype)
     if d.dtype == u.dtype and has_range and is_known:
         # A batch norm's gradients of its weight and bias are these sums. It
         # reads each map once; on a CPU, no product of rows is rounded.

@@ -125,16 +125,16 @@ def input_gradient(
         Tensor: (B G, k, S) in the type of y.
     """
     out = torch.empty_like(y)
-    is_wide = out.dtype == matrix.dtype or not out.is_cpu
-    count = 1 if is_wide else 16  # A CPU widens a narrow map in pieces.
+    is_narrow = out.dtype != matrix.dtype
+    count = 16 if is_narrow and out.is_cpu else 1  # A CPU widens in pieces.
     for view in _by_group(d, matrix.mT, y, inside, shift, out):
         pieces = zip(*(t.chunk(count) for t in view))
         for part, m, maps, into_y, add, piece in pieces:
-            wide = piece.to(matrix.dtype)
+            wide = matrix.new_empty(piece.shape) if is_narrow else piece
             torch.bmm(m, to_accumulator(part), out=wide)
+            wide.baddbmm_(into_y, to_accumulator(maps))
             # The two products cancel where y has a mean: rounded once.
-            wide.baddbmm_(into_y, to_accumulator(maps)).add_(add)
-            piece.copy_(wide)
+            torch.add(wide, add, out=piece)
     return out
 
 
